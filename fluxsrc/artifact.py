@@ -1,0 +1,125 @@
+"""`Artifact`: a revision's tree, packed, digested and stored. `SourceKey`: the source's name in a store."""
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import attrs
+
+from fluxsrc.digest import Digest
+from fluxsrc.entry import Skipped
+from fluxsrc.errors import ConfigurationError
+from fluxsrc.revision import Revision
+
+__all__ = [
+    "ANNOTATION_CREATED",
+    "ANNOTATION_REVISION",
+    "ANNOTATION_SOURCE",
+    "CONFIG_MEDIA_TYPE",
+    "LAYER_MEDIA_TYPE",
+    "Artifact",
+    "SourceKey",
+]
+
+ANNOTATION_CREATED: Final = "org.opencontainers.image.created"
+ANNOTATION_REVISION: Final = "org.opencontainers.image.revision"
+ANNOTATION_SOURCE: Final = "org.opencontainers.image.source"
+CONFIG_MEDIA_TYPE: Final = "application/vnd.cncf.flux.config.v1+json"
+LAYER_MEDIA_TYPE: Final = "application/vnd.cncf.flux.content.v1.tar"
+"""Of the uncompressed layer; compressed ones append `+gzip` or `+zstd`."""
+
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
+
+
+def _dns_name(_: object, attribute: "attrs.Attribute[str]", value: str) -> None:
+    if not _NAME.fullmatch(value) or ".." in value:
+        raise ConfigurationError(
+            f"{attribute.name} {value[:80]!r} is not a name",
+            hint="lower-case letters, digits, '-', '_' and '.', 253 at most, a letter or digit at both ends",
+        )
+
+
+@attrs.frozen(order=True)
+class SourceKey:
+    """A source's name in a store, `<kind>/<namespace>/<name>`, as Flux names its objects.
+
+    >>> str(SourceKey.parse("gitrepository/default/podinfo"))
+    'gitrepository/default/podinfo'
+    """
+
+    kind: str = attrs.field(validator=_dns_name)
+    namespace: str = attrs.field(validator=_dns_name)
+    name: str = attrs.field(validator=_dns_name)
+
+    @classmethod
+    def parse(cls, text: str) -> "SourceKey":
+        """Read `kind/namespace/name`.
+
+        Raises:
+            ConfigurationError: There are not three parts, or one is not a name.
+        """
+        parts = text.split("/")
+        if len(parts) != 3:  # noqa: PLR2004 - the three parts of the docstring
+            raise ConfigurationError(f"not a source key: {text[:80]!r}", hint="write KIND/NAMESPACE/NAME")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+def _frozen_mapping(value: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(sorted(value.items())))
+
+
+@attrs.frozen(kw_only=True)
+class Artifact:
+    """One revision of one source as a store holds it.
+
+    Attributes:
+        key: Whose artifact this is.
+        url: Where it came from, redacted.
+        revision: What it was made from.
+        content_digest: sha256 of the canonical tar: the identity. Equal trees, equal digest, everywhere.
+        digest: sha256 of the stored bytes: what a consumer downloads and checks.
+        size: Stored bytes.
+        content_size: Bytes of the tar.
+        files: Entries in the tar.
+        media_type: Of the stored bytes.
+        manifest: Digest of the OCI manifest that describes it, or None before it is stored.
+        recipe: Digest of the `Recipe` it was made with.
+        tree_id: A name of the whole tree that the source knows without reading it (a Git tree's oid), or None.
+        created: The revision's own time (a commit's), or None; never the clock's.
+        observed: When this store first saw this revision, by its clock.
+        annotations: Provenance and other facts the source gave; part of the manifest.
+        skipped: What of the source is not in the artifact, and why.
+        verification: Who vouched for it, as text pairs; empty where no policy asked.
+    """
+
+    key: SourceKey
+    url: str
+    revision: Revision
+    content_digest: Digest
+    digest: Digest
+    size: int
+    content_size: int
+    files: int
+    media_type: str
+    recipe: Digest
+    manifest: Digest | None = None
+    tree_id: str | None = None
+    created: dt.datetime | None = None
+    observed: dt.datetime | None = None
+    annotations: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_mapping, hash=False)
+    skipped: tuple[Skipped, ...] = ()
+    verification: tuple[tuple[str, str], ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy does not pickle; a plain dict does.
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return _rebuild, (fields | {"annotations": dict(self.annotations)},)
+
+
+def _rebuild(fields: dict[str, Any]) -> Artifact:
+    return Artifact(**fields)

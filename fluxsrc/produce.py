@@ -1,0 +1,256 @@
+"""From a source to an artifact in a store: the one algorithm, and the options every source shares.
+
+1. Resolve the revision.
+2. If the store holds this revision of this source, made with the same recipe: done, nothing is touched.
+3. Fetch exactly that revision.
+4. If its tree is known to be an earlier artifact's tree: take that artifact's blob.
+5. Else filter, pack and digest in one streaming pass, reusing the unchanged chunks of the newest earlier artifact.
+6. Put the blob, then the record.
+
+If the source changes while it is read, all of it starts again, a bounded number of times.
+"""
+
+import datetime as dt
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import attrs
+
+from fluxsrc.artifact import (
+    ANNOTATION_CREATED,
+    ANNOTATION_REVISION,
+    ANNOTATION_SOURCE,
+    LAYER_MEDIA_TYPE,
+    Artifact,
+    SourceKey,
+)
+from fluxsrc.entry import Skipped, check_path
+from fluxsrc.errors import ContentError, SourceChangedError, StoreError
+from fluxsrc.limits import DEFAULT_LIMITS, Limits
+from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
+from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
+from fluxsrc.select import select
+from fluxsrc.source import Snapshot, Source
+from fluxsrc.store import Ingest, Store
+from fluxsrc.tarball import Packed, Reuse, pack
+
+__all__ = ["Packing", "SourceOptions", "produce_artifact", "source_key"]
+
+_ATTEMPTS: Final = 3
+
+
+@attrs.frozen
+class Packing:
+    """What step 5 made of a snapshot.
+
+    Attributes:
+        packed: Digest, size and index of the tar.
+        media_type: Of the bytes that were written.
+        skipped: What was left out on the way.
+    """
+
+    packed: Packed
+    media_type: str
+    skipped: tuple[Skipped, ...] = ()
+
+
+PackSnapshot = Callable[[Snapshot, Ingest, Reuse | None, Operation], Packing]
+"""Writes a snapshot to an ingest: step 5."""
+
+
+@attrs.frozen(kw_only=True)
+class SourceOptions:
+    """What every source of this library takes besides its own address; the base class of them all.
+
+    Attributes:
+        ignore: Ignore rules in gitignore syntax, of higher priority than any `.sourceignore`.
+        dialect: "gitignore": git's own verdicts. "flux": Flux's, default exclusions included.
+        path: The sub-tree that becomes the artifact's root.
+        symlinks: "skip" (reported), "error", "keep" or "dereference".
+        compression: "gzip", "zstd" or "none".
+        limits: How much is too much.
+        timeout: Seconds for one call, unless it brings its own `Operation`.
+    """
+
+    ignore: str | None = None
+    dialect: Dialect = attrs.field(default=Dialect.GITIGNORE, converter=Dialect)
+    path: str = attrs.field(default="", validator=lambda _self, _field, value: value and check_path(value))
+    symlinks: SymlinkPolicy = attrs.field(default=SymlinkPolicy.SKIP, converter=SymlinkPolicy)
+    compression: Compression = attrs.field(default=Compression.GZIP, converter=Compression)
+    limits: Limits = DEFAULT_LIMITS
+    timeout: float | None = DEFAULT_TIMEOUT
+
+    @property
+    def recipe(self) -> Recipe:
+        """Everything besides the revision that decides what an artifact holds."""
+        return Recipe(
+            ignore=self.ignore,
+            dialect=self.dialect,
+            path=self.path,
+            symlinks=self.symlinks,
+            compression=self.compression,
+            options=self._recipe_options(),
+        )
+
+    def produce_artifact(
+        self: "Producible",
+        store: Store,
+        /,
+        *,
+        name: str | None = None,
+        namespace: str = "default",
+        operation: Operation | None = None,
+    ) -> Artifact:
+        """Resolve, and if the store does not hold it yet: fetch, filter, pack, put and record. See `Source`."""
+        return produce_artifact(
+            self,
+            store,
+            name=name,
+            namespace=namespace,
+            operation=self._operation(operation),
+            pack_snapshot=self._pack_snapshot,
+        )
+
+    def _recipe_options(self) -> tuple[tuple[str, str], ...]:
+        """What only this backend knows of the recipe, as sorted pairs."""
+        return ()
+
+    def _operation(self, operation: Operation | None) -> Operation:
+        """The operation of this call: the caller's, or one of the source's own timeout."""
+        return Operation(self.timeout) if operation is None else operation
+
+    def _pack_snapshot(self, snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation) -> Packing:
+        """Step 5; a backend overrides it only to keep bytes as they are."""
+        return _pack_canonical(snapshot, blob, reuse, operation, self.recipe, self.limits)
+
+
+class Producible(Source, Protocol):
+    """A source that is built on `SourceOptions`."""
+
+    def _operation(self, operation: Operation | None) -> Operation: ...
+    def _pack_snapshot(
+        self, snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation
+    ) -> Packing: ...
+
+
+def _pack_canonical(
+    snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation, recipe: Recipe, limits: Limits
+) -> Packing:
+    skipped: list[Skipped] = []
+    entries = select(snapshot, recipe, skipped)
+    packed = pack(entries, blob, compression=recipe.compression, limits=limits, reuse=reuse, operation=operation)
+    return Packing(packed, LAYER_MEDIA_TYPE + recipe.compression.suffix, tuple(skipped))
+
+
+def source_key(source: Source, *, name: str | None = None, namespace: str = "default") -> SourceKey:
+    """The source's name in a store: as given, or made of its URL's last part and eight digits of the URL's hash."""
+    if name is None:
+        last = urlsplit(source.url).path.rstrip("/").rpartition("/")[2].removesuffix(".git").lower()
+        slug = re.sub(r"[^a-z0-9]+", "-", last).strip("-")[:48] or "source"
+        name = f"{slug}-{hashlib.sha256(source.url.encode()).hexdigest()[:8]}"
+    return SourceKey(source.kind, namespace, name)
+
+
+def produce_artifact(
+    source: Source,
+    store: Store,
+    /,
+    *,
+    name: str | None = None,
+    namespace: str = "default",
+    operation: Operation | None = None,
+    pack_snapshot: PackSnapshot | None = None,
+) -> Artifact:
+    """The algorithm of this module's docstring, for any source and any store.
+
+    Args:
+        source: What to make an artifact of.
+        store: Where it goes.
+        name: The source's name there; made from its URL if none is given.
+        namespace: The name's namespace.
+        operation: The deadline, cancel switch and progress callback of all of it.
+        pack_snapshot: Replaces step 5 for a backend that keeps bytes as they are.
+    """
+    operation = Operation() if operation is None else operation
+    key = source_key(source, name=name, namespace=namespace)
+    recipe = source.recipe
+    for attempt in range(1, _ATTEMPTS + 1):
+        revision = source.resolve_revision(operation=operation)  # 1
+        current = store.lookup(key)
+        if current is not None and current.revision == revision and current.recipe == recipe.digest:
+            return current  # 2
+        earlier = [artifact for artifact in store.history(key) if artifact.recipe == recipe.digest]
+        known = next((artifact for artifact in earlier if artifact.revision == revision), None)
+        if known is not None:
+            return store.put(known)  # 2, of a revision that was current before: only the record moves
+        try:
+            with source.fetch(revision, operation=operation) as snapshot:  # 3
+                same = next((a for a in earlier if a.tree_id is not None and a.tree_id == snapshot.tree_id), None)
+                if same is not None:
+                    return store.put(_describe(same, source, snapshot))  # 4
+                with ExitStack() as stack, store.ingest() as blob:
+                    reuse = _reuse(store, earlier, stack)
+                    if pack_snapshot is None:
+                        packing = _pack_canonical(snapshot, blob, reuse, operation, recipe, DEFAULT_LIMITS)
+                    else:
+                        packing = pack_snapshot(snapshot, blob, reuse, operation)  # 5
+                    artifact = Artifact(
+                        key=key,
+                        url=source.url,
+                        revision=revision,
+                        content_digest=packing.packed.content_digest,
+                        digest=blob.digest,
+                        size=blob.size,
+                        content_size=packing.packed.content_size,
+                        files=packing.packed.files,
+                        media_type=packing.media_type,
+                        recipe=recipe.digest,
+                        skipped=packing.skipped,
+                    )
+                    return store.put(_describe(artifact, source, snapshot), blob, index=packing.packed.index)  # 6
+        except SourceChangedError:
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _describe(artifact: Artifact, source: Source, snapshot: Snapshot) -> Artifact:
+    """The artifact with the facts that belong to the snapshot rather than to its content."""
+    annotations = {ANNOTATION_SOURCE: source.url, ANNOTATION_REVISION: str(snapshot.revision)}
+    if snapshot.created is not None:
+        annotations[ANNOTATION_CREATED] = snapshot.created.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return attrs.evolve(
+        artifact,
+        url=source.url,
+        revision=snapshot.revision,
+        tree_id=snapshot.tree_id,
+        created=snapshot.created,
+        annotations=annotations | dict(snapshot.annotations),
+        skipped=_unique((*snapshot.skipped, *artifact.skipped)),
+        verification=snapshot.verification,
+        manifest=None,
+        observed=None,
+    )
+
+
+def _unique(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
+    return tuple(sorted(set(skipped), key=lambda item: item.path.encode(errors="surrogateescape")))
+
+
+def _reuse(store: Store, earlier: Sequence[Artifact], stack: ExitStack) -> Reuse | None:
+    """The newest earlier artifact whose chunks can be spliced, opened; None if there is none."""
+    for artifact in earlier:
+        index = store.index(artifact)
+        if index is not None:
+            try:
+                return Reuse(index, stack.enter_context(store.open(artifact)))
+            except (
+                StoreError,
+                ContentError,
+            ):  # a damaged or vanished blob is no reason to fail: packing afresh heals it
+                return None
+    return None

@@ -1,0 +1,94 @@
+"""The contract of a store: a content-addressed place for artifacts, with each source's history."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from fluxsrc.artifact import Artifact, SourceKey
+from fluxsrc.digest import Digest
+from fluxsrc.limits import DEFAULT_LIMITS, Limits
+
+__all__ = ["Ingest", "Store"]
+
+
+class Ingest(Protocol):
+    """A blob on its way in: write, then hand to `Store.put`. Leaving its context without that discards it."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Append all of the bytes; they are hashed and counted as they go."""
+        ...
+
+    @property
+    def digest(self) -> Digest:
+        """sha256 of what was written so far."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Artifacts by content, and for each source its history, newest first.
+
+    Thread-safe; a store on disk is also safe for many processes. Raises only `FluxSrcError`. Nothing that was put is
+    half there: a crash at any instant leaves the old state or the new one. Bytes are verified before they are exposed.
+    """
+
+    def lookup(self, key: SourceKey, /) -> Artifact | None:
+        """The source's current artifact, or None. Cheap: one small read."""
+        ...
+
+    def history(self, key: SourceKey, /) -> Sequence[Artifact]:
+        """The source's artifacts, newest first; empty for a source that is not known."""
+        ...
+
+    def sources(self) -> Iterator[SourceKey]:
+        """Every source that has a record, sorted."""
+        ...
+
+    def ingest(self) -> AbstractContextManager[Ingest]:
+        """Begin to write a blob."""
+        ...
+
+    def put(self, artifact: Artifact, ingest: Ingest | None = None, /, *, index: bytes | None = None) -> Artifact:
+        """Make an artifact durable and the source's current one.
+
+        Args:
+            artifact: What to record; its `digest` and `size` describe the blob.
+            ingest: The blob just written, or None if the store already holds `artifact.digest`.
+            index: The pack index, which lets the next artifact reuse this one's chunks.
+
+        Returns:
+            The artifact as recorded, with `manifest` and `observed` set.
+
+        Raises:
+            DigestMismatchError: The blob is not what `artifact` says.
+            ArtifactNotFoundError: No `ingest`, and the blob is not there.
+            StoreError: The disk is full, read-only, …; the old state stands.
+        """
+        ...
+
+    def index(self, artifact: Artifact, /) -> bytes | None:
+        """The pack index put with this artifact's content, or None."""
+        ...
+
+    def open(self, artifact: Artifact, /) -> BinaryIO:
+        """The stored bytes, verified before the first one is handed out.
+
+        Raises:
+            ArtifactNotFoundError: The blob is not there.
+            DigestMismatchError: It is there, and damaged.
+        """
+        ...
+
+    def extract(self, artifact: Artifact, destination: Path, /, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Unpack into a directory that does not exist yet or is empty: all of it, verified, or nothing.
+
+        Raises:
+            ContentError: The archive is unsafe or over a limit; nothing is left behind.
+        """
+        ...
