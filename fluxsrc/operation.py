@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -42,11 +42,13 @@ class Operation:
         timeout: Seconds for the whole call, from the moment this object is made; None waits for ever.
         cancel: A `threading.Event`, or a callable that returns true once the caller has lost interest.
         progress: Called with `Progress`, from any thread; keep it quick.
+        memo: What one step learned and a later one of the same call can use, by source: a listing, a connection.
     """
 
     timeout: float | None = DEFAULT_TIMEOUT
     cancel: threading.Event | Callable[[], bool] | None = None
     progress: Callable[[Progress], None] | None = None
+    memo: dict[Any, Any] = attrs.field(init=False, factory=dict, repr=False)
     _deadline: float | None = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

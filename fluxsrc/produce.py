@@ -41,6 +41,8 @@ from fluxsrc.tarball import Packed, Reuse, pack
 __all__ = ["Packing", "SourceOptions", "produce_artifact", "source_key"]
 
 _ATTEMPTS: Final = 3
+_LOCAL: Final = frozenset({"file", "memory"})
+"""Schemes whose paths and revisions mean nothing elsewhere: in a manifest they would make equal content differ."""
 
 
 @attrs.frozen
@@ -221,6 +223,8 @@ def produce_artifact(
 def _describe(artifact: Artifact, source: Source, snapshot: Snapshot) -> Artifact:
     """The artifact with the facts that belong to the snapshot rather than to its content."""
     annotations = {ANNOTATION_SOURCE: source.url, ANNOTATION_REVISION: str(snapshot.revision)}
+    if urlsplit(source.url).scheme in _LOCAL:
+        annotations = {}
     if snapshot.created is not None:
         annotations[ANNOTATION_CREATED] = snapshot.created.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return attrs.evolve(

@@ -1,0 +1,241 @@
+"""`DirectorySource`: the files below a directory, as they are on disk."""
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+from urllib.parse import quote
+
+import attrs
+
+from fluxsrc.digest import Digest
+from fluxsrc.entry import Entry, Mode, Skipped, check_path
+from fluxsrc.errors import PathNotFoundError, PermissionDeniedError, SourceChangedError, SourceError
+from fluxsrc.ignore import IgnoreRules
+from fluxsrc.operation import Operation
+from fluxsrc.produce import SourceOptions
+from fluxsrc.recipe import Dialect
+from fluxsrc.revision import Revision
+from fluxsrc.snapshot import IGNORE_FILE, ListedSnapshot
+from fluxsrc.source import Snapshot, Source
+
+__all__ = ["DirectorySource"]
+
+_CLOCK_TICK_NS: Final = 20_000_000
+"""Two writes within one tick of the kernel's coarse clock can leave equal times behind."""
+_OPEN_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+@attrs.frozen
+class _Listing:
+    """What the directory held at one moment, and that moment's name."""
+
+    revision: Revision
+    entries: list[Entry]
+    skipped: list[Skipped]
+    ignore_files: dict[str, str]
+
+
+@attrs.frozen
+class DirectorySource(SourceOptions):
+    """A source over a directory.
+
+    Its revision is the sha256 over path, mode, size, inode, modification and change time of every file the ignore
+    rules keep: a name for one state of this directory on this machine, found without reading a file. (The artifact's
+    `content_digest` is the name that is the same on every machine.) A file that changes while it is read is a
+    `SourceChangedError`. Excluded directories are not entered; `.git` never is, except in the flux dialect.
+
+    Attributes:
+        root: The directory; a relative one is taken from the working directory of now.
+    """
+
+    root: str = attrs.field(converter=lambda root: os.path.abspath(os.fspath(root)))
+
+    @property
+    def kind(self) -> str:
+        """Always "directory"."""
+        return "directory"
+
+    @property
+    def url(self) -> str:
+        """`file:///ROOT`, with the sub-path as fragment."""
+        return Path(self.root).as_uri() + (f"#path={quote(self.path)}" if self.path else "")
+
+    def resolve_revision(self, *, operation: Operation | None = None) -> Revision:
+        """The revision of this moment; lists and stats, reads only `.sourceignore` files."""
+        return self._list(self._operation(operation)).revision
+
+    @contextlib.contextmanager
+    def fetch(self, revision: Revision | None = None, /, *, operation: Operation | None = None) -> Iterator[Snapshot]:
+        """The files as they were listed; see `Source`."""
+        operation = self._operation(operation)
+        # Resolving already listed everything, if it was part of this operation; each file is held against it when opened.
+        listing = operation.memo.pop(self, None) or self._list(operation)
+        if revision is not None and revision != listing.revision:
+            raise SourceChangedError(f"{self.url} is not at {revision.short} any more", url=self.url)
+        yield ListedSnapshot(
+            revision=listing.revision,
+            entries=listing.entries,
+            skipped=listing.skipped,
+            ignore_files=listing.ignore_files,
+        )
+
+    def _list(self, operation: Operation) -> _Listing:
+        while True:
+            walk = _Walk(self, operation)
+            listing = walk.listing()
+            wait = walk.newest + _CLOCK_TICK_NS - time.time_ns()
+            if not 0 < wait <= _CLOCK_TICK_NS:
+                break
+            # A file was written this very moment: a second write could still hide behind the same time. Look again.
+            time.sleep(wait / 1e9)
+        operation.memo[self] = listing
+        return listing
+
+
+class _Walk:
+    """One pass over a tree, in the order of the full paths' bytes.
+
+    The gitignore dialect prunes: a directory's rules are known on entering it, and an excluded directory is not entered.
+    In the flux dialect a rule found anywhere can change the verdict everywhere, so all is listed first and judged last.
+    """
+
+    def __init__(self, source: DirectorySource, operation: Operation) -> None:
+        self.newest = 0
+        self._source = source
+        self._operation = operation
+        self._prunes = source.dialect is Dialect.GITIGNORE
+        self._entries: list[Entry] = []
+        self._skipped: list[Skipped] = []
+        self._ignore_files: dict[str, str] = {}
+
+    def listing(self) -> _Listing:
+        source = self._source
+        root = os.path.join(source.root, source.path)
+        if os.path.realpath(root) != os.path.join(os.path.realpath(source.root), source.path).rstrip("/"):
+            raise PathNotFoundError(f"{source.url}: a symbolic link is on the way to {source.path}", url=source.url)
+        self._directory(root, "", IgnoreRules(dialect=source.dialect.value, extra=source.ignore))
+        if not self._prunes:
+            rules = IgnoreRules(dialect=source.dialect.value, files=self._ignore_files, extra=source.ignore)
+            self._entries = [entry for entry in self._entries if not rules.excluded(entry.path)]
+        digest = hashlib.sha256()
+        for entry in self._entries:
+            digest.update(f"{entry.path}\0{entry.mode:o} {entry.content_id}\n".encode())
+        return _Listing(
+            Revision(Digest("sha256", digest.hexdigest())), self._entries, self._skipped, self._ignore_files
+        )
+
+    def _directory(self, directory: str, prefix: str, rules: IgnoreRules) -> None:
+        self._operation.check("list", url=self._source.url)
+        try:
+            with os.scandir(directory) as scan:
+                found = [(f"{item.name}/" if item.is_dir(follow_symlinks=False) else item.name, item) for item in scan]
+        except OSError as exc:
+            raise _translated(exc, self._source.url) from exc
+        try:
+            found.sort(key=lambda pair: pair[0].encode())
+        except UnicodeEncodeError:
+            for name, _ in found:
+                check_path(prefix + name.rstrip("/"))
+        rules = self._with_ignore_file(dict(found).get(IGNORE_FILE), prefix, rules)
+        for name, item in found:
+            path = prefix + name
+            if name.endswith("/"):
+                if not (self._prunes and (name == ".git/" or rules.excluded_dir(path[:-1]))):
+                    self._directory(item.path, path, rules)
+            elif not (self._prunes and (name == ".git" or rules.excluded(path))):
+                self._file(item, path)
+
+    def _with_ignore_file(self, item: "os.DirEntry[str] | None", prefix: str, rules: IgnoreRules) -> IgnoreRules:
+        if item is None or not item.is_file(follow_symlinks=False):
+            return rules
+        directory = prefix.rstrip("/")
+        size = item.stat(follow_symlinks=False).st_size
+        self._source.limits.check("max_manifest_bytes", size, what="an ignore file", path=prefix + IGNORE_FILE)
+        text = _read(item.path, self._source.url, None).decode(errors="surrogateescape")
+        self._ignore_files[directory] = text
+        # Only ancestors' files govern a directory, so this stays as small as the tree is deep.
+        return attrs.evolve(rules, files={**rules.files, directory: text}) if self._prunes else rules
+
+    def _file(self, item: "os.DirEntry[str]", path: str) -> None:
+        check_path(path, limits=self._source.limits)
+        try:
+            status = item.stat(follow_symlinks=False)
+        except OSError as exc:
+            raise _translated(exc, self._source.url) from exc
+        mode = _mode(status)
+        if mode is None:
+            self._skipped.append(Skipped(path, "special-file", stat.filemode(status.st_mode)))
+            return
+        self.newest = max(self.newest, status.st_ctime_ns)
+        opener = partial(_open, item.path, self._source.url, status)
+        reader = partial(_read, item.path, self._source.url, status)
+        self._entries.append(Entry(path, mode, status.st_size, opener, _state(status), reader))
+        self._source.limits.check("max_entries", len(self._entries), what=self._source.url)
+
+
+def _mode(status: os.stat_result) -> Mode | None:
+    """The entry mode of a file, None of what is no file or link."""
+    if stat.S_ISREG(status.st_mode):
+        return Mode.EXECUTABLE if status.st_mode & stat.S_IXUSR else Mode.FILE
+    return Mode.SYMLINK if stat.S_ISLNK(status.st_mode) else None
+
+
+def _state(status: os.stat_result) -> str:
+    """What a write to a file cannot leave as it was."""
+    return f"stat:{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
+
+
+def _open(path: str, url: str, listed: os.stat_result) -> BinaryIO:
+    if stat.S_ISLNK(listed.st_mode):
+        return BytesIO(_read(path, url, listed))
+    return os.fdopen(_descriptor(path, url, listed), "rb")
+
+
+def _read(path: str, url: str, listed: os.stat_result | None) -> bytes:
+    try:
+        if listed is not None and stat.S_ISLNK(listed.st_mode):
+            return os.fsencode(os.readlink(path))
+        descriptor = _descriptor(path, url, listed)
+        try:
+            # One byte more than listed shows whether the file grew; a short read in the middle is allowed to happen.
+            size = os.fstat(descriptor).st_size if listed is None else listed.st_size
+            data = os.read(descriptor, size + 1)
+            while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+                data += more
+            return data
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise _translated(exc, url) from exc
+
+
+def _descriptor(path: str, url: str, listed: os.stat_result | None) -> int:
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+    except OSError as exc:
+        if listed is not None and isinstance(exc, FileNotFoundError | NotADirectoryError):
+            raise SourceChangedError(f"{path} vanished while the directory was read", url=url) from exc
+        raise _translated(exc, url) from exc
+    if listed is not None and _state(os.fstat(descriptor)) != _state(listed):
+        os.close(descriptor)
+        raise SourceChangedError(f"{path} changed while it was read", url=url)
+    return descriptor
+
+
+def _translated(exc: OSError, url: str) -> SourceError:
+    if isinstance(exc, FileNotFoundError | NotADirectoryError):
+        return PathNotFoundError(f"{exc.filename}: no such file or directory", url=url)
+    if isinstance(exc, PermissionError):
+        return PermissionDeniedError(f"{exc.filename}: permission denied", url=url)
+    return SourceError(f"{exc.filename}: {exc.strerror}", url=url)
+
+
+if TYPE_CHECKING:
+    _: Source = DirectorySource("")
