@@ -1,1 +1,127 @@
+"""Source abstractions for continuous delivery.
+
+A *source* (a Git repository, an OCI repository, an object-store bucket, a directory) is resolved to a *revision*,
+fetched as a *snapshot*, and produced as an *artifact*: a reproducible, content-addressed archive in a *store*.
+
+```python
+from fluxsrc import LocalStore, source_from_url
+
+artifact = source_from_url("git+file://.?branch=main").produce_artifact(LocalStore("store"))
+```
+
+Names are loaded when they are first used: importing this package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from fluxsrc.artifact import Artifact, SourceKey
+    from fluxsrc.auth import BasicAuth, BearerToken, Keychain, Proxy, Secret, SSHKey, StaticKeychain, TLSConfig
+    from fluxsrc.digest import Digest
+    from fluxsrc.directory import DirectorySource
+    from fluxsrc.entry import Entry, Mode, Skipped
+    from fluxsrc.errors import FluxSrcError
+    from fluxsrc.git import GitSource
+    from fluxsrc.ignore import IgnoreRules
+    from fluxsrc.limits import Limits
+    from fluxsrc.memory import MemoryFile, MemorySource
+    from fluxsrc.operation import Operation, Progress
+    from fluxsrc.produce import produce_artifact
+    from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
+    from fluxsrc.revision import Revision
+    from fluxsrc.source import Snapshot, Source
+    from fluxsrc.store import Store
+    from fluxsrc.stores import LocalStore, MemoryStore
+    from fluxsrc.urls import source_from_url
+
 __version__ = "0.1.0.dev0"
+
+_HOMES: Final = {
+    "Artifact": "artifact",
+    "BasicAuth": "auth",
+    "BearerToken": "auth",
+    "Compression": "recipe",
+    "Dialect": "recipe",
+    "Digest": "digest",
+    "DirectorySource": "directory",
+    "Entry": "entry",
+    "FluxSrcError": "errors",
+    "GitSource": "git",
+    "IgnoreRules": "ignore",
+    "Keychain": "auth",
+    "Limits": "limits",
+    "LocalStore": "stores",
+    "MemoryFile": "memory",
+    "MemorySource": "memory",
+    "MemoryStore": "stores",
+    "Mode": "entry",
+    "Operation": "operation",
+    "Progress": "operation",
+    "Proxy": "auth",
+    "Recipe": "recipe",
+    "Revision": "revision",
+    "SSHKey": "auth",
+    "Secret": "auth",
+    "Skipped": "entry",
+    "Snapshot": "source",
+    "Source": "source",
+    "SourceKey": "artifact",
+    "StaticKeychain": "auth",
+    "Store": "store",
+    "SymlinkPolicy": "recipe",
+    "TLSConfig": "auth",
+    "produce_artifact": "produce",
+    "source_from_url": "urls",
+}
+
+__all__ = [
+    "Artifact",
+    "BasicAuth",
+    "BearerToken",
+    "Compression",
+    "Dialect",
+    "Digest",
+    "DirectorySource",
+    "Entry",
+    "FluxSrcError",
+    "GitSource",
+    "IgnoreRules",
+    "Keychain",
+    "Limits",
+    "LocalStore",
+    "MemoryFile",
+    "MemorySource",
+    "MemoryStore",
+    "Mode",
+    "Operation",
+    "Progress",
+    "Proxy",
+    "Recipe",
+    "Revision",
+    "SSHKey",
+    "Secret",
+    "Skipped",
+    "Snapshot",
+    "Source",
+    "SourceKey",
+    "StaticKeychain",
+    "Store",
+    "SymlinkPolicy",
+    "TLSConfig",
+    "produce_artifact",
+    "source_from_url",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -248,8 +248,8 @@ class LimitExceededError(ContentError):
         message: str,
         *,
         limit: str,
-        allowed: int | float,
-        actual: int | float | None = None,
+        allowed: float,
+        actual: float | None = None,
         path: str | None = None,
     ) -> None:
         super().__init__(message, path=path, hint=f"raise it with Limits({limit}=...) if the content is meant")

@@ -1,0 +1,5 @@
+"""Conformance suites for your own sources and stores, and servers that live in the test's process."""
+
+from fluxsrc.testing.source_contract import Origin, SourceContract
+
+__all__ = ["Origin", "SourceContract"]
