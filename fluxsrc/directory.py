@@ -161,7 +161,7 @@ class _Walk:
         text = _read(item.path, self._source.url, None).decode(errors="surrogateescape")
         self._ignore_files[directory] = text
         # Only ancestors' files govern a directory, so this stays as small as the tree is deep.
-        return attrs.evolve(rules, files={**rules.files, directory: text}) if self._prunes else rules
+        return attrs.evolve(rules, files={**dict(rules.files), directory: text}) if self._prunes else rules
 
     def _file(self, item: "os.DirEntry[str]", path: str) -> None:
         check_path(path, limits=self._source.limits)
