@@ -117,8 +117,8 @@ class _Walk:
 
     def listing(self) -> _Listing:
         source = self._source
-        root = os.path.join(source.root, source.path)
-        if os.path.realpath(root) != os.path.join(os.path.realpath(source.root), source.path).rstrip("/"):
+        root = os.path.normpath(os.path.join(source.root, source.path))
+        if os.path.realpath(root) != os.path.normpath(os.path.join(os.path.realpath(source.root), source.path)):
             raise PathNotFoundError(f"{source.url}: a symbolic link is on the way to {source.path}", url=source.url)
         self._directory(root, "", IgnoreRules(dialect=source.dialect.value, extra=source.ignore))
         if not self._prunes:
