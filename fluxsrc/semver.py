@@ -61,9 +61,6 @@ MAX_TAG_LENGTH = 512
 
 _MAX_NUMBER = 2**64 - 1  # Go's uint64: a larger part makes the version invalid, it is never wrapped
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Versions
-
 _IDENTIFIERS = r"[0-9A-Za-z-]++(?:\.[0-9A-Za-z-]++)*+"
 # Flux counts the dots of the whole text, so `1-a.b.c` passes with minor and patch zero: hence the look ahead.
 _VERSION = re.compile(
@@ -117,22 +114,20 @@ def precedence(version: Version) -> Precedence:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Ranges
-#
-# Groups in these expressions are possessive: no alternative split of the text exists, so there is nothing to try again
-# and a hostile range costs at most the square of its (bounded) length.
+# Quantifiers in these expressions are possessive: no other split of the text exists, so there is nothing to try again
+# and a hostile range costs at most the square of its (bounded) length. (Not the one around alternatives: until 3.11.4
+# `re` got those wrong.)
 
 _SPACE = r"[\t\n\f\r ]"  # what Go's \s means; Python's has more
 # `|` belongs to the numbers of a bound in Masterminds, so in `1||2 - 3` the bound below is `1||2`: `>=1 || 2, <=3`.
 _NUMBER = r"[0-9|xX*]++"
 _BOUND = rf"v?{_NUMBER}(?:\.{_NUMBER})?+(?:\.{_NUMBER})?+(?:-{_IDENTIFIERS})?+(?:\+{_IDENTIFIERS})?+"
-_COMPARATOR = rf"[=!<>~^]*+{_SPACE}*+{_BOUND}"
+_COMPARATOR = rf"([=!<>~^]*+){_SPACE}*+({_BOUND})"
 
 _HYPHEN_RANGE = re.compile(rf"{_SPACE}*+({_BOUND}){_SPACE}++-{_SPACE}++({_BOUND}){_SPACE}*+")
-_COMPARATORS = re.compile(rf"([=!<>~^]*+){_SPACE}*+({_BOUND})")
+_COMPARATORS = re.compile(_COMPARATOR)
 _GROUP = re.compile(
-    rf"{_SPACE}*+{_COMPARATOR}(?:(?:{_SPACE}*+,{_SPACE}*+|{_SPACE}++){_COMPARATOR})*+{_SPACE}*+",
+    rf"{_SPACE}*+{_COMPARATOR}(?:(?:{_SPACE}*+,{_SPACE}*+|{_SPACE}++){_COMPARATOR})*{_SPACE}*+",
 )
 _WILDCARDS = frozenset("xX*")
 _ALIASES = {"": "=", "=>": ">=", "=<": "<=", "~>": "~"}
@@ -291,10 +286,6 @@ def _parse_group(group: str, text: str) -> tuple[_Comparator, ...]:
         f"not a version range: {text!r}{where}",
         hint="write for example '>=1.2.0 <2.0.0', '~1.2', '^1.2.3', '1.x' or '1.2 - 2.3', and '||' between alternatives",
     )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Tags
 
 
 class SelectedTag(NamedTuple):
