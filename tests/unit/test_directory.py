@@ -29,7 +29,7 @@ def test_excluded_directories_are_not_entered(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "scandir", spy)
         assert paths(DirectorySource(tmp_path)) == [".sourceignore", "kept"]
-    assert entered == [str(tmp_path)]
+    assert set(entered) == {str(tmp_path)}
 
 
 def test_ignored_files_do_not_change_the_revision(tmp_path):
