@@ -10,6 +10,7 @@ FluxSrcError
 │ ├ PathNotFoundError (LookupError)         the revision is there, the path in it is not
 │ ├ AuthenticationError                     no or wrong credentials
 │ ├ PermissionDeniedError                   good credentials, not allowed
+│ ├ CertificateError                        the server's certificate, or ours, is not accepted
 │ ├ SourceChangedError          [retryable] what was resolved is no longer what is there
 │ ├ TransportError              [retryable] connection refused, reset, cut short
 │ │ ├ TransportTimeoutError (TimeoutError)  the deadline of the operation passed
@@ -34,6 +35,7 @@ from typing import Any, ClassVar
 __all__ = [
     "ArtifactNotFoundError",
     "AuthenticationError",
+    "CertificateError",
     "ConfigurationError",
     "ContentError",
     "DigestMismatchError",
@@ -148,6 +150,12 @@ class PermissionDeniedError(SourceError):
     """The credentials are good, but do not allow this."""
 
     reason = "PermissionDenied"
+
+
+class CertificateError(SourceError):
+    """The server's certificate is not trusted, or it does not accept ours. Trying again would not help."""
+
+    reason = "CertificateNotAccepted"
 
 
 class SourceChangedError(SourceError):
