@@ -1,4 +1,4 @@
-"""`Entry`: one file of a snapshot. `check_path`: the one door every path enters through."""
+"""`Entry`: one file of a snapshot. `check_path`, `resolve_link`: the doors every path and link target enters through."""
 
 import enum
 import unicodedata
@@ -11,7 +11,7 @@ import attrs
 from fluxsrc.errors import SourceChangedError, UnsafeEntryError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["Entry", "Mode", "Skipped", "check_path"]
+__all__ = ["Entry", "Mode", "Skipped", "check_path", "resolve_link"]
 
 
 class Mode(enum.IntEnum):
@@ -131,3 +131,30 @@ def check_path(path: str, *, limits: Limits = DEFAULT_LIMITS) -> str:
     if len(parts) > limits.max_path_depth:
         limits.check("max_path_depth", len(parts), what="a path", path=path[:200])
     return path
+
+
+def resolve_link(path: str, target: str) -> str:
+    """Where a link of the tree points, as a path of the tree ("" is its root).
+
+    `..` is taken at the start of the target only: after a name it would mean the parent of wherever that name leads,
+    which is another link's secret, and could be outside.
+
+    >>> resolve_link("apps/base/link", "../prod/app.yaml")
+    'apps/prod/app.yaml'
+
+    Raises:
+        UnsafeEntryError: The target is absolute, empty, not text, or can lead outside the tree.
+    """
+    if not target or target.startswith("/") or "\0" in target or "\\" in target or not target.isprintable():
+        raise UnsafeEntryError(f"{path}: the link target {target!a} is not a relative path", path=path)
+    parts = path.split("/")[:-1]
+    named = False
+    for part in target.split("/"):
+        if part == "..":
+            if named or not parts:
+                raise UnsafeEntryError(f"{path}: the link target {target!r} can lead out of the tree", path=path)
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+            named = True
+    return "/".join(parts)

@@ -1,18 +1,17 @@
 """Which entries of a snapshot belong into its artifact: ignore rules, then the symlink policy."""
 
-import posixpath
 from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
-from fluxsrc.entry import Entry, Mode, Skipped
+from fluxsrc.entry import Entry, Mode, Skipped, resolve_link
 from fluxsrc.errors import UnsafeEntryError
 from fluxsrc.ignore import IgnoreRules
 from fluxsrc.recipe import Recipe, SymlinkPolicy
 from fluxsrc.source import Snapshot
 
-__all__ = ["resolve_link", "select"]
+__all__ = ["select"]
 
 _MAX_LINKS: Final = 40
 """Links followed for one path, as in Linux; more is a cycle."""
@@ -61,28 +60,6 @@ def _target(entry: Entry) -> str:
     if entry.size > _MAX_TARGET_BYTES:
         raise UnsafeEntryError(f"{entry.path}: a link target of {entry.size} bytes", path=entry.path)
     return entry.read().decode(errors="surrogateescape")
-
-
-def resolve_link(path: str, target: str) -> str:
-    """Where a link of the tree points, as a path of the tree ("" is its root).
-
-    >>> resolve_link("apps/base/link", "../prod/app.yaml")
-    'apps/prod/app.yaml'
-
-    Raises:
-        UnsafeEntryError: The target is absolute, empty, not text, or outside the tree.
-    """
-    if not target or target.startswith("/") or "\0" in target or "\\" in target or not target.isprintable():
-        raise UnsafeEntryError(f"{path}: the link target {target!a} is not a relative path", path=path)
-    parts = posixpath.dirname(path).split("/") if "/" in path else []
-    for part in target.split("/"):
-        if part == "..":
-            if not parts:
-                raise UnsafeEntryError(f"{path}: the link target {target!r} leads out of the tree", path=path)
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
 
 
 def _dereference(entries: Iterator[Entry]) -> Iterator[Entry]:

@@ -27,6 +27,7 @@ PADDING: Final = tuple(bytes(-length % BLOCK) for length in range(BLOCK))
 
 _NAME: Final = 100
 _PREFIX: Final = 155
+_TO_ASCII: Final = bytes(range(128)) + b"_" * 128
 _PAX_NAME: Final = b"././@PaxHeader"
 
 
@@ -116,7 +117,7 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
 
 def _ascii(name: bytes) -> bytes:
     """What a reader that does not know PAX gets to see."""
-    return bytes(byte if byte < 0x80 else 0x5F for byte in name[:_NAME]).rstrip(b"/")
+    return name[:_NAME].translate(_TO_ASCII).rstrip(b"/")
 
 
 def _assemble(name: bytes, size: int, target: bytes, prefix: bytes, kind: tuple[bytes, bytes, bytes, int]) -> bytes:
