@@ -29,26 +29,29 @@ class LayeredTLS:
 
     def do_handshake(self) -> None:
         """One step; `SSLWantReadError` and `SSLWantWriteError` ask for another."""
-        self._flush()
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
+        while True:
             self._flush()
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._flush()
             self._fill()
-            raise
         self._flush()
 
     def recv_into(self, buffer: memoryview, /) -> int:
         """As a socket's."""
-        self._flush()
-        try:
-            return cast("int", self._tls.read(len(buffer), cast("bytearray", buffer)))  # any writable buffer will do
-        except ssl.SSLZeroReturnError:
-            return 0
-        except ssl.SSLWantReadError:
+        while True:
             self._flush()
+            try:
+                return cast(
+                    "int", self._tls.read(len(buffer), cast("bytearray", buffer))
+                )  # any writable buffer will do
+            except ssl.SSLZeroReturnError:
+                return 0
+            except ssl.SSLWantReadError:
+                pass
             self._fill()
-            raise
 
     def send(self, data: memoryview, /) -> int:
         """As a socket's."""
@@ -59,6 +62,7 @@ class LayeredTLS:
         return count
 
     def _fill(self) -> None:
+        """Feed what the outer layer has; if it has nothing, its own `SSLWantReadError` goes up to who can wait."""
         chunk = self._outer.recv(_RECORD)
         if chunk:
             self._incoming.write(chunk)
