@@ -1,0 +1,101 @@
+"""The root command: a table of commands that are loaded when they are used, and one door for every error."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+import attrs
+import click
+
+from fluxsrc import __version__
+from fluxsrc.cli.failures import describe, exit_code
+from fluxsrc.cli.interrupts import Interrupted
+from fluxsrc.cli.session import Session
+from fluxsrc.errors import ConfigurationError
+
+__all__ = ["COMMANDS", "Row", "root", "run"]
+
+_BROKEN_PIPE: Final = 141
+"""What a shell reports of a program that SIGPIPE ended."""
+
+
+@attrs.frozen
+class Row:
+    """Where a command lives, and its line in `fluxsrc --help`, so that showing the help loads none of them."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Final = {
+    "resolve": Row("look", "Show the revision a source points at now."),
+    "ls": Row("look", "List the files an artifact of a source would hold."),
+    "explain": Row("look", "Say which ignore rule decides about a path."),
+    "pull": Row("make", "Make an artifact of a source: unpack it, save it, store it."),
+    "build": Row("make", "Pack a directory into an archive file."),
+    "store": Row("store", "Look after a store of artifacts."),
+}
+"""Every command, in the order of the help; `module` is below `fluxsrc.cli` and holds the command under its own name."""
+
+
+class _Root(click.Group):
+    """A group whose commands are imported one by one, on use: each needs only a part of the library."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        row = COMMANDS.get(name)
+        if row is None:
+            return None
+        command: click.Command = getattr(import_module(f"fluxsrc.cli.{row.module}"), name)
+        return command
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
+
+
+@click.command(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fluxsrc", message="%(prog)s %(version)s")
+def root() -> None:
+    """Turn Git repositories, OCI artifacts, buckets and directories into verified, content-addressed artifacts.
+
+    A URL is git+file://PATH, git+https://…, git+ssh://…, file://PATH or a plain path. Options go into its query
+    (?branch=main, ?tag=v1, ?semver=1.x), a sub-tree into its fragment (#path=deploy/prod).
+    """
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command. Every error ends here, in one shape, with its exit code."""
+    session = Session.of(words)
+    try:
+        with session.signals_handled():
+            code = root.main(list(words), prog_name="fluxsrc", standalone_mode=False, obj=session)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has seen enough. What is still buffered must not fail again when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the one door: nothing leaves a program unreported
+        if session.debug:
+            traceback.print_exception(exc)
+        error = _in_our_terms(exc)
+        click.echo(describe(error, as_json=session.json, debug=session.debug), err=True)
+        return exit_code(error)
+    return code if isinstance(code, int) else 0
+
+
+def _in_our_terms(exc: BaseException) -> BaseException:
+    """The error, translated where it comes from click or the keyboard."""
+    if isinstance(exc, click.UsageError):
+        command = exc.ctx.command_path if exc.ctx is not None else "fluxsrc"
+        return ConfigurationError(exc.format_message(), hint=f"see {command} --help")
+    if isinstance(exc, click.ClickException):
+        return ConfigurationError(exc.format_message())
+    if isinstance(exc, click.Abort | KeyboardInterrupt) and not isinstance(exc, Interrupted):
+        return Interrupted()
+    return exc

@@ -1,0 +1,124 @@
+"""`pull` and `build`: make artifacts, and put them where they are wanted."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fluxsrc.artifact import Artifact
+from fluxsrc.cli.documents import artifact_document
+from fluxsrc.cli.options import a_store, common_options, recipe_options, store_option, takes_source, timeout_option
+from fluxsrc.cli.place import save_archive, unpack_tree
+from fluxsrc.cli.render import echo_json, facts, plural, size
+from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.directory import DirectorySource
+from fluxsrc.errors import ConfigurationError
+from fluxsrc.produce import source_key
+from fluxsrc.source import Source
+
+__all__ = ["build", "pull"]
+
+_SHOWN = 10
+"""Skipped paths that a person is shown; a program gets all of them."""
+
+
+@click.command()
+@takes_source
+@click.option("--output", type=click.Path(path_type=Path), help="Unpack the artifact into this directory.")
+@click.option("--replace", is_flag=True, help="Let --output replace a directory that holds something else.")
+@click.option("--archive", type=click.Path(dir_okay=False, path_type=Path), help="Save the artifact as this file.")
+@store_option(required=False)
+@common_options
+@pass_session
+def pull(
+    session: Session,
+    source: Source,
+    timeout: float,
+    output: Path | None,
+    archive: Path | None,
+    store: Path | None,
+    *,
+    replace: bool,
+) -> None:
+    """Resolve a source, make an artifact of it, and put that where it is wanted.
+
+    An --output that already holds exactly this content is left alone. Without --store the artifact is made in a temporary
+    store; with one, an artifact that is there already is not made again, and an earlier one makes the next one cheaper.
+    """
+    if output is None and archive is None and store is None:
+        raise ConfigurationError("where should the artifact go?", hint="give --output, --archive or --store")
+    with a_store(store) as target:
+        known = target.lookup(source_key(source))
+        with session.operation(timeout) as operation:
+            artifact = source.produce_artifact(target, operation=operation)
+        placed = {"output": None, "archive": None, "store": store}
+        unchanged = known == artifact
+        if output is not None:
+            untouched = not unpack_tree(target, artifact, output, replace=replace)
+            placed["output"] = output
+        if archive is not None:
+            save_archive(target, artifact, archive)
+            placed["archive"] = archive
+    if session.json:
+        places = {name: None if place is None else str(place) for name, place in placed.items()}
+        echo_json(artifact_document(artifact) | {"unchanged": unchanged} | places)
+        return
+    notes = {
+        "output": " (held exactly this already)" if output is not None and untouched else "",
+        "store": f" as {artifact.key}" + (" (held it already)" if unchanged else ""),
+    }
+    _show(artifact, [(name, f"{place}{notes.get(name, '')}") for name, place in placed.items() if place is not None])
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The archive to write."
+)
+@recipe_options
+@timeout_option
+@common_options
+@pass_session
+def build(session: Session, path: Path, output: Path, recipe: dict[str, Any], timeout: float) -> None:
+    """Pack the directory PATH into an archive: equal trees give equal content digests, on every machine.
+
+    The archive itself is never part of it, wherever it is written.
+    """
+    itself = os.path.relpath(os.path.realpath(output), os.path.realpath(path))
+    if not itself.startswith(".."):
+        escaped = re.sub(r"([\\*?\[ ])", r"\\\1", itself)
+        recipe |= {"ignore": "\n".join(filter(None, [recipe["ignore"], f"/{escaped}"]))}
+    source = DirectorySource(str(path), **recipe, timeout=timeout)
+    with a_store(None) as target:
+        with session.operation(timeout) as operation:
+            artifact = source.produce_artifact(target, operation=operation)
+        save_archive(target, artifact, output)
+    if session.json:
+        echo_json(artifact_document(artifact) | {"archive": str(output)})
+    else:
+        _show(artifact, [("archive", str(output))])
+
+
+def _show(artifact: Artifact, places: list[tuple[str, str]]) -> None:
+    """What was made of what, what is missing from it, and where it is now."""
+    skipped = [
+        f"{item.path} ({item.reason}{': ' if item.detail else ''}{item.detail})" for item in artifact.skipped[:_SHOWN]
+    ]
+    if len(artifact.skipped) > _SHOWN:
+        skipped.append(f"and {len(artifact.skipped) - _SHOWN:,} more; --json shows all")
+    rows = [
+        ("source", artifact.url),
+        ("revision", str(artifact.revision)),
+        ("content", str(artifact.content_digest)),
+        ("stored as", f"{artifact.digest}, {size(artifact.size)}"),
+        ("files", f"{artifact.files:,}, {size(artifact.content_size)} as a tar"),
+        ("skipped", "\n".join([f"{plural(len(artifact.skipped), 'path')}:", *skipped]) if skipped else "nothing"),
+        *(
+            [("verified", "\n".join(f"{name}: {value}" for name, value in artifact.verification))]
+            * bool(artifact.verification)
+        ),
+        *places,
+    ]
+    click.echo(facts(rows))

@@ -1,0 +1,115 @@
+"""Where artifacts go outside a store: a directory, a file. All of it or nothing, and never over something else."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from fluxsrc.artifact import Artifact
+from fluxsrc.digest import Digest
+from fluxsrc.directory import DirectorySource
+from fluxsrc.errors import ConfigurationError, StoreError
+from fluxsrc.recipe import Compression, SymlinkPolicy
+from fluxsrc.select import select
+from fluxsrc.store import Store
+from fluxsrc.tarball import pack
+
+__all__ = ["save_archive", "tree_digest", "unpack_tree"]
+
+_CHUNK: Final = 1 << 20
+
+
+class _Nowhere:
+    """A sink for an archive of which only the digest matters."""
+
+    def write(self, data: bytes, /) -> int:
+        return len(data)
+
+
+def tree_digest(directory: Path) -> Digest:
+    """The content digest of everything in a directory, ignore rules or not."""
+    # The extra rule has the last word, and brings back whatever a .sourceignore in there excludes.
+    source = DirectorySource(str(directory), ignore="!*", symlinks=SymlinkPolicy.KEEP)
+    with source.fetch() as snapshot:
+        return pack(select(snapshot, source.recipe, []), _Nowhere(), compression=Compression.NONE).content_digest
+
+
+def unpack_tree(store: Store, artifact: Artifact, output: Path, *, replace: bool = False) -> bool:
+    """Make a directory hold exactly the artifact's files.
+
+    Args:
+        store: What holds the artifact.
+        artifact: What to unpack.
+        output: Not there yet, or empty, or already holding exactly this.
+        replace: Take the place of whatever it holds.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        ConfigurationError: It holds something else, or is nothing one may replace.
+    """
+    with _writing(output):
+        if not output.is_dir() or not any(output.iterdir()):
+            if output.exists() and not output.is_dir():
+                raise ConfigurationError(f"{output} is not a directory", hint="choose another --output")
+            output.parent.mkdir(parents=True, exist_ok=True)
+            store.extract(artifact, output)
+            return True
+    if tree_digest(output) == artifact.content_digest:
+        return False
+    if not replace:
+        raise ConfigurationError(
+            f"{output} holds something else", hint="choose an empty or new directory, or say --replace"
+        )
+    _replace(store, artifact, output)
+    return True
+
+
+def _replace(store: Store, artifact: Artifact, output: Path) -> None:
+    real = output.resolve()
+    precious = (Path.cwd().resolve(), Path.home().resolve())
+    if output.is_symlink() or any(path.is_relative_to(real) for path in precious) or (real / ".git").exists():
+        raise ConfigurationError(
+            f"{output} is not replaced: it is a link, a Git work tree, or holds the working or home directory",
+            hint="empty it by hand if it is meant",
+        )
+    # Two renames are not one atomic step, but what is lost between them is a name, and no file: it is put back.
+    with _writing(output), tempfile.TemporaryDirectory(dir=real.parent, prefix=f".{real.name}.") as beside:
+        new, old = Path(beside) / "new", Path(beside) / "old"
+        store.extract(artifact, new)
+        real.rename(old)
+        try:
+            new.rename(real)
+        except BaseException:
+            old.rename(real)
+            raise
+
+
+def save_archive(store: Store, artifact: Artifact, file: Path) -> None:
+    """Write the stored bytes to a file, which is there whole or not at all."""
+    with _writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as target, store.open(artifact) as blob:
+                shutil.copyfileobj(blob, target, _CHUNK)
+                umask = os.umask(0)
+                os.umask(umask)
+                os.fchmod(target.fileno(), 0o666 & ~umask)  # mkstemp's 0600 is for secrets; this is none
+            os.replace(name, file)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StoreError(f"cannot write {path}: {exc.strerror or exc}", path=str(path)) from exc

@@ -1,0 +1,71 @@
+"""Values as text for people: sizes, facts, tables. The same with and without a terminal, so that pipes see what eyes see."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import click
+
+__all__ = ["echo_json", "facts", "plural", "size", "table"]
+
+_KIB: Final = 1024
+
+
+def size(count: int) -> str:
+    """Bytes, in a unit that keeps the number short.
+
+    >>> size(512), size(1536), size(3 * 1024**3)
+    ('512 B', '1.5 KiB', '3.0 GiB')
+    """
+    if count < _KIB:
+        return f"{count} B"
+    amount, unit = count / _KIB, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if round(amount, 1) < _KIB:
+            break
+        amount, unit = amount / _KIB, larger
+    return f"{amount:.1f} {unit}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> plural(1, "file"), plural(1200, "file")
+    ('1 file', '1,200 files')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    r"""Names and values, one pair a line, values aligned; a value of several lines stays in its column.
+
+    >>> print(facts([("files", "2"), ("skipped", "a\nb")]))
+    files    2
+    skipped  a
+             b
+    """
+    rows = list(pairs)
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    return "\n".join(f"{name:<{width}}" + value.replace("\n", "\n" + " " * width) for name, value in rows)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
+    """Columns as wide as they need to be, never cut, under a line of names.
+
+    Args:
+        head: The columns' names.
+        rows: The cells, as many in each row as there are names.
+        right: Columns to align to the right.
+    """
+    lines = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+
+    def cell(line: Sequence[str], column: int) -> str:
+        return line[column].rjust(widths[column]) if column in right else line[column].ljust(widths[column])
+
+    return "\n".join("  ".join(cell(line, column) for column in range(len(head))).rstrip() for line in lines)
+
+
+def echo_json(document: Any) -> None:
+    """Print one document. Text that is not UTF-8 (a path of a hostile archive) is escaped, so that it stays JSON."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=True))

@@ -1,0 +1,58 @@
+"""`Session`: what the commands of one run share: who reads the output, and the operations that can be interrupted."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+
+import attrs
+import click
+
+from fluxsrc.cli.interrupts import Interrupts
+from fluxsrc.cli.progress import showing_progress
+from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
+
+__all__ = ["Session", "pass_session"]
+
+
+@attrs.frozen(eq=False)
+class Session:
+    """One run of the program.
+
+    Attributes:
+        json: A program reads the output: one JSON document, and nothing else.
+        debug: Failures show their traceback.
+    """
+
+    json: bool = False
+    debug: bool = False
+    _interrupts: Interrupts = attrs.field(factory=Interrupts)
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "Session":
+        """The session that these arguments ask for.
+
+        Asked of the words and not of click, so that a mistake in the words themselves is reported the same way.
+        """
+        options = words[: words.index("--")] if "--" in words else words
+        return cls("--json" in options, "--debug" in options)
+
+    def signals_handled(self) -> contextlib.AbstractContextManager[None]:
+        """Ctrl-C and SIGTERM end the run in order while this is open."""
+        return self._interrupts.handled()
+
+    @contextlib.contextmanager
+    def operation(self, timeout: float | None = DEFAULT_TIMEOUT) -> Iterator[Operation]:
+        """An operation with progress on a terminal, cancelled by Ctrl-C.
+
+        Args:
+            timeout: Seconds for all that is done with it.
+        """
+        with contextlib.ExitStack() as stack:
+            cancel = stack.enter_context(self._interrupts.cancelling())
+            report = None
+            if sys.stderr.isatty() and not self.json:
+                report = stack.enter_context(showing_progress())
+            yield Operation(timeout, cancel, report)
+
+
+pass_session = click.make_pass_decorator(Session)

@@ -1,0 +1,91 @@
+"""`import fluxsrc` is cheap: other people's programs pay for what they use, and for nothing else."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+_OURS = {"fluxsrc"}
+_STANDARD = sys.stdlib_module_names
+
+_REPORT = "import sys, json; before = set(sys.modules); {}; print(json.dumps(sorted(set(sys.modules) - before)))"
+
+_HEAVY = {
+    "azure",
+    "boto3",
+    "botocore",
+    "click",
+    "cryptography",
+    "dulwich",
+    "google",
+    "hypothesis",
+    "isal",
+    "matplotlib",
+    "pandas",
+    "prometheus_client",
+    "pytest",
+    "rich",
+    "sigstore",
+    "starlette",
+    "uvicorn",
+    "yaml",
+}
+
+
+def modules_after(statement: str) -> set[str]:
+    """The modules that a fresh interpreter loads for one statement."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", _REPORT.format(statement)], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout))
+
+
+def packages(modules: set[str]) -> set[str]:
+    """The names of the top-level packages that somebody else maintains."""
+    return {name.partition(".")[0] for name in modules} - _STANDARD - _OURS
+
+
+def test_importing_the_package_loads_nothing_but_the_package():
+    """Not a single third-party package, and none of our own modules."""
+    loaded = modules_after("import fluxsrc")
+    assert packages(loaded) == set()
+    assert {name for name in loaded if name.startswith("fluxsrc")} == {"fluxsrc"}
+    assert len(loaded) < 30, sorted(loaded)
+
+
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ("from fluxsrc import FluxSrcError", set()),
+        ("from fluxsrc import Revision, Artifact, Secret, Limits, Recipe, Operation", {"attr", "attrs"}),
+        ("from fluxsrc import Source, Store", {"attr", "attrs"}),
+    ],
+)
+def test_a_value_loads_only_what_it_is_made_of(statement, allowed):
+    """Values and protocols need attrs, and no HTTP client, no Git library."""
+    assert packages(modules_after(statement)) <= allowed
+
+
+@pytest.mark.parametrize("name", ["DirectorySource", "MemorySource", "LocalStore", "GitSource", "source_from_url"])
+def test_no_public_name_loads_what_belongs_to_an_extra(name):
+    """The client libraries of clouds, signatures and terminals are loaded when they are used, not when they could be."""
+    heavy = packages(modules_after(f"from fluxsrc import {name}")) & (_HEAVY - {"dulwich", "isal"})
+    assert heavy == set()
+
+
+def test_the_command_line_is_not_loaded_with_its_package():
+    """`fluxsrc.cli` is importable without click and rich: it must be able to say that they are missing."""
+    assert packages(modules_after("import fluxsrc.cli")) & _HEAVY == set()
+
+
+def test_the_help_loads_no_backend():
+    """`fluxsrc --help` answers at once: it reads the table of commands, and none of them."""
+    loaded = modules_after(
+        "import fluxsrc.cli; fluxsrc.cli.main(['--help'])".replace(
+            "; ", "; import os, sys; o = os.dup(1); os.dup2(2, 1); ", 1
+        )
+        + "; os.dup2(o, 1)"
+    )
+    assert packages(loaded) & (_HEAVY - {"click"}) == set()
+    assert "fluxsrc.urls" not in loaded
