@@ -1,0 +1,142 @@
+"""Files that are there whole or not at all, and the one place where the operating system's errors become ours.
+
+A file is written beside its destination's directory tree, under a name nobody looks for, made durable, then renamed:
+
+1. Write all of it.
+2. fsync the file: its bytes are on disk before its name is.
+3. Rename: readers see the old file or the new one.
+4. fsync the directory: the name is on disk before anybody is told.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from fluxsrc.errors import ArtifactNotFoundError, FluxSrcError, StoreError
+
+__all__ = ["open_regular", "open_scratch", "store_errors", "sync_directory", "write_all", "write_atomic"]
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@contextmanager
+def store_errors(doing: str, path: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Translate every `OSError` of the block into a `StoreError`.
+
+    Args:
+        doing: What the block does, for the message: "cannot <doing>".
+        path: The file or directory at fault, unless the error names one itself.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if isinstance(exc, FluxSrcError):  # TransportTimeoutError is both: a deadline is not the disk's fault
+            raise
+        where = os.fsdecode(path) if path is not None else exc.filename
+        place = f" {where}" if where else ""
+        hint = None
+        if exc.errno in _FULL:
+            hint = "free some space or raise the quota; the store is as it was before"
+        elif exc.errno in _FORBIDDEN:
+            hint = "check the owner and mode of the directory, and that it is mounted writable"
+        raise StoreError(f"cannot {doing}{place}: {exc.strerror or exc}", path=where, hint=hint) from exc
+
+
+def open_scratch(directory: Path) -> tuple[int, Path]:
+    """Create an empty file with a fresh name; return its descriptor, opened for reading and writing, and its path."""
+    path = directory / f"{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), path
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of the bytes, however many calls it takes."""
+    written = os.write(descriptor, data)
+    view = memoryview(data)
+    while written < len(view):
+        written += os.write(descriptor, view[written:])
+
+
+def write_atomic(path: Path, data: bytes, *, scratch: Path, durable: bool) -> None:
+    """Make a file's content exactly these bytes, by the steps of this module's docstring.
+
+    Args:
+        path: The file; its directory is made if it is not there.
+        data: Its new content.
+        scratch: A directory on the same file system, for the file while it is written.
+        durable: Whether to do steps 2 and 4. Without them a power cut may leave an empty file or the old one.
+    """
+    descriptor, temporary = open_scratch(scratch)
+    try:
+        try:
+            write_all(descriptor, data)  # 1
+            if durable:
+                os.fsync(descriptor)  # 2
+        finally:
+            os.close(descriptor)
+        try:
+            temporary.replace(path)  # 3
+        except FileNotFoundError:
+            make_directories(path.parent, durable=durable)
+            temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        sync_directory(path.parent)  # 4
+
+
+def make_directories(path: Path, *, durable: bool) -> None:
+    """Make a directory and its parents; each new name is fsynced, or a power cut could take the whole branch."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_directories(path.parent, durable=durable)
+        make_directories(path, durable=durable)
+        return
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path: Path, *, what: str) -> int:
+    """Open a regular file for reading, never through a link, never waiting for the writer of a pipe.
+
+    Args:
+        path: The file.
+        what: What it is, for the message.
+
+    Raises:
+        ArtifactNotFoundError: It is not there.
+        StoreError: It is there, and something else than a regular file, or cannot be read.
+    """
+    try:
+        with store_errors(f"read {what}", path):
+            # O_NONBLOCK matters only for what is refused below: a pipe would block this very call.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except StoreError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError):
+            raise ArtifactNotFoundError(
+                f"the store does not hold {what}", path=str(path), hint="produce the artifact again"
+            ) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StoreError(f"cannot read {what}: {path} is not a regular file", path=str(path))
+    return descriptor
