@@ -58,6 +58,7 @@ class Recipe:
         path: The sub-tree that becomes the artifact's root; "" is the whole tree.
         symlinks: What becomes of symbolic links.
         compression: How the stored archive is compressed.
+        default_ignores: Whether the dialect's default exclusions apply, if it has some; in a bucket they never do.
         options: What only one backend knows (sparse paths, layer selector, …), as sorted pairs of text.
     """
 
@@ -66,6 +67,7 @@ class Recipe:
     path: str = ""
     symlinks: SymlinkPolicy = attrs.field(default=SymlinkPolicy.SKIP, converter=SymlinkPolicy)
     compression: Compression = attrs.field(default=Compression.GZIP, converter=Compression)
+    default_ignores: bool = True
     options: tuple[tuple[str, str], ...] = ()
 
     def __attrs_post_init__(self) -> None:

@@ -29,7 +29,12 @@ def select(snapshot: Snapshot, recipe: Recipe, skipped: list[Skipped]) -> Iterat
     Raises:
         UnsafeEntryError: The policy refuses a link, or a link leads out of the tree or nowhere.
     """
-    rules = IgnoreRules(dialect=recipe.dialect.value, files=snapshot.ignore_files(), extra=recipe.ignore)
+    rules = IgnoreRules(
+        recipe.dialect,
+        snapshot.ignore_files(),
+        recipe.ignore,
+        defaults=None if recipe.default_ignores else (),
+    )
     excluded = rules.excluded
     kept = (entry for entry in snapshot.entries() if not excluded(entry.path))
     if recipe.symlinks is SymlinkPolicy.DEREFERENCE:

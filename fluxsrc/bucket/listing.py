@@ -1,0 +1,266 @@
+"""From a bucket to its listing: ignore rules, limits and the revision, applied while the pages come in.
+
+1. Read the ignore files whose place is known: at the bucket's root, under the prefix, at the artifact's root.
+2. List. While one page is judged, the next one is on its way. A directory that is excluded as a whole is jumped over.
+3. In the gitignore dialect, read the ignore files that were found on the way, and judge again what they govern.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from itertools import groupby
+from typing import Final
+
+import attrs
+
+from fluxsrc.bucket.index import EtagIndex, IndexBuilder
+from fluxsrc.bucket.keys import is_marker
+from fluxsrc.bucket.protocol import BucketClient, BucketObject
+from fluxsrc.bucket.wait import result_of
+from fluxsrc.errors import LimitExceededError, SourceChangedError
+from fluxsrc.ignore import IGNORE_FILE, IgnoreRules
+from fluxsrc.limits import Limits
+from fluxsrc.operation import Operation
+from fluxsrc.recipe import Dialect
+
+__all__ = ["Listing", "Scope", "list_bucket"]
+
+_LAST: Final = "\U0010ffff"
+"""No character is greater: `directory/` and this is behind everything in the directory that anyone would name so."""
+
+
+@attrs.frozen(kw_only=True)
+class Scope:
+    """What of a bucket is looked at.
+
+    Attributes:
+        prefix: Of the keys that are listed.
+        strip: What of the keys is no part of the paths: "" or a directory with its slash.
+        dialect: Whose verdicts decide.
+        ignore: Rules of highest priority, anchored at the artifact's root, or None.
+        limits: How much is too much.
+        url: For messages.
+    """
+
+    prefix: str
+    strip: str
+    dialect: Dialect
+    ignore: str | None
+    limits: Limits
+    url: str
+
+    @property
+    def unhashed(self) -> frozenset[str]:
+        """Keys that are no part of the revision: Flux leaves its ignore file out."""
+        return frozenset({IGNORE_FILE}) if self.dialect is Dialect.FLUX else frozenset()
+
+    def inside(self, files: dict[str, str]) -> dict[str, str]:
+        """The ignore files of the artifact's tree, by their directory in it."""
+        strip = self.strip
+        return {f"{d}/"[len(strip) : -1]: t for d, t in files.items() if not strip or f"{d}/".startswith(strip)}
+
+    def rules(self, files: dict[str, str]) -> "_Rules":
+        """The rules of some ignore files, given by the directory of their key."""
+        outside = {d: t for d, t in files.items() if self.strip and not f"{d}/".startswith(self.strip)}
+        return _Rules(
+            len(self.strip),
+            IgnoreRules(self.dialect, self.inside(files), self.ignore, defaults=(), limits=self.limits),
+            IgnoreRules(self.dialect, outside, defaults=(), limits=self.limits) if outside else None,
+        )
+
+
+@attrs.frozen
+class Listing:
+    """What a bucket held when it was listed.
+
+    Attributes:
+        index: The objects that the rules keep.
+        ignore_files: The text of the ignore files in the artifact's tree, by directory.
+        listed: Objects seen, kept or not.
+    """
+
+    index: EtagIndex
+    ignore_files: dict[str, str]
+    listed: int
+
+
+@attrs.frozen
+class _Rules:
+    """Rules in the artifact's tree, and those of ignore files above it, which can only take away."""
+
+    _strip: int
+    _inside: IgnoreRules
+    _outside: IgnoreRules | None
+
+    def keep(self, item: BucketObject) -> bool:
+        key = item.key
+        if is_marker(item) or self._inside.excluded(key[self._strip :]):
+            return False
+        return self._outside is None or not self._outside.excluded(key)
+
+    def prunes(self, directory: str) -> bool:
+        """Whether nothing below a directory of keys (below the stripped part, without its slash) can be kept."""
+        if self._inside.excluded_dir(directory[self._strip :]):
+            return True
+        return self._outside is not None and self._outside.excluded_dir(directory)
+
+
+def list_bucket(client: BucketClient, scope: Scope, executor: Executor, operation: Operation) -> Listing:
+    """List what the rules keep. Memory: some 40 bytes for each object.
+
+    Args:
+        client: The bucket.
+        scope: What of it.
+        executor: Runs the requests, so that the next page comes while this one is judged.
+        operation: The deadline, the cancel switch, and progress.
+
+    Raises:
+        LimitExceededError: There is more than the limits allow; the message says how much was seen, and how to narrow it.
+    """
+    run = _Run(client, scope, executor, operation)
+    run.read_known_ignore_files()  # 1
+    run.list()  # 2
+    index = run.builder.build()
+    if run.found:
+        run.read_found_ignore_files()  # 3
+        index = index.filter(scope.rules(run.files).keep, unhashed=scope.unhashed)
+    run.check_totals(index.count, index.size, f"{run.listed:,} objects listed")
+    return Listing(index, scope.inside(run.files), run.listed)
+
+
+class _Run:
+    """The state of one listing.
+
+    Attributes:
+        builder: What is kept.
+        files: The text of the ignore files that were read, by the directory of their key.
+        found: Ignore files that are not read yet, by directory.
+        listed: Objects seen.
+    """
+
+    def __init__(self, client: BucketClient, scope: Scope, executor: Executor, operation: Operation) -> None:
+        self.builder = IndexBuilder(unhashed=scope.unhashed)
+        self.files: dict[str, str] = {}
+        self.found: dict[str, BucketObject] = {}
+        self.listed = 0
+        self._etags: dict[str, str] = {}
+        self._client = client
+        self._scope = scope
+        self._executor = executor
+        self._operation = operation
+
+    def read_known_ignore_files(self) -> None:
+        directories = ["", self._scope.prefix.rpartition("/")[0], self._scope.strip.rstrip("/")]
+        keys = [f"{directory}/{IGNORE_FILE}".removeprefix("/") for directory in dict.fromkeys(directories)]
+        futures = [self._executor.submit(self._find, key) for key in keys]
+        found = [result_of(future, self._operation, "list", url=self._scope.url) for future in futures]
+        self._read([item for item in found if item is not None])
+
+    def read_found_ignore_files(self) -> None:
+        def depth(directory: str) -> int:
+            return directory.count("/")
+
+        # From the top down: what a file says decides whether git would ever look at those below it.
+        for _, level in groupby(sorted(self.found, key=depth), depth):
+            rules = self._scope.rules(self.files)
+            self._read([self.found[d] for d in level if not any(map(rules.prunes, self._ancestors(f"{d}/")))])
+
+    def list(self) -> None:
+        rules = self._scope.rules(self.files)
+        after: str | None = ""
+        while after is not None:
+            after = self._list_from(after, rules)
+
+    def check_totals(self, count: int, size: int, seen: str) -> None:
+        """Hold what is kept against the limits."""
+        seen = f"{seen}, {count:,} of {size:,} bytes to fetch"
+        self._check("max_list_objects", self.listed, seen)
+        self._check("max_entries", count, seen)
+        self._check("max_content_bytes", size, seen)
+
+    def _find(self, key: str) -> BucketObject | None:
+        with closing(self._client.pages(key)) as pages:
+            # The key itself is the first of all that begin with it.
+            return next((item for page in pages for item in page[:1] if item.key == key), None)
+
+    def _read(self, items: Sequence[BucketObject]) -> None:
+        limits = self._scope.limits
+        limits.check("max_ignore_bytes", sum(item.size for item in items), what="the ignore files")
+        futures = [self._executor.submit(self._client.read, item) if item.size else None for item in items]
+        for item, future in zip(items, futures, strict=True):
+            data = result_of(future, self._operation, "list", url=self._scope.url).data if future is not None else b""
+            self.files[item.key.rpartition("/")[0]] = data.decode(errors="surrogateescape")
+            self._etags[item.key] = item.etag
+
+    def _list_from(self, after: str, rules: _Rules) -> str | None:
+        """List to the end, or to a directory that can be jumped over; the key to go on from, None at the end."""
+        with closing(self._client.pages(self._scope.prefix, after=after)) as pages:
+            following = self._executor.submit(next, pages, None)
+            try:
+                while (page := result_of(following, self._operation, "list", url=self._scope.url)) is not None:
+                    self._collect_ignore_files(page)
+                    target = self._jump(page, rules)
+                    if target is None:
+                        following = self._executor.submit(next, pages, None)
+                    self._judge(page, rules)
+                    if target is not None:
+                        return target
+            finally:
+                # A generator that runs in another thread cannot be closed: let its request end, as the operation does.
+                if not following.cancel():
+                    following.exception()
+        return None
+
+    def _collect_ignore_files(self, page: Sequence[BucketObject]) -> None:
+        for item in page:
+            if not item.key.endswith(IGNORE_FILE):
+                continue
+            directory, _, name = item.key.rpartition("/")
+            if item.key in self._etags:
+                if self._etags[item.key] != item.etag:
+                    raise SourceChangedError(f"{item.key} changed while the bucket was listed", url=self._scope.url)
+            elif name == IGNORE_FILE and self._scope.dialect is Dialect.GITIGNORE:
+                self.found[directory] = item
+
+    def _judge(self, page: Sequence[BucketObject], rules: _Rules) -> None:
+        kept = list(filter(rules.keep, page))
+        self.builder.add(kept)
+        self.listed += len(page)
+        self._operation.report("list", self.listed, unit="objects")
+        for item in kept:
+            if item.size > self._scope.limits.max_file_bytes:
+                self._scope.limits.check("max_file_bytes", item.size, what=f"the object {item.key!a}", path=item.key)
+        if self.found:  # what is still to be read could take something away: only the listing itself is bounded
+            self._check("max_list_objects", self.listed, f"{self.listed:,} objects listed so far")
+        else:
+            self.check_totals(self.builder.count, self.builder.size, f"{self.listed:,} objects listed so far")
+
+    def _check(self, limit: str, actual: int, seen: str) -> None:
+        allowed: int = getattr(self._scope.limits, limit)
+        if actual > allowed:
+            words = limit.removeprefix("max_").replace("_", " ")
+            raise LimitExceededError(
+                f"{self._scope.url}: {seen}; {words} are limited to {allowed:,}. Narrow it with prefix=, ignore= or a "
+                f"{IGNORE_FILE} at the bucket's root",
+                limit=limit,
+                allowed=allowed,
+                actual=actual,
+            )
+
+    def _jump(self, page: Sequence[BucketObject], rules: _Rules) -> str | None:
+        """The key to go on from, if the page ends inside a directory of which nothing can be kept."""
+        last = page[-1].key if page else ""
+        for directory in self._ancestors(last):
+            if rules.prunes(directory):
+                return f"{directory}/{_LAST}"
+            # An ignore file that is not read yet, or still to come ("a/-x/" is listed before "a/.sourceignore"), may
+            # take in again what is excluded by now: below it nothing is jumped over.
+            unread = directory in self.found or (last < f"{directory}/{IGNORE_FILE}" and directory not in self.files)
+            if unread and self._scope.dialect is Dialect.GITIGNORE:
+                return None
+        return None
+
+    def _ancestors(self, key: str) -> Iterable[str]:
+        """The directories of a key below the stripped part, outermost first."""
+        start = len(self._scope.strip)
+        return (key[:place] for place in range(start + 1, len(key)) if key[place] == "/")

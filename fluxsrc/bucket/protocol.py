@@ -1,0 +1,103 @@
+"""The contract of an object store: `Bucket`, and `BucketClient` for the time of one operation. Read this first."""
+
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from fluxsrc.operation import Operation
+
+__all__ = ["Bucket", "BucketClient", "BucketObject", "Content"]
+
+
+class BucketObject(NamedTuple):
+    """One line of a listing. A tuple, because there may be a million of them.
+
+    Attributes:
+        key: Its name, as the service has it: any text at all.
+        size: Bytes.
+        etag: The service's name for this content, without quotes; it changes whenever the content does.
+        checksum: "md5:<hex>", "sha256:<hex>", "sha1:<hex>" or "crc32:<hex>" of the content where the listing tells it.
+        version: What the precondition of a read is made of, where that is not the etag (a generation, a file's state).
+    """
+
+    key: str
+    size: int
+    etag: str
+    checksum: str | None = None
+    version: str | None = None
+
+
+class Content(NamedTuple):
+    """What a read gave.
+
+    Attributes:
+        data: The bytes that were asked for, all of them.
+        checksum: As in `BucketObject`: of the *whole* object, where the service tells it with the bytes.
+    """
+
+    data: bytes
+    checksum: str | None = None
+
+
+@runtime_checkable
+class BucketClient(Protocol):
+    """A bucket, connected for one operation.
+
+    Thread-safe: many threads read at the same time. Obeys the operation's deadline and cancel switch in every blocking
+    step, retries what is worth retrying itself, and raises only `FluxSrcError`, iterators included.
+    """
+
+    def pages(self, prefix: str = "", *, after: str = "") -> Generator[Sequence[BucketObject], None, None]:
+        """The objects whose key begins with `prefix`, in pages; one request for each page, made when it is asked for.
+
+        Closing the generator ends the listing.
+
+        Sorted by the UTF-8 bytes of the keys if the service does that; `EtagIndex` sorts what is not. Never a delimiter:
+        directories do not exist here, but keys that end in "/" do.
+
+        Args:
+            prefix: Plain text, not a directory.
+            after: Only keys greater than this. A service that cannot may begin earlier.
+
+        Raises:
+            RevisionNotFoundError: There is no such bucket.
+        """
+        ...
+
+    def read(self, item: BucketObject, /, start: int = 0, length: int | None = None) -> Content:
+        """A part of an object, if it is still the one that was listed.
+
+        A part, not a stream: it can be asked for again when a connection breaks, many can be on their way at once, and
+        each is small enough to hold (callers ask for some MiB at most).
+
+        Args:
+            item: As it was listed.
+            start: First byte.
+            length: Bytes; None is all from `start` on. The part lies inside the object and is not empty.
+
+        Raises:
+            SourceChangedError: The object is gone, or another one.
+        """
+        ...
+
+
+@runtime_checkable
+class Bucket(Protocol):
+    """Where a bucket is, and how to get in: an immutable value, thread-safe, picklable, comparable.
+
+    It holds no open connection, and shows no secret in its repr.
+    """
+
+    @property
+    def url(self) -> str:
+        """Its address without a prefix, redacted: `s3://name?endpoint=…&region=…`."""
+        ...
+
+    def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
+        """A client for the time of one operation. Nothing needs to be sent before its first method is called.
+
+        Raises:
+            MissingExtraError: The library that knows the credentials is not installed.
+            AuthenticationError: There are no credentials.
+        """
+        ...

@@ -1,0 +1,205 @@
+"""`BucketSource`: the objects of a bucket, under a prefix, as files."""
+
+import contextlib
+import copy
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import attrs
+
+from fluxsrc.bucket.fetch import WORKERS, ReadAhead
+from fluxsrc.bucket.keys import AmbiguousKeys, Screening, UnsafeKeys, screen
+from fluxsrc.bucket.listing import Listing, Scope, list_bucket
+from fluxsrc.bucket.local import LocalBucket
+from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
+from fluxsrc.entry import Entry, Mode, Skipped
+from fluxsrc.errors import ConfigurationError, PathNotFoundError, SourceChangedError
+from fluxsrc.operation import Operation
+from fluxsrc.produce import SourceOptions
+from fluxsrc.recipe import Recipe
+from fluxsrc.revision import Revision
+from fluxsrc.source import Snapshot, Source
+
+__all__ = ["BucketSource"]
+
+
+@attrs.frozen
+class BucketSource(SourceOptions):
+    """A source over a bucket: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage, a directory.
+
+    Its revision is Flux's: sha256 over a line `"<key> <etag>"` for each object that the ignore rules keep. Resolving it
+    lists, and downloads nothing but ignore files. Each object is read with the precondition that it is still the one that
+    was listed; what was not changed since the last artifact comes out of that one.
+
+    Rules come from `.sourceignore` objects at the bucket's root, under the prefix, and, as in every other source, in any
+    directory; and from `ignore`. In the flux dialect those in directories are plain files, the one at the root is no part
+    of the revision, and there are no default exclusions: so it is in Flux.
+
+    Attributes:
+        bucket: Which, and how to get in.
+        prefix: Only keys that begin with this text; end it with "/" to mean a directory.
+        strip_prefix: Whether the prefix, then a directory, is no part of the paths.
+        unsafe_keys: What becomes of keys that cannot be a path: "error" or "skip" (reported).
+        ambiguous_keys: What becomes of names that differ by case or Unicode normal form only: "error", "skip" (the later
+            ones, reported) or "keep".
+    """
+
+    bucket: Bucket
+    prefix: str = ""
+    strip_prefix: bool = attrs.field(default=False, kw_only=True)
+    unsafe_keys: UnsafeKeys = attrs.field(default=UnsafeKeys.ERROR, converter=UnsafeKeys, kw_only=True)
+    ambiguous_keys: AmbiguousKeys = attrs.field(default=AmbiguousKeys.ERROR, converter=AmbiguousKeys, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.strip_prefix and self.prefix and not self.prefix.endswith("/"):
+            raise ConfigurationError(
+                f"the prefix {self.prefix!r} is no directory, so it cannot be stripped", hint="end it with '/'"
+            )
+        _ = self._scope  # raises if prefix and path have nothing in common
+
+    @property
+    def kind(self) -> str:
+        """Always "bucket"."""
+        return "bucket"
+
+    @property
+    def url(self) -> str:
+        """`SCHEME://BUCKET/PREFIX?OPTIONS`, with the sub-path as fragment."""
+        head, mark, query = self.bucket.url.partition("?")
+        prefix = f"/{quote(self.prefix)}" if self.prefix else ""
+        return head.rstrip("/") + prefix + mark + query + (f"#path={quote(self.path)}" if self.path else "")
+
+    @property
+    def recipe(self) -> Recipe:
+        """Everything besides the revision that decides what an artifact holds."""
+        return attrs.evolve(super().recipe, default_ignores=False)
+
+    def _recipe_options(self) -> tuple[tuple[str, str], ...]:
+        return (
+            ("ambiguous_keys", self.ambiguous_keys.value),
+            ("prefix", self.prefix),
+            ("strip_prefix", str(self.strip_prefix)),
+            ("unsafe_keys", self.unsafe_keys.value),
+        )
+
+    def resolve_revision(self, *, operation: Operation | None = None) -> Revision:
+        """The revision of this moment. Lists, and reads nothing but ignore files.
+
+        Raises:
+            RevisionNotFoundError: There is no such bucket.
+            LimitExceededError: There is more in it than the limits allow; nothing was downloaded.
+        """
+        with _Session.open(self, self._operation(operation)) as session:
+            return Revision(session.listing().index.digest)
+
+    @contextlib.contextmanager
+    def fetch(self, revision: Revision | None = None, /, *, operation: Operation | None = None) -> Iterator[Snapshot]:
+        """The objects as they were listed; see `Source`."""
+        operation = self._operation(operation)
+        with _Session.open(self, operation) as session:
+            # If resolving was part of this operation, its listing is at hand; each object is held against it when read.
+            listing = operation.memo.pop(self, None) or session.listing()
+            current = Revision(listing.index.digest)
+            if revision is not None and revision != current:
+                raise SourceChangedError(f"{self.url} is at {current.short}, not at {revision.short}", url=self.url)
+            if self.path and not listing.listed:
+                raise PathNotFoundError(f"{self.url}: nothing is below {self.path}", url=self.url)
+            screening = screen(
+                lambda: listing.index,
+                strip=self._scope.strip,
+                unsafe=self.unsafe_keys,
+                ambiguous=self.ambiguous_keys,
+                limits=self.limits,
+            )
+            yield _BucketSnapshot(session, current, listing, screening)
+
+    @property
+    def _scope(self) -> Scope:
+        strip = (self.prefix if self.strip_prefix else "") + (f"{self.path}/" if self.path else "")
+        prefix = strip if strip.startswith(self.prefix) else self.prefix
+        if not prefix.startswith(strip):
+            raise ConfigurationError(
+                f"nothing below the path {self.path!r} begins with the prefix {self.prefix!r}",
+                hint="the path is part of the keys, unless strip_prefix=True",
+            )
+        return Scope(
+            prefix=prefix, strip=strip, dialect=self.dialect, ignore=self.ignore, limits=self.limits, url=self.url
+        )
+
+
+@attrs.frozen(eq=False)
+class _Session:
+    """A bucket in use: its client, and the threads that call it. They end when the context does."""
+
+    source: BucketSource
+    client: BucketClient
+    executor: Executor
+    operation: Operation
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, source: BucketSource, operation: Operation) -> Iterator["_Session"]:
+        operation.check("connect", url=source.url)
+        left = threading.Event()
+        # Requests that nobody waits for any more end with the context, not with the operation. A copy has the same
+        # deadline, and the same memo.
+        own = copy.copy(operation)
+        own.cancel = lambda: left.is_set() or operation.cancelled
+        executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="fluxsrc-bucket")
+        try:
+            with source.bucket.connect(own) as client:
+                try:
+                    yield cls(source, client, executor, operation)
+                finally:
+                    left.set()
+                    executor.shutdown(cancel_futures=True)
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def listing(self) -> Listing:
+        """The listing of this moment; noted for a later step of the same operation."""
+        listing = list_bucket(self.client, self.source._scope, self.executor, self.operation)  # noqa: SLF001 - one room
+        self.operation.memo[self.source] = listing
+        return listing
+
+
+@attrs.frozen(eq=False)
+class _BucketSnapshot:
+    """See `Snapshot`."""
+
+    _session: _Session = attrs.field(repr=False)
+    revision: Revision
+    _listing: Listing = attrs.field(repr=False)
+    _screening: Screening = attrs.field(repr=False)
+
+    created = None
+    tree_id = None
+    annotations: Mapping[str, str] = attrs.field(factory=dict, init=False)
+    verification: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def skipped(self) -> Sequence[Skipped]:
+        return self._screening.skipped
+
+    def ignore_files(self) -> Mapping[str, str]:
+        return self._listing.ignore_files
+
+    def entries(self) -> Iterator[Entry]:
+        session = self._session
+        ahead = ReadAhead(self._objects(), session.client, session.executor, session.operation, url=session.source.url)
+        for handle in ahead:
+            item = handle.item
+            yield Entry(handle.path, Mode.FILE, item.size, handle.open, f"etag:{item.etag}", handle.read)
+
+    def _objects(self) -> Iterator[tuple[str, BucketObject]]:
+        strip, dropped = len(self._session.source._scope.strip), self._screening.dropped  # noqa: SLF001 - one room
+        for item in self._listing.index:
+            if item.key not in dropped:
+                yield item.key[strip:], item
+
+
+if TYPE_CHECKING:
+    _: Source = BucketSource(LocalBucket(""))
