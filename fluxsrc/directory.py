@@ -32,6 +32,10 @@ _CLOCK_TICK_NS: Final = 20_000_000
 _OPEN_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
+def _absolute(root: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.fspath(root))
+
+
 @attrs.frozen
 class _Listing:
     """What the directory held at one moment, and that moment's name."""
@@ -55,7 +59,7 @@ class DirectorySource(SourceOptions):
         root: The directory; a relative one is taken from the working directory of now.
     """
 
-    root: str = attrs.field(converter=lambda root: os.path.abspath(os.fspath(root)))
+    root: str = attrs.field(converter=_absolute)
 
     @property
     def kind(self) -> str:

@@ -40,8 +40,8 @@ def source_from_url(text: str, /, **options: Any) -> Source:
 
 
 def _git(address: Address, options: dict[str, Any]) -> Source:
-    chosen = address.take("branch", "tag", "semver", "commit", "ref")
-    return GitSource(f"{address.scheme}:{address.location}", **chosen, **options)
+    options |= address.take("branch", "tag", "semver", "commit", "ref")
+    return GitSource(f"{address.scheme}:{address.location}", **options)
 
 
 def _directory(address: Address, options: dict[str, Any]) -> Source:
