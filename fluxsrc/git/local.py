@@ -1,0 +1,209 @@
+"""Repositories on this machine: where their parts are, and their references. Read-only, without running git."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+import attrs
+
+from fluxsrc.errors import (
+    ConfigurationError,
+    ContentError,
+    PermissionDeniedError,
+    RevisionNotFoundError,
+    SourceError,
+)
+from fluxsrc.git.commit import Tag
+from fluxsrc.git.config import parse_config
+from fluxsrc.git.objects import ObjectDatabase, object_directories
+from fluxsrc.git.packfile import Kind, ObjectFormat
+from fluxsrc.git.refs import GitRef
+from fluxsrc.limits import DEFAULT_LIMITS, Limits
+
+__all__ = ["LocalRepository", "local_errors", "peel"]
+
+_MAX_LINK_FILE: Final = 4096
+"""Bytes of a `.git` file, a symbolic reference and the like."""
+_MAX_SYMREFS: Final = 5
+"""Symbolic references followed, as in git."""
+_MAX_TAGS: Final = 32
+"""Tags of tags followed."""
+
+
+@attrs.frozen
+class LocalRepository:
+    """A repository's directories.
+
+    Attributes:
+        git_dir: Its own: `HEAD` is here.
+        common_dir: What its work trees share: references and objects are here. The same, except in a linked work tree.
+        object_format: How objects are named.
+    """
+
+    git_dir: Path
+    common_dir: Path
+    object_format: ObjectFormat
+
+    @classmethod
+    def find(cls, path: Path) -> Self:
+        """The repository at a path: bare, or with a work tree there, linked ones included. Parents are not looked at.
+
+        Raises:
+            RevisionNotFoundError: There is none.
+            ConfigurationError: It is of a kind that is not supported.
+        """
+        git_dir = _git_dir(path)
+        common = git_dir
+        if (git_dir / "commondir").is_file():
+            common = Path(os.path.normpath(git_dir / _line(git_dir / "commondir")))
+        config = parse_config(_bytes(common / "config"))
+        extensions = config.get(("extensions", ""), {})
+        if extensions.get("refstorage", "files") != "files":
+            raise ConfigurationError(
+                f"{path}: references in the format {extensions['refstorage']!r} are not supported",
+                hint="git refs migrate --ref-format=files",
+            )
+        try:
+            object_format = ObjectFormat(extensions.get("objectformat", "sha1").lower())
+        except ValueError:
+            raise ConfigurationError(f"{path}: unknown object format {extensions['objectformat']!r}") from None
+        return cls(git_dir, common, object_format)
+
+    def open_objects(self, limits: Limits = DEFAULT_LIMITS) -> ObjectDatabase:
+        """Its objects, alternates included; close it."""
+        return ObjectDatabase(object_directories(self.common_dir / "objects"), self.object_format, limits)
+
+    def refs(self, prefixes: tuple[str, ...], limits: Limits = DEFAULT_LIMITS) -> dict[str, GitRef]:
+        """The references whose names begin with one of these, by name. HEAD only if asked for.
+
+        Tags of `packed-refs` come peeled if git recorded that; `peel` does the rest.
+
+        Raises:
+            LimitExceededError: There are more than `Limits.max_refs`.
+        """
+        packed = self._packed(prefixes, limits)
+        found = dict(packed)
+        for name in self._loose_names(prefixes):
+            ref = self._loose(name, packed)
+            if ref is not None:
+                found[name] = ref
+        limits.check("max_refs", len(found), what="the repository")
+        return found
+
+    def _loose_names(self, prefixes: tuple[str, ...]) -> Iterator[str]:
+        for prefix in prefixes:
+            if prefix == "HEAD":
+                yield prefix
+                continue
+            base = self.common_dir / prefix
+            if base.is_file():
+                yield prefix
+            for directory, _, files in os.walk(base if prefix.endswith("/") else base.parent):
+                relative = Path(directory).relative_to(self.common_dir).as_posix()
+                yield from (name for file in files if (name := f"{relative}/{file}").startswith(prefix))
+
+    def _loose(self, name: str, packed: dict[str, GitRef]) -> GitRef | None:
+        """One reference, symbolic ones followed."""
+        target = name
+        for _ in range(_MAX_SYMREFS):
+            base = self.git_dir if target == "HEAD" else self.common_dir
+            try:
+                text = _line(base / target)
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                ref = packed.get(target) or self._packed((target,), DEFAULT_LIMITS).get(target)
+                if ref is None:
+                    return None
+                return attrs.evolve(ref, name=name, target=target if target != name else None)
+            if not text.startswith("ref:"):
+                if not _is_oid(text, self.object_format):
+                    return None  # a lock file or other litter, which git passes over too
+                return GitRef(name, text, target=target if target != name else None)
+            target = text.removeprefix("ref:").strip()
+            if ".." in target or not (target == "HEAD" or target.startswith("refs/")):
+                raise ContentError(f"damaged repository: {name} stands for {target[:200]!a}", path=name)
+        raise ContentError(f"damaged repository: {name} stands for itself, through symbolic references", path=name)
+
+    def _packed(self, prefixes: tuple[str, ...], limits: Limits) -> dict[str, GitRef]:
+        data = _bytes(self.common_dir / "packed-refs")
+        wanted = tuple(prefix.encode() for prefix in prefixes)
+        found: dict[str, GitRef] = {}
+        last: str | None = None
+        for line in data.splitlines():
+            if line.startswith(b"^"):
+                if last is not None:
+                    found[last] = attrs.evolve(found[last], peeled=line[1:].decode("ascii", "replace"))
+                continue
+            oid, _, name = line.partition(b" ")
+            last = None
+            if name.startswith(wanted) and not line.startswith(b"#"):
+                last = name.decode(errors="surrogateescape")
+                found[last] = GitRef(last, oid.decode("ascii", "replace"))
+                if len(found) > limits.max_refs:
+                    limits.check("max_refs", len(found), what="the repository")
+        return found
+
+
+def peel(ref: GitRef, objects: ObjectDatabase) -> GitRef:
+    """The reference with annotated tags followed, in the object database, to the commit they stand for.
+
+    Raises:
+        RevisionNotFoundError: They stand for something else.
+        SourceError: An object is missing.
+        ContentError: One is damaged.
+    """
+    oid = bytes.fromhex(ref.final)
+    for _ in range(_MAX_TAGS):
+        kind = objects.kind(oid)
+        if kind is Kind.COMMIT:
+            return ref if oid.hex() == ref.oid else attrs.evolve(ref, peeled=oid.hex())
+        if kind is not Kind.TAG:
+            raise RevisionNotFoundError(f"{ref.name} points at a {kind.word.decode()}, not at a commit")
+        oid = Tag.parse(objects.read_kind(oid, Kind.TAG)).target
+    raise ContentError(f"{ref.name} is a tag of a tag, {_MAX_TAGS} times over")
+
+
+@contextmanager
+def local_errors(path: Path) -> Iterator[None]:
+    """Translate what the operating system says about a repository at `path`."""
+    try:
+        yield
+    except PermissionError as exc:
+        raise PermissionDeniedError(f"not allowed to read the repository at {path}: {exc}") from exc
+    except OSError as exc:
+        raise SourceError(f"cannot read the repository at {path}: {exc}") from exc
+
+
+def _git_dir(path: Path) -> Path:
+    inner = path / ".git"
+    if inner.is_file():
+        text = _line(inner)
+        if not text.startswith("gitdir:"):
+            raise SourceError(f"{inner} is a file, but does not say where the repository is")
+        return Path(os.path.normpath(path / text.removeprefix("gitdir:").strip()))
+    for candidate in (inner, path):
+        if (candidate / "HEAD").is_file() and ((candidate / "objects").is_dir() or (candidate / "commondir").is_file()):
+            return candidate
+    raise RevisionNotFoundError(
+        f"there is no Git repository at {path}",
+        hint="name the directory that holds .git, or a bare repository"
+        if path.is_dir()
+        else "the directory is not there",
+    )
+
+
+def _line(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_MAX_LINK_FILE).decode(errors="surrogateescape").strip()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _is_oid(text: str, object_format: ObjectFormat) -> bool:
+    return len(text) == object_format.hex_size and all(char in "0123456789abcdef" for char in text)

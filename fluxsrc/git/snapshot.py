@@ -1,0 +1,239 @@
+"""`GitSnapshot`: the files of one commit, straight from the object database."""
+
+import datetime as dt
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import attrs
+
+from fluxsrc.entry import Entry, Mode, Skipped, check_path
+from fluxsrc.errors import ContentError, PathNotFoundError
+from fluxsrc.git.commit import Commit
+from fluxsrc.git.lfs import MAX_POINTER_BYTES, MIN_POINTER_BYTES, LFSPointer, LFSPolicy
+from fluxsrc.git.objects import ObjectDatabase
+from fluxsrc.git.packfile import Kind
+from fluxsrc.git.tree import DIRECTORY, Node, is_selected, lookup, parse_tree, walk
+from fluxsrc.limits import Limits
+from fluxsrc.operation import Operation
+from fluxsrc.revision import Revision
+from fluxsrc.snapshot import IGNORE_FILE
+from fluxsrc.source import Snapshot
+
+__all__ = ["GitSnapshot", "SnapshotOptions"]
+
+_ATTRIBUTES: Final = ".gitattributes"
+_LFS_FILTER: Final = b"filter=lfs"
+_MODES: Final = {int(mode): mode for mode in Mode}
+_REGULAR: Final = frozenset({int(Mode.FILE), int(Mode.EXECUTABLE)})
+_CACHED_NODES: Final = 100_000
+"""Entries of parsed trees that are kept, since the listing is walked twice: some 20 MB at most."""
+_CHECK_EVERY: Final = 1024
+
+
+@attrs.frozen(kw_only=True)
+class SnapshotOptions:
+    """What of a commit is its snapshot.
+
+    Attributes:
+        path: The directory that is its root.
+        sparse: Directories and files below the root to stay within; all, if empty.
+        lfs: What becomes of LFS pointers.
+        limits: How much is too much.
+    """
+
+    path: str
+    sparse: tuple[str, ...]
+    lfs: LFSPolicy
+    limits: Limits
+
+
+@attrs.frozen
+class _Survey:
+    """What one pass over the directories finds out: rules, and where pointers to look for."""
+
+    ignore_files: Mapping[str, str]
+    lfs_below: tuple[str, ...]
+
+
+class GitSnapshot:
+    """A `Snapshot` of a commit. Any thread may use it, until the context that gave it closes the object database."""
+
+    def __init__(
+        self, objects: ObjectDatabase, revision: Revision, options: SnapshotOptions, operation: Operation
+    ) -> None:
+        self._objects = objects
+        self._revision = revision
+        self._options = options
+        self._operation = operation
+        self._lock = threading.Lock()
+        self._trees: dict[bytes, list[Node]] = {}
+        self._cached = 0
+        self._skipped: dict[str, Skipped] = {}
+        self._survey: _Survey | None = None
+        self._commit = Commit.parse(objects.read_kind(bytes.fromhex(revision.digest.hex), Kind.COMMIT))
+        self._root = lookup(self._commit.tree, options.path, self._read_tree)
+        if not self._root.is_directory:
+            raise PathNotFoundError(
+                f"{options.path} is not a directory of the tree", hint="name the directory above it"
+            )
+        self._selected = tuple(lookup(self._root.oid, path, self._read_tree) for path in options.sparse)
+
+    def __repr__(self) -> str:
+        return f"GitSnapshot({str(self._revision)!r})"
+
+    @property
+    def revision(self) -> Revision:
+        """What this is a snapshot of."""
+        return self._revision
+
+    @property
+    def created(self) -> dt.datetime | None:
+        """The committer's time."""
+        return self._commit.committed
+
+    @property
+    def tree_id(self) -> str | None:
+        """The name of the tree that is the root; of a sparse snapshot a hash over its parts' names."""
+        if not self._selected:
+            return f"git:{self._root.oid.hex()}"
+        parts = [f"{node.path}\0{node.mode:o} {node.oid.hex()}" for node in self._selected]
+        parts += [f"{path}\0{text}" for path, text in sorted(self.ignore_files().items())]
+        return "git-sparse:" + hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The commit's subject line."""
+        return {"dev.fluxsrc.git.subject": self._commit.subject} if self._commit.subject else {}
+
+    @property
+    def skipped(self) -> Sequence[Skipped]:
+        """Submodules, and LFS pointers that are kept as they are."""
+        return tuple(sorted(self._skipped.values(), key=lambda item: item.path.encode()))
+
+    @property
+    def verification(self) -> tuple[tuple[str, str], ...]:
+        """Empty: policies are a wrapper's."""
+        return ()
+
+    def ignore_files(self) -> Mapping[str, str]:
+        """The text of each `.sourceignore`, by directory; of a sparse snapshot also those on the way to its parts."""
+        return self._surveyed().ignore_files
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file and link, in order, straight from the trees; blobs are not looked at."""
+        lfs_below = self._surveyed().lfs_below
+        objects = self._objects
+        size, opener, reader = objects.size, objects.open, objects.read_blob
+        for node in self._walk():
+            path, number, oid = node
+            mode = _MODES.get(number)
+            if mode is None:
+                if node.is_submodule:
+                    self._skipped[path] = Skipped(path, "submodule", oid.hex())
+                continue
+            if lfs_below and mode is not Mode.SYMLINK and path.startswith(lfs_below):
+                pointer = self._pointer(oid)
+                if pointer is not None:
+                    yield self._lfs_entry(path, mode, oid, pointer)
+                    continue
+            yield Entry(path, mode, partial(size, oid), partial(opener, oid), f"git:{oid.hex()}", partial(reader, oid))
+
+    def _walk(self) -> Iterator[Node]:
+        nodes = walk(self._root.oid, self._read_tree, limits=self._options.limits, select=self._options.sparse)
+        for count, node in enumerate(nodes):
+            if not count % _CHECK_EVERY:
+                self._operation.check("list")
+            yield node
+
+    def _read_tree(self, oid: bytes, where: str) -> list[Node]:
+        nodes = self._trees.get(oid)
+        if nodes is None:
+            data = self._objects.read_kind(oid, Kind.TREE)
+            nodes = parse_tree(data, self._objects.object_format.raw_size, where=where)
+            with self._lock:
+                if self._cached + len(nodes) <= _CACHED_NODES:
+                    self._trees[oid] = nodes
+                    self._cached += len(nodes)
+        return nodes
+
+    def _surveyed(self) -> _Survey:
+        if self._survey is None:
+            self._survey = self._look_around()
+        return self._survey
+
+    def _look_around(self) -> _Survey:
+        """One pass over the directories, those on the way to sparse parts included."""
+        ignore_files: dict[str, str] = {}
+        lfs_below = [""] if self._lfs_above() else []
+        select, limits = self._options.sparse, self._options.limits
+        seen = 0
+        todo = [("", self._root.oid)]
+        while todo:
+            directory, tree = todo.pop()
+            nodes = self._read_tree(tree, directory)
+            seen += len(nodes)
+            limits.check("max_entries", seen, what="the tree")  # a tree of nothing but trees must end
+            self._operation.check("list")
+            prefix = f"{directory}/" if directory else ""
+            for name, mode, oid in nodes:
+                if mode == DIRECTORY:
+                    path = prefix + name
+                    if not select or is_selected(path, select, directory=True):
+                        todo.append((check_path(path, limits=limits), oid))
+                elif name == IGNORE_FILE and mode in _REGULAR:
+                    text = self._objects.read_kind(oid, Kind.BLOB).decode(errors="surrogateescape")
+                    ignore_files[directory] = text
+                elif name == _ATTRIBUTES and mode in _REGULAR and self._sends_to_lfs(oid):
+                    lfs_below.append(prefix)
+        return _Survey(ignore_files, tuple(lfs_below))
+
+    def _sends_to_lfs(self, attributes: bytes) -> bool:
+        return _LFS_FILTER in self._objects.read_kind(attributes, Kind.BLOB)
+
+    def _lfs_above(self) -> bool:
+        """Whether attributes above the root send some files to LFS."""
+        if not self._options.path:
+            return False
+        for directory in ("", *_parents(self._options.path)[:-1]):
+            node = lookup(self._commit.tree, directory, self._read_tree)
+            for name, mode, oid in self._read_tree(node.oid, directory):
+                if name == _ATTRIBUTES and mode in _REGULAR and self._sends_to_lfs(oid):
+                    return True
+        return False
+
+    def _pointer(self, oid: bytes) -> LFSPointer | None:
+        if MIN_POINTER_BYTES <= self._objects.size(oid) < MAX_POINTER_BYTES:
+            return LFSPointer.parse(self._objects.read_blob(oid))
+        return None
+
+    def _lfs_entry(self, path: str, mode: Mode, oid: bytes, pointer: LFSPointer) -> Entry:
+        if self._options.lfs is LFSPolicy.KEEP:
+            self._skipped[path] = Skipped(path, "lfs-pointer", f"sha256:{pointer.oid}")
+            objects = self._objects
+            read, opener = partial(objects.read_blob, oid), partial(objects.open, oid)
+            return Entry(path, mode, partial(objects.size, oid), opener, f"git:{oid.hex()}", read)
+        refuse = partial(_refuse_lfs, path)
+        return Entry(path, mode, pointer.size, refuse, None, refuse)
+
+
+def _refuse_lfs(path: str) -> NoReturn:
+    raise ContentError(
+        f"{path} is a Git LFS pointer, not the file itself",
+        path=path,
+        hint="ignore the path, or choose lfs='fetch' for the files or lfs='keep' for the pointers",
+    )
+
+
+def _parents(path: str) -> list[str]:
+    """The directories on the way to a path, and the path itself: `a`, `a/b`, `a/b/c`."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+if TYPE_CHECKING:
+
+    def _(snapshot: GitSnapshot) -> Snapshot:
+        return snapshot

@@ -1,0 +1,169 @@
+"""`GitSource`: a Git repository as a source."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+import attrs
+
+from fluxsrc.entry import check_path
+from fluxsrc.errors import ConfigurationError, RevisionNotFoundError
+from fluxsrc.git.address import GitAddress
+from fluxsrc.git.lfs import LFSPolicy
+from fluxsrc.git.local import LocalRepository, local_errors, peel
+from fluxsrc.git.objects import ObjectDatabase
+from fluxsrc.git.packfile import Kind
+from fluxsrc.git.refs import RefKind, Selector
+from fluxsrc.git.snapshot import GitSnapshot, SnapshotOptions
+from fluxsrc.operation import Operation
+from fluxsrc.produce import SourceOptions
+from fluxsrc.revision import Revision
+from fluxsrc.source import Snapshot, Source
+
+__all__ = ["GitSource"]
+
+_CHOICES: Final = (RefKind.BRANCH, RefKind.TAG, RefKind.SEMVER, RefKind.REF, RefKind.COMMIT)
+
+
+def _address(value: "str | os.PathLike[str] | GitAddress") -> GitAddress:
+    return GitAddress.parse(value)
+
+
+def _sparse(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ConfigurationError("sparse is a sequence of paths, not one path", hint=f"sparse=[{value!r}]")
+    return tuple(sorted({check_path(path.removeprefix("./").rstrip("/")) for path in value}))
+
+
+@attrs.frozen
+class GitSource(SourceOptions):
+    """A source over a Git repository.
+
+    At most one of `branch`, `tag`, `semver`, `ref` and `commit` says which revision; none of them is the remote's HEAD.
+    Nothing is checked out: files come from Git's objects, and nothing of the repository is executed or obeyed.
+
+    Attributes:
+        address: `git+https://…`, `git+ssh://…`, `git@host:path`, `git+file://…`, or a path.
+        branch: A branch's name.
+        tag: A tag's name; annotated tags stand for their commit.
+        semver: A range; of the tags that are versions within it the highest is chosen.
+        tag_pattern: With `semver`: a regular expression that picks tags, and the version in them.
+        ref: A full reference name, "refs/pull/1/head".
+        commit: A full commit.
+        sparse: Directories and files, relative to `path`, that are all of the snapshot; each must exist.
+        lfs: What becomes of Git LFS pointers: "keep" (reported), "error" or "fetch".
+    """
+
+    address: GitAddress = attrs.field(converter=_address)
+    branch: str | None = attrs.field(default=None, kw_only=True)
+    tag: str | None = attrs.field(default=None, kw_only=True)
+    semver: str | None = attrs.field(default=None, kw_only=True)
+    tag_pattern: str | None = attrs.field(default=None, kw_only=True)
+    ref: str | None = attrs.field(default=None, kw_only=True)
+    commit: str | None = attrs.field(default=None, kw_only=True)
+    sparse: tuple[str, ...] = attrs.field(default=(), converter=_sparse, kw_only=True)
+    lfs: LFSPolicy = attrs.field(default=LFSPolicy.KEEP, converter=LFSPolicy, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        _ = self.selector  # says now what is wrong with the arguments
+
+    @property
+    def kind(self) -> str:
+        """Always "gitrepository"."""
+        return "gitrepository"
+
+    @property
+    def url(self) -> str:
+        """The canonical address, with the reference as option and the sub-path as fragment."""
+        options = [
+            f"{name}={quote(value, safe='/')}"
+            for name in ("branch", "tag", "semver", "tag_pattern", "ref", "commit")
+            if (value := getattr(self, name)) is not None
+        ]
+        query = f"?{'&'.join(options)}" if options else ""
+        return f"{self.address.url}{query}" + (f"#path={quote(self.path)}" if self.path else "")
+
+    @property
+    def selector(self) -> Selector:
+        """Which revision is meant.
+
+        Raises:
+            ConfigurationError: More than one is, or what is given is no name, range or commit.
+        """
+        given = [kind for kind in _CHOICES if getattr(self, kind.value) is not None]
+        if len(given) > 1:
+            names = " and ".join(kind.value for kind in given)
+            raise ConfigurationError(f"{names} are both given: one of them can say which revision", hint="give one")
+        if self.tag_pattern is not None and given != [RefKind.SEMVER]:
+            raise ConfigurationError("tag_pattern goes with semver", hint="give semver='*' for any version")
+        if not given:
+            return Selector(RefKind.HEAD)
+        return Selector(given[0], getattr(self, given[0].value), self.tag_pattern)
+
+    def resolve_revision(self, *, operation: Operation | None = None) -> Revision:
+        """What the repository points at now; see `Source`. Costs one listing of the references in question."""
+        operation = self._operation(operation)
+        operation.check("resolve", url=self.url)
+        repository = self._local()
+        path = Path(self.address.path)
+        with local_errors(path), repository.open_objects(self.limits) as objects:
+            pinned = self.selector.pinned
+            if pinned is not None:
+                self._check_commit(objects, pinned)
+                return pinned
+            refs = repository.refs(self.selector.prefixes, self.limits)
+            return self.selector.revision(peel(self.selector.choose(refs, url=self.url), objects), url=self.url)
+
+    @contextmanager
+    def fetch(self, revision: Revision | None = None, /, *, operation: Operation | None = None) -> Iterator[Snapshot]:
+        """The files of exactly this revision; see `Source`."""
+        operation = self._operation(operation)
+        if revision is None:
+            revision = self.resolve_revision(operation=operation)
+        options = SnapshotOptions(path=self.path, sparse=self.sparse, lfs=self.lfs, limits=self.limits)
+        with self._open(revision, operation) as objects:
+            yield GitSnapshot(objects, revision, options, operation)
+
+    def _recipe_options(self) -> tuple[tuple[str, str], ...]:
+        options = []
+        if self.lfs is not LFSPolicy.KEEP:
+            options.append(("lfs", self.lfs.value))
+        options += [("sparse", path) for path in self.sparse]
+        return tuple(options)
+
+    @contextmanager
+    def _open(self, revision: Revision, operation: Operation) -> Iterator[ObjectDatabase]:
+        """The objects of a revision, all there."""
+        operation.check("fetch", url=self.url)
+        path = Path(self.address.path)
+        with local_errors(path):
+            objects = self._local().open_objects(self.limits)
+        with objects:
+            self._check_commit(objects, revision)
+            yield objects
+
+    def _local(self) -> LocalRepository:
+        if not self.address.is_local:
+            raise ConfigurationError(f"{self.address.scheme} repositories are not supported yet: {self.url}")
+        path = Path(self.address.path)
+        with local_errors(path):
+            return LocalRepository.find(path)
+
+    def _check_commit(self, objects: ObjectDatabase, revision: Revision) -> None:
+        oid = bytes.fromhex(revision.digest.hex)
+        if len(oid) != objects.object_format.raw_size or oid not in objects:
+            raise RevisionNotFoundError(f"commit {revision.digest} is not in {self.url}", url=self.url)
+        kind = objects.kind(oid)
+        if kind is not Kind.COMMIT:
+            raise RevisionNotFoundError(
+                f"{revision.digest} in {self.url} is a {kind.word.decode()}, not a commit", url=self.url
+            )
+
+
+if TYPE_CHECKING:
+
+    def _(source: GitSource) -> Source:
+        return source
