@@ -1,40 +1,73 @@
-"""`pack`: entries in, a canonical and compressed archive out."""
+"""`pack`: entries in, a canonical and compressed archive out, in one pass.
 
-import hashlib
-import zlib
-from collections.abc import Iterable
-from typing import Any, BinaryIO, Protocol
+For each group of entries (see `groups`):
+
+1. If the earlier archive has a group of the same entries, by the names the source has for their contents: copy its
+   compressed blocks. They are inflated for the digest and held against their length and CRC-32; at the first doubt the
+   entries are read instead, and the earlier archive is not looked at again.
+2. Else read the entries, put their headers in front, and give the blocks to the pipeline.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import BinaryIO, Final
 
 import attrs
 
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Mode
-from fluxsrc.errors import SourceChangedError, UnsafeEntryError
+from fluxsrc.errors import UnsafeEntryError
+from fluxsrc.gzip import Block, crc32
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
 from fluxsrc.recipe import Compression
-from fluxsrc.tarball.headers import END, PADDING, header
+from fluxsrc.tarball.codec import Codec, codec_for
+from fluxsrc.tarball.groups import (
+    LARGE,
+    Lookahead,
+    closes_group,
+    fingerprint,
+    large_blocks,
+    small_parts,
+)
+from fluxsrc.tarball.headers import END, header, padded
+from fluxsrc.tarball.index import Group, Place, read_index, write_index
+from fluxsrc.tarball.pipeline import Pipeline, Sink, Written, default_threads
 
-__all__ = ["Packed", "Reuse", "Sink", "pack"]
+__all__ = ["Packed", "Reuse", "pack"]
 
-
-class Sink(Protocol):
-    """Where an archive goes: a file, an ingest."""
-
-    def write(self, data: bytes, /) -> Any: ...
+_CHECK_EVERY: Final = 64
+"""Entries between two looks at the deadline."""
 
 
 @attrs.frozen
 class Packed:
+    """What was packed.
+
+    Attributes:
+        content_digest: sha256 of the canonical tar, before compression.
+        content_size: Its bytes.
+        files: Entries in it, links included.
+        index: What `Reuse` needs of this archive; None if no content has a name to find it by.
+    """
+
     content_digest: Digest
     content_size: int
     files: int
-    index: bytes | None
+    index: bytes | None = attrs.field(repr=False)
 
 
 @attrs.frozen
 class Reuse:
-    index: bytes
+    """An earlier archive of the same source, whose unchanged parts may be copied.
+
+    Attributes:
+        index: As in its `Packed`; a damaged or foreign one is as good as none.
+        archive: Its bytes, seekable and verified.
+    """
+
+    index: bytes = attrs.field(repr=False)
     archive: BinaryIO
 
 
@@ -47,40 +80,215 @@ def pack(
     limits: Limits = DEFAULT_LIMITS,
     reuse: Reuse | None = None,
     operation: Operation | None = None,
+    threads: int | None = None,
 ) -> Packed:
-    compressor = zlib.compressobj(6, zlib.DEFLATED, 31) if compression is Compression.GZIP else None
-    digest = hashlib.sha256()
-    count = size = 0
-    previous = ""
+    """Write a canonical archive.
 
-    def put(data: bytes) -> None:
-        nonlocal size
-        digest.update(data)
-        size += len(data)
-        sink.write(compressor.compress(data) if compressor else data)
+    Memory is bounded by the number of threads, whatever the number and size of files; the index grows with the archive,
+    by some hundred bytes for each 200 KiB. The bytes do not depend on the number of threads, nor on what was reused.
 
-    for entry in entries:
-        if entry.path <= previous:
-            raise UnsafeEntryError(f"{entry.path} out of order", path=entry.path)
-        previous = entry.path
-        count += 1
-        limits.check("max_entries", count, what="the archive")
-        if operation is not None:
-            operation.check("pack")
-        if entry.mode is Mode.SYMLINK:
-            put(header(entry.path, entry.mode, 0, entry.read()))
-            continue
-        length = entry.size
-        put(header(entry.path, entry.mode, length))
-        with entry.open() as stream:
-            left = length
-            while data := stream.read(1 << 18):
-                left -= len(data)
-                put(data)
-            if left:
-                raise SourceChangedError(f"{entry.path}: not of the listed size")
-        put(PADDING[length % 512])
-    put(END)
-    if compressor:
-        sink.write(compressor.flush())
-    return Packed(Digest("sha256", digest.hexdigest()), size, count, None)
+    Args:
+        entries: Sorted by the UTF-8 bytes of their paths, each path once, no path below another.
+        sink: Where the bytes go; called from a thread of its own.
+        compression: How they are compressed.
+        limits: How much is too much.
+        reuse: An earlier archive to copy from.
+        operation: The deadline, cancel switch and progress callback to obey.
+        threads: How many compress; by default as many as there are cores to use.
+
+    Raises:
+        UnsafeEntryError: The entries are not sorted, collide, or are a link that leads out of the tree.
+        SourceChangedError: A content is not of its listed size.
+        LimitExceededError: There are too many entries or bytes.
+        MissingExtraError: The compression needs an extra that is not installed.
+    """
+    compression = Compression(compression)
+    codec = codec_for(compression)
+    earlier = None if reuse is None else _Earlier(reuse, compression, codec)
+    with Pipeline(sink, codec, threads or default_threads()) as pipeline:
+        packer = _Packer(pipeline, limits, operation, earlier)
+        packer.run(entries)
+        digest, size = pipeline.finish()
+    return Packed(digest, size, packer.count, write_index(compression, packer.groups()))
+
+
+class _Packer:
+    """One run of `pack`.
+
+    Attributes:
+        count: Entries so far.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, limits: Limits, operation: Operation | None, earlier: "_Earlier | None"
+    ) -> None:
+        self.count = 0
+        self._pipeline = pipeline
+        self._limits = limits
+        self._operation = operation
+        self._earlier = earlier
+        self._size = 0
+        self._groups: list[tuple[str, int, bytes | None, int]] = []
+
+    def run(self, entries: Iterable[Entry]) -> None:
+        ahead = Lookahead(self._checked(entries))
+        while ahead.peek(1):
+            if self._earlier is None or not self._take_over(ahead, self._earlier):  # 1
+                self._read(ahead)  # 2
+        self._write(END)
+
+    def groups(self) -> list[Group]:
+        """What the index says of the archive, once it is finished."""
+        places = iter(self._pipeline.places)
+        rows = [(first, count, name, tuple(islice(places, blocks))) for first, count, name, blocks in self._groups]
+        return [Group(first, count, name, blocks) for first, count, name, blocks in rows if name is not None]
+
+    def _checked(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries, as long as they are sorted, do not collide, and are not too many."""
+        # Python compares strings by code points, which is the order of their UTF-8 bytes.
+        previous = ""
+        # All names that the current path starts with: "a" and "a-b" are still here when "a-b/c" comes.
+        prefixes: list[str] = []
+        operation, most = self._operation, self._limits.max_entries
+        for entry in entries:
+            path = entry.path
+            if path <= previous:
+                raise UnsafeEntryError(
+                    f"{path!a} comes after {previous!a}: entries must be sorted, each once", path=path
+                )
+            previous = path
+            while prefixes and not path.startswith(prefixes[-1]):
+                prefixes.pop()
+            for prefix in prefixes:
+                if path[len(prefix)] == "/":
+                    raise UnsafeEntryError(f"{path} lies below {prefix}, which is a file", path=path)
+            prefixes.append(path)
+            self.count += 1
+            if self.count > most:
+                self._limits.check("max_entries", self.count, what="the archive")
+            if operation is not None and not self.count % _CHECK_EVERY:
+                operation.check("pack")
+            yield entry
+
+    def _take_over(self, ahead: Lookahead, earlier: "_Earlier") -> bool:
+        found = earlier.find(ahead)
+        if found is None:
+            return False
+        group, entries = found
+        ahead.drop(group.count)
+        for number, place in enumerate(group.blocks):
+            if not earlier.is_trusted:
+                for block in islice(_blocks(entries), number, None):
+                    self._write(block)
+                break
+            self._count_bytes(place.size)
+            self._pipeline.splice(earlier.copying(place, partial(_block, entries, number)))
+        self._groups.append((group.first, group.count, group.fingerprint, len(group.blocks)))
+        return True
+
+    def _read(self, ahead: Lookahead) -> None:
+        taken: list[Entry] = []
+        parts: list[bytes] = []
+        total = 0
+        while (entry := ahead.take()) is not None:
+            size = 0 if entry.mode is Mode.SYMLINK else entry.size
+            if size > LARGE:
+                if not taken:
+                    self._read_large(entry, size, ahead)
+                    return
+                ahead.put_back(entry)
+                break
+            head, data, padding = small_parts(entry, size)
+            parts += (head, data, padding)
+            length = len(head) + len(data) + len(padding)
+            total += length
+            taken.append(entry)
+            if closes_group(entry.path, length, total):
+                break
+        self._write(b"".join(parts))
+        self._remember(taken, ahead, 1)
+
+    def _read_large(self, entry: Entry, size: int, ahead: Lookahead) -> None:
+        self._limits.check("max_file_bytes", size, what=entry.path, path=entry.path)
+        blocks = 0
+        for block in large_blocks(entry, size):
+            self._write(block)
+            blocks += 1
+        self._remember([entry], ahead, blocks)
+
+    def _remember(self, taken: list[Entry], ahead: Lookahead, blocks: int) -> None:
+        count = len(taken)
+        # Sources know all contents by name, or none: no need to make the names of many for nothing.
+        name = None if taken[0].content_id is None else fingerprint(taken + ahead.peek(1), count)
+        self._groups.append((taken[0].path, count, name, blocks))
+
+    def _write(self, data: bytes) -> None:
+        self._count_bytes(len(data))
+        self._pipeline.write(data)
+
+    def _count_bytes(self, size: int) -> None:
+        self._size += size
+        self._limits.check("max_content_bytes", self._size, what="the archive")
+        if self._operation is not None:
+            self._operation.check("pack")
+            self._operation.report("pack", self._size)
+
+
+def _blocks(entries: Sequence[Entry]) -> Iterator[bytes]:
+    """The blocks of a group, made of its entries again."""
+    first = entries[0]
+    if first.mode is not Mode.SYMLINK and first.size > LARGE:
+        yield from large_blocks(first, first.size)
+    else:
+        sizes = [0 if entry.mode is Mode.SYMLINK else entry.size for entry in entries]
+        yield b"".join([part for entry, size in zip(entries, sizes, strict=True) for part in small_parts(entry, size)])
+
+
+def _large_size(entry: Entry) -> int:
+    return len(header(entry.path, entry.mode, entry.size)) + padded(entry.size)
+
+
+def _block(entries: Sequence[Entry], number: int) -> bytes:
+    return next(islice(_blocks(entries), number, None))
+
+
+class _Earlier:
+    """An earlier archive, for as long as nothing speaks against it.
+
+    Attributes:
+        is_trusted: Whether nothing does yet.
+    """
+
+    def __init__(self, reuse: Reuse, compression: Compression, codec: Codec) -> None:
+        self._groups = read_index(reuse.index, compression)
+        self._archive = reuse.archive
+        self._codec = codec
+        self.is_trusted = True
+
+    def find(self, ahead: Lookahead) -> tuple[Group, list[Entry]] | None:
+        """The group that consists of exactly the next entries, and these."""
+        group = self._groups.get(ahead.peek(1)[0].path)
+        if group is None or not self.is_trusted:
+            return None
+        entries = ahead.peek(group.count + 1)
+        if len(entries) < group.count or fingerprint(entries, group.count) != group.fingerprint:
+            return None
+        if len(group.blocks) > 1 and sum(block.size for block in group.blocks) != _large_size(entries[0]):
+            return None
+        return group, entries[: group.count]
+
+    def copying(self, place: Place, again: Callable[[], bytes]) -> Callable[[], Written]:
+        """What `Pipeline.splice` wants for a block: the old bytes if they are right, else what `again` makes anew."""
+        payload = b""
+        if self.is_trusted:
+            self._archive.seek(place.offset)
+            payload = self._archive.read(place.length)
+        return partial(self._checked, place, payload, again)
+
+    def _checked(self, place: Place, payload: bytes, again: Callable[[], bytes]) -> Written:
+        data = self._codec.decompress(payload, place.size) if payload else None
+        if data is not None and crc32(data) == place.crc:
+            return Written(data, Block(payload, place.size, place.crc))
+        self.is_trusted = False
+        data = again()
+        return Written(data, self._codec.compress(data))

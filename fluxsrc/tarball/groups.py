@@ -1,0 +1,142 @@
+"""Where an archive is cut: into groups of entries that a later archive can take over whole, and groups into blocks.
+
+A cut depends on the entries near it, never on the bytes before: after a change, the cuts of the old and the new archive
+fall together again at the next one. A group is one of these:
+
+- a run of small files, which ends after a file that the hash of its path picks, the more likely the larger it is; not
+  before `_MIN` bytes, at the latest at `_FULL`. It is compressed as one block;
+- one large file, in as many blocks of `MAX_BLOCK` bytes as it takes.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+from zlib import crc32
+
+from fluxsrc.entry import Entry, Mode, resolve_link
+from fluxsrc.errors import SourceChangedError, UnsafeEntryError
+from fluxsrc.tarball.headers import BLOCK, PADDING, header
+
+__all__ = ["LARGE", "MAX_BLOCK", "Lookahead", "closes_group", "fingerprint", "large_blocks", "small_parts"]
+
+MAX_BLOCK: Final = 512 * 1024
+"""The most bytes compressed at once: what memory use is counted in."""
+LARGE: Final = MAX_BLOCK // 4
+"""A file of more bytes is a group of its own."""
+_MIN: Final = 64 * 1024
+_MEAN: Final = 128 * 1024
+"""Mean bytes of a run beyond `_MIN`: larger deflates a little better, smaller repeats less after a change."""
+_FULL: Final = MAX_BLOCK - LARGE - 16 * 1024
+"""A run of more bytes may not hold one more small file and its headers."""
+_MAX_TARGET: Final = 4096
+_FINGERPRINT_BYTES: Final = 16
+
+
+class Lookahead:
+    """An iterator that can show what comes next."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._iterator = iter(entries)
+        self._seen: deque[Entry] = deque()
+
+    def peek(self, count: int) -> list[Entry]:
+        """The next entries; fewer at the end."""
+        missing = count - len(self._seen)
+        if missing > 0:
+            self._seen.extend(islice(self._iterator, missing))
+        return list(islice(self._seen, count))
+
+    def take(self) -> Entry | None:
+        """The next entry, None at the end."""
+        return self._seen.popleft() if self._seen else next(self._iterator, None)
+
+    def drop(self, count: int) -> None:
+        """Pass over entries that were peeked at."""
+        for _ in range(count):
+            self._seen.popleft()
+
+    def put_back(self, entry: Entry) -> None:
+        """Make an entry the next one again."""
+        self._seen.appendleft(entry)
+
+
+def closes_group(path: str, size: int, total: int) -> bool:
+    """Whether a group of small files ends after this file.
+
+    Args:
+        path: The file's path.
+        size: Its bytes in the archive, header included.
+        total: The group's bytes so far, this file included.
+    """
+    return total >= _MIN and (total > _FULL or crc32(path.encode()) * _MEAN < size << 32)
+
+
+def fingerprint(entries: Sequence[Entry], count: int) -> bytes | None:
+    """A name of the bytes that the first `count` entries are in the archive, found without reading them.
+
+    The entry after them belongs to it, too, for it may be what the group ended at. None if the source does not know
+    their content by name.
+    """
+    digest = hashlib.sha256(b"" if len(entries) > count else b"end\0")
+    lines = []
+    for entry in entries:
+        if entry.content_id is None:
+            return None
+        lines.append(f"{entry.mode:o} {entry.content_id}\0{entry.path}\0")
+    digest.update("".join(lines).encode())
+    return digest.digest()[:_FINGERPRINT_BYTES]
+
+
+def small_parts(entry: Entry, size: int) -> tuple[bytes, bytes, bytes]:
+    """A small entry as it is in the archive: header, content, padding.
+
+    Raises:
+        SourceChangedError: The content is not of that size.
+        UnsafeEntryError: It is a link whose target could not be unpacked again.
+    """
+    data = entry.read()
+    if entry.mode is Mode.SYMLINK:
+        return header(entry.path, entry.mode, 0, _checked_target(entry.path, data)), b"", b""
+    if len(data) != size:
+        raise SourceChangedError(f"{entry.path}: {len(data)} bytes were read where {size} were listed")
+    return header(entry.path, entry.mode, size), data, PADDING[size % BLOCK]
+
+
+def large_blocks(entry: Entry, size: int) -> Iterator[bytes]:
+    """A large file as it is in the archive, in blocks.
+
+    Raises:
+        SourceChangedError: The content is not of that size.
+    """
+    left = size
+    start = header(entry.path, entry.mode, size)
+    with entry.open() as stream:
+        while left:
+            data = _read_up_to(stream.read, min(left, MAX_BLOCK - len(start)))
+            if not data:
+                raise SourceChangedError(f"{entry.path}: {size - left} bytes were read where {size} were listed")
+            left -= len(data)
+            yield data if left and not start else start + data + (b"" if left else PADDING[size % BLOCK])
+            start = b""
+        if stream.read(1):
+            raise SourceChangedError(f"{entry.path}: more bytes were read than the {size} that were listed")
+
+
+def _read_up_to(read: Callable[[int], bytes], size: int) -> bytes:
+    """Exactly so many bytes, fewer only at the end: a stream may give less than it was asked for."""
+    data = read(size)
+    while 0 < len(data) < size and (more := read(size - len(data))):
+        data += more
+    return data
+
+
+def _checked_target(path: str, data: bytes) -> bytes:
+    if len(data) > _MAX_TARGET:
+        raise UnsafeEntryError(f"{path}: a link target of {len(data)} bytes", path=path)
+    try:
+        resolve_link(path, data.decode())
+    except UnicodeDecodeError:
+        raise UnsafeEntryError(f"{path}: the link target is not UTF-8", path=path) from None
+    return data

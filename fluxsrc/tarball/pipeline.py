@@ -1,0 +1,117 @@
+"""Digesting, compressing and writing at the same time, in order, with a bounded number of blocks in memory.
+
+Hashing, deflating and file writes release the GIL, so that the thread that reads the source keeps a core to itself:
+
+    caller ──block──┬──> digest thread (one: a hash has an order)
+                    └──> compressing threads ──> write thread (one: a file has an order)
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import attrs
+
+from fluxsrc.digest import Digest
+from fluxsrc.gzip import Block, crc32_combine
+from fluxsrc.tarball.codec import Codec
+from fluxsrc.tarball.index import Place
+
+__all__ = ["Pipeline", "Sink", "Written", "default_threads"]
+
+_MAX_THREADS: Final = 8
+"""More of them wait for the one that reads."""
+
+
+class Sink(Protocol):
+    """Where an archive goes: a file, an ingest. Called from one thread at a time, which is not always the same."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Take all of the bytes."""
+        ...
+
+
+@attrs.frozen
+class Written:
+    """A block on its way out: what it holds, and what it is compressed to."""
+
+    data: bytes
+    block: Block
+
+
+def default_threads() -> int:
+    """As many compressing threads as this process may use cores, within reason."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_THREADS)
+
+
+class Pipeline:
+    """Takes the blocks of an archive, in order; a context that leaves no thread behind.
+
+    Attributes:
+        places: Where each block that was given is in the archive; complete after `finish`.
+    """
+
+    def __init__(self, sink: Sink, codec: Codec, threads: int) -> None:
+        self.places: list[Place] = []
+        self._sink = sink
+        self._codec = codec
+        self._digest = hashlib.sha256()
+        self._size = self._crc = 0
+        self._offset = len(codec.header)
+        self._window = 2 * threads + 2
+        self._pending: deque[Future[None]] = deque()
+        self._compressing = ThreadPoolExecutor(threads, "fluxsrc-compress")
+        self._digesting = ThreadPoolExecutor(1, "fluxsrc-digest")
+        self._writing = ThreadPoolExecutor(1, "fluxsrc-write")
+        self._pending.append(self._writing.submit(self._put, codec.header))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _exc: object, _traceback: TracebackType | None) -> None:
+        for pool in (self._compressing, self._digesting, self._writing):
+            pool.shutdown(wait=True, cancel_futures=kind is not None)
+
+    def write(self, data: bytes) -> None:
+        """The next block. Waits while too many are under way; raises what the sink raised for an earlier one."""
+        self._pending.append(self._digesting.submit(self._digest.update, data))
+        self._follow(self._compressing.submit(self._compress, data))
+
+    def splice(self, make: Callable[[], Written]) -> None:
+        """The next block, by a function that finds it already compressed; it is called on a compressing thread."""
+        found = self._compressing.submit(make)
+        self._pending.append(self._digesting.submit(lambda: self._digest.update(found.result().data)))
+        self._follow(found)
+
+    def finish(self) -> tuple[Digest, int]:
+        """Wait for all of it and end the archive; the digest and size of the content."""
+        while self._pending:
+            self._pending.popleft().result()
+        self._put(self._codec.trailer(self._crc, self._size))
+        return Digest("sha256", self._digest.hexdigest()), self._size
+
+    def _compress(self, data: bytes) -> Written:
+        # The block of data itself is not needed any more, and the window is counted in blocks that are.
+        return Written(b"", self._codec.compress(data))
+
+    def _follow(self, block: "Future[Written]") -> None:
+        self._pending.append(self._writing.submit(self._write, block))
+        while len(self._pending) > 2 * self._window:
+            self._pending.popleft().result()
+
+    def _write(self, future: "Future[Written]") -> None:
+        block = future.result().block
+        self._put(block.payload)
+        self._crc = crc32_combine(self._crc, block.crc, block.size)
+        self._size += block.size
+        self.places.append(Place(self._offset, len(block.payload), block.size, block.crc))
+        self._offset += len(block.payload)
+
+    def _put(self, data: bytes) -> None:
+        if data:
+            self._sink.write(data)
