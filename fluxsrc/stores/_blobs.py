@@ -3,6 +3,7 @@
 import fcntl
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,17 @@ from fluxsrc.stores._oci import Document
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["BlobWriter", "check_ingest", "holds", "ingesting", "open_verified", "place", "place_document", "touch"]
+__all__ = [
+    "BlobWriter",
+    "check_ingest",
+    "holds",
+    "ingesting",
+    "need",
+    "open_verified",
+    "place",
+    "place_document",
+    "touch",
+]
 
 
 class BlobWriter:
@@ -114,7 +125,7 @@ def holds(layout: Layout, digest: Digest, size: int) -> bool:
         if isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError):
             return False
         raise
-    return found.st_size == size and (found.st_mode & 0o170000) == 0o100000  # noqa: PLR2004 - S_IFMT, S_IFREG
+    return found.st_size == size and stat.S_ISREG(found.st_mode)
 
 
 def place(layout: Layout, blob: BlobWriter) -> None:
@@ -143,14 +154,25 @@ def _intact(path: Path, digest: Digest, size: int) -> bool:
         return os.fstat(descriptor).st_size == size and digest_of(stream) == (digest, size)
 
 
+def need(layout: Layout, artifact: Artifact) -> None:
+    """Make sure that a blob is there.
+
+    Raises:
+        ArtifactNotFoundError: It is not.
+    """
+    if not holds(layout, artifact.digest, artifact.size):
+        raise not_found(layout, artifact)
+
+
 def touch(layout: Layout, artifact: Artifact) -> None:
-    """Make a blob young, so that no collector takes it from under an artifact that is about to refer to it.
+    """Make a blob young, so that no collector takes it from under what is about to refer to it.
+
+    The caller holds the store's lock until that is written.
 
     Raises:
         ArtifactNotFoundError: It is not there.
     """
-    if not holds(layout, artifact.digest, artifact.size):
-        raise not_found(layout, artifact)
+    need(layout, artifact)
     path = layout.blob(artifact.digest)
     with store_errors("touch", path):
         os.utime(path)

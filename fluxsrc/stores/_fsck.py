@@ -175,7 +175,7 @@ class _Check:
     def _oci_index(self) -> None:
         layout_file = self.layout.root / "oci-layout"
         for path in (layout_file, self.layout.index_json):
-            if not path.exists():
+            if not path.exists() and self.sources:  # before the first record it may still be on its way
                 self._report(ProblemKind.MISSING, path, "an OCI image layout needs it")
         try:
             if (self.layout.read(layout_file) or LAYOUT) != LAYOUT:

@@ -123,8 +123,8 @@ class Layout:
                 make_directories(directory, durable=self.durable)
         with self.writing():
             for path, content in (
-                (self.index_json, b'{"schemaVersion":2,"manifests":[]}'),
                 (self.root / "oci-layout", LAYOUT),
+                (self.index_json, b'{"schemaVersion":2,"manifests":[]}'),
             ):
                 if not path.exists():
                     self.write(path, content)

@@ -28,7 +28,7 @@ from fluxsrc._io.locks import try_lock
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, StoreError
-from fluxsrc.stores._blobs import touch
+from fluxsrc.stores._blobs import need, touch
 from fluxsrc.stores._index import load_index, rebuild
 from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import config_document, descriptors, documents
@@ -50,6 +50,7 @@ _BLOB_NAME: Final = re.compile(r"[0-9a-f]{64}")
 def pin(layout: Layout, artifact: Artifact, name: str) -> None:
     """Keep an artifact until `unpin`, whatever happens to its history; a pin of this name moves here."""
     path = _pin_path(layout, name)
+    need(layout, artifact)
     with layout.writing():
         touch(layout, artifact)
         layout.write(path, _protection(artifact))
@@ -100,6 +101,7 @@ class Lease:
             ArtifactNotFoundError: The lease had expired, and the artifact was swept.
         """
         expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self.ttl)
+        need(self._layout, self.artifact)
         with self._layout.writing():
             touch(self._layout, self.artifact)
             # A lease is for the living: after a power cut nobody holds it, so it need not survive one.

@@ -30,7 +30,7 @@ from fluxsrc.stores._blobs import (
     check_ingest,
     holds,
     ingesting,
-    not_found,
+    need,
     open_verified,
     place,
     place_document,
@@ -225,8 +225,8 @@ class LocalStore:
         """
         layout = self._layout
         blob = self._sealed(artifact, ingest)  # 1
-        if blob is None and not holds(layout, artifact.digest, artifact.size):
-            raise not_found(layout, artifact)
+        if blob is None:
+            need(layout, artifact)
         with layout.source_locked(artifact.key), layout.writing():  # 2
             record = _index.read_record(layout, artifact.key)
             current = record.current
