@@ -20,6 +20,8 @@ __all__ = ["COMMANDS", "Row", "root", "run"]
 
 _BROKEN_PIPE: Final = 141
 """What a shell reports of a program that SIGPIPE ended."""
+_COMPLETION: Final = "_FLUXSRC_COMPLETE"
+"""Set by the completion script of a shell: `_FLUXSRC_COMPLETE=bash_source fluxsrc` prints that script."""
 
 
 @attrs.frozen
@@ -59,14 +61,17 @@ class _Root(click.Group):
             formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
 
 
-@click.command(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Root, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fluxsrc", message="%(prog)s %(version)s")
-def root() -> None:
+@click.pass_context
+def root(ctx: click.Context) -> None:
     """Turn Git repositories, OCI artifacts, buckets and directories into verified, content-addressed artifacts.
 
     A URL is git+file://PATH, git+https://…, git+ssh://…, file://PATH or a plain path. Options go into its query
     (?branch=main, ?tag=v1, ?semver=1.x), a sub-tree into its fragment (#path=deploy/prod).
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def run(words: Sequence[str]) -> int:
@@ -74,19 +79,30 @@ def run(words: Sequence[str]) -> int:
     session = Session.of(words)
     try:
         with session.signals_handled():
-            code = root.main(list(words), prog_name="fluxsrc", standalone_mode=False, obj=session)
+            code = _invoke(words, session)
             sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read us has seen enough. What is still buffered must not fail again when the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - the one door: nothing leaves a program unreported
+    except (Exception, KeyboardInterrupt, Interrupted) as exc:  # noqa: BLE001 - the one door: nothing leaves a program unreported
         if session.debug:
             traceback.print_exception(exc)
         error = _in_our_terms(exc)
         click.echo(describe(error, as_json=session.json, debug=session.debug), err=True)
         return exit_code(error)
     return code if isinstance(code, int) else 0
+
+
+def _invoke(words: Sequence[str], session: Session) -> object:
+    if _COMPLETION in os.environ:
+        root.main(list(words), prog_name="fluxsrc")  # answers the shell, and exits
+    try:
+        # What click's own `main` adds to these two lines is a door for errors, and there is one already.
+        with root.make_context("fluxsrc", list(words), obj=session) as context:
+            return root.invoke(context)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
 
 
 def _in_our_terms(exc: BaseException) -> BaseException:
@@ -96,6 +112,6 @@ def _in_our_terms(exc: BaseException) -> BaseException:
         return ConfigurationError(exc.format_message(), hint=f"see {command} --help")
     if isinstance(exc, click.ClickException):
         return ConfigurationError(exc.format_message())
-    if isinstance(exc, click.Abort | KeyboardInterrupt) and not isinstance(exc, Interrupted):
+    if isinstance(exc, click.Abort | KeyboardInterrupt):
         return Interrupted()
     return exc

@@ -15,11 +15,11 @@ __all__ = ["GRACE", "Interrupted", "Interrupts"]
 
 GRACE: Final = 3.0
 """Seconds an operation has to notice that it is cancelled before it is torn out of whatever it waits for."""
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal ended the command."""
+class Interrupted(BaseException):
+    """A signal ended the command. Not an `Exception`, so that nothing on the way mistakes it for a failure."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -37,6 +37,7 @@ class Interrupts:
     _cancel: threading.Event = attrs.field(init=False, factory=threading.Event)
     _cooperative: bool = attrs.field(init=False, default=False)
     _received: int | None = attrs.field(init=False, default=None)
+    _patience: threading.Timer | None = attrs.field(init=False, default=None)
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
@@ -48,7 +49,6 @@ class Interrupts:
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             for number, previous in zip(_SIGNALS, before, strict=True):
                 signal.signal(number, previous)
 
@@ -67,8 +67,8 @@ class Interrupts:
                 raise
         finally:
             self._cooperative = False
-            if self._received is not None:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            if self._patience is not None:
+                self._patience.cancel()
         if self._received is not None:
             raise Interrupted(self._received)
 
@@ -77,6 +77,12 @@ class Interrupts:
             self._received = number
             self._cancel.set()
             if self._cooperative:
-                signal.setitimer(signal.ITIMER_REAL, GRACE)
+                self._patience = threading.Timer(GRACE, self._insist)
+                self._patience.daemon = True
+                self._patience.start()
                 return
         raise Interrupted(self._received)
+
+    def _insist(self) -> None:
+        # A signal, and to the main thread: it also ends a system call that waits for a silent server.
+        signal.pthread_kill(threading.main_thread().ident or 0, self._received or signal.SIGINT)

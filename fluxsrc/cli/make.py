@@ -9,7 +9,7 @@ import click
 
 from fluxsrc.artifact import Artifact
 from fluxsrc.cli.documents import artifact_document
-from fluxsrc.cli.options import a_store, common_options, recipe_options, store_option, takes_source, timeout_option
+from fluxsrc.cli.options import a_store, common_options, optional_store, recipe_options, takes_source, timeout_option
 from fluxsrc.cli.place import save_archive, unpack_tree
 from fluxsrc.cli.render import echo_json, facts, plural, size
 from fluxsrc.cli.session import Session, pass_session
@@ -29,7 +29,7 @@ _SHOWN = 10
 @click.option("--output", type=click.Path(path_type=Path), help="Unpack the artifact into this directory.")
 @click.option("--replace", is_flag=True, help="Let --output replace a directory that holds something else.")
 @click.option("--archive", type=click.Path(dir_okay=False, path_type=Path), help="Save the artifact as this file.")
-@store_option(required=False)
+@optional_store
 @common_options
 @pass_session
 def pull(
@@ -112,7 +112,7 @@ def _show(artifact: Artifact, places: list[tuple[str, str]]) -> None:
         ("source", artifact.url),
         ("revision", str(artifact.revision)),
         ("content", str(artifact.content_digest)),
-        ("stored as", f"{artifact.digest}, {size(artifact.size)}"),
+        ("digest", f"{artifact.digest}, {size(artifact.size)}"),
         ("files", f"{artifact.files:,}, {size(artifact.content_size)} as a tar"),
         ("skipped", "\n".join([f"{plural(len(artifact.skipped), 'path')}:", *skipped]) if skipped else "nothing"),
         *(

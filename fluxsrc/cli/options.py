@@ -1,5 +1,6 @@
 """Options that commands share, as decorators."""
 
+import enum
 import functools
 import os
 import re
@@ -11,10 +12,9 @@ from typing import Any, Final
 
 import click
 
-from fluxsrc.errors import ConfigurationError
+from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.operation import DEFAULT_TIMEOUT
 from fluxsrc.recipe import Compression, Dialect, SymlinkPolicy
-from fluxsrc.store import Store
 from fluxsrc.stores import LocalStore
 from fluxsrc.urls import source_from_url
 
@@ -22,8 +22,10 @@ __all__ = [
     "STORE_VARIABLE",
     "a_store",
     "common_options",
+    "existing_store",
+    "optional_store",
     "recipe_options",
-    "store_option",
+    "seconds",
     "takes_source",
     "timeout_option",
 ]
@@ -36,17 +38,15 @@ Decorated = Callable[..., Any]
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-class _Duration(click.ParamType):
-    """Seconds: "90", "90s", "5m" or "1h30m"."""
+def seconds(text: str) -> float:
+    """A duration.
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        if not re.fullmatch(r"(\d+(\.\d+)?[smh]?)|((\d+h)?(\d+m)?(\d+s)?)", value) or not value:
-            self.fail(f"{value!r} is not a duration; write 90, 90s, 5m or 1h30m", param, ctx)
-        return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smh]?)", value))
+    >>> seconds("90"), seconds("5m"), seconds("1h30m")
+    (90.0, 300.0, 5400.0)
+    """
+    if not text or not re.fullmatch(r"\d+(\.\d+)?|(\d+h)?(\d+m)?(\d+(\.\d+)?s)?", text, re.ASCII):
+        raise click.BadParameter(f"{text!r} is not a duration; write 90, 90s, 5m or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([smh]?)", text))
 
 
 def common_options(command: Decorated) -> Decorated:
@@ -61,11 +61,15 @@ def timeout_option(command: Decorated) -> Decorated:
     """`--timeout`: how long all of it may take."""
     return click.option(
         "--timeout",
-        type=_Duration(),
-        default=DEFAULT_TIMEOUT,
-        show_default="5m",
+        type=seconds,
+        default=f"{DEFAULT_TIMEOUT:g}s",
+        show_default=True,
         help="How long all of it may take: 90s, 5m, 1h30m.",
     )(command)
+
+
+def _choice(values: type[enum.StrEnum]) -> click.Choice[str]:
+    return click.Choice([each.value for each in values])  # of the members themselves, click would take the names
 
 
 def recipe_options(command: Decorated) -> Decorated:
@@ -79,22 +83,22 @@ def recipe_options(command: Decorated) -> Decorated:
     for option in (
         click.option(
             "--compression",
-            type=click.Choice([*Compression]),
-            default=Compression.GZIP,
+            type=_choice(Compression),
+            default=Compression.GZIP.value,
             show_default=True,
             help="How the archive is compressed.",
         ),
         click.option(
             "--symlinks",
-            type=click.Choice([*SymlinkPolicy]),
-            default=SymlinkPolicy.SKIP,
+            type=_choice(SymlinkPolicy),
+            default=SymlinkPolicy.SKIP.value,
             show_default=True,
             help="What becomes of symbolic links.",
         ),
         click.option(
             "--dialect",
-            type=click.Choice([*Dialect]),
-            default=Dialect.GITIGNORE,
+            type=_choice(Dialect),
+            default=Dialect.GITIGNORE.value,
             show_default=True,
             help="Whose verdicts ignore rules give: git's own, or Flux's with its default exclusions.",
         ),
@@ -120,33 +124,51 @@ def takes_source(command: Decorated) -> Decorated:
     return click.argument("url")(timeout_option(recipe_options(with_source)))
 
 
-def store_option(*, required: bool) -> Callable[[Decorated], Decorated]:
+_store_argument: Final = click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    help=f"The store's directory; ${STORE_VARIABLE} if it is not given.",
+)
+
+
+def optional_store(command: Decorated) -> Decorated:
     """`--store`, or the environment variable in its place. The command is given `store`, a path or None."""
 
-    def decorate(command: Decorated) -> Decorated:
-        @functools.wraps(command)
-        def with_store(*args: Any, store: Path | None, **kwargs: Any) -> Any:
-            if store is None and os.environ.get(STORE_VARIABLE):
-                store = Path(os.environ[STORE_VARIABLE])
-            if store is None and required:
-                raise ConfigurationError("which store?", hint=f"give --store DIR, or set {STORE_VARIABLE}")
-            return command(*args, store=store, **kwargs)
+    @functools.wraps(command)
+    def with_store(*args: Any, store: Path | None, **kwargs: Any) -> Any:
+        return command(*args, store=store or _store_of_environment(), **kwargs)
 
-        return click.option(
-            "--store",
-            type=click.Path(file_okay=False, path_type=Path),
-            help=f"The store's directory; ${STORE_VARIABLE} if it is not given.",
-        )(with_store)
+    return _store_argument(with_store)
 
-    return decorate
+
+def existing_store(command: Decorated) -> Decorated:
+    """The same, for commands about a store that is there already. The command is given `store`, a `LocalStore`."""
+
+    @functools.wraps(command)
+    def with_store(*args: Any, store: Path | None, **kwargs: Any) -> Any:
+        store = store or _store_of_environment()
+        if store is None:
+            raise ConfigurationError("which store?", hint=f"give --store DIR, or set {STORE_VARIABLE}")
+        if not store.is_dir():
+            # A store makes its directory by itself; asked about its content, a misspelt path must not pass for empty.
+            raise ArtifactNotFoundError(f"there is no store at {store}", path=str(store))
+        return command(*args, store=LocalStore(store), **kwargs)
+
+    return _store_argument(with_store)
+
+
+def _store_of_environment() -> Path | None:
+    value = os.environ.get(STORE_VARIABLE)
+    return Path(value) if value else None
 
 
 @contextmanager
-def a_store(directory: Path | None) -> Iterator[Store]:
+def a_store(directory: Path | None) -> Iterator[LocalStore]:
     """The store in this directory; without one, a store that lasts as long as the context."""
     if directory is not None:
-        yield LocalStore(directory)
+        with LocalStore(directory) as store:
+            yield store
         return
     # Not beside the output: that may lie inside the directory which is the source, and would then be packed with it.
     with tempfile.TemporaryDirectory(prefix="fluxsrc-") as temporary:
-        yield LocalStore(Path(temporary) / "store")
+        yield LocalStore(Path(temporary) / "store", durable=False)

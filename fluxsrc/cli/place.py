@@ -1,12 +1,9 @@
 """Where artifacts go outside a store: a directory, a file. All of it or nothing, and never over something else."""
 
 import contextlib
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from fluxsrc.artifact import Artifact
 from fluxsrc.digest import Digest
@@ -14,12 +11,10 @@ from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError, StoreError
 from fluxsrc.recipe import Compression, SymlinkPolicy
 from fluxsrc.select import select
-from fluxsrc.store import Store
+from fluxsrc.stores import LocalStore
 from fluxsrc.tarball import pack
 
 __all__ = ["save_archive", "tree_digest", "unpack_tree"]
-
-_CHUNK: Final = 1 << 20
 
 
 class _Nowhere:
@@ -37,7 +32,7 @@ def tree_digest(directory: Path) -> Digest:
         return pack(select(snapshot, source.recipe, []), _Nowhere(), compression=Compression.NONE).content_digest
 
 
-def unpack_tree(store: Store, artifact: Artifact, output: Path, *, replace: bool = False) -> bool:
+def unpack_tree(store: LocalStore, artifact: Artifact, output: Path, *, replace: bool = False) -> bool:
     """Make a directory hold exactly the artifact's files.
 
     Args:
@@ -69,7 +64,7 @@ def unpack_tree(store: Store, artifact: Artifact, output: Path, *, replace: bool
     return True
 
 
-def _replace(store: Store, artifact: Artifact, output: Path) -> None:
+def _replace(store: LocalStore, artifact: Artifact, output: Path) -> None:
     real = output.resolve()
     precious = (Path.cwd().resolve(), Path.home().resolve())
     if output.is_symlink() or any(path.is_relative_to(real) for path in precious) or (real / ".git").exists():
@@ -89,22 +84,11 @@ def _replace(store: Store, artifact: Artifact, output: Path) -> None:
             raise
 
 
-def save_archive(store: Store, artifact: Artifact, file: Path) -> None:
+def save_archive(store: LocalStore, artifact: Artifact, file: Path) -> None:
     """Write the stored bytes to a file, which is there whole or not at all."""
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as target, store.open(artifact) as blob:
-                shutil.copyfileobj(blob, target, _CHUNK)
-                umask = os.umask(0)
-                os.umask(umask)
-                os.fchmod(target.fileno(), 0o666 & ~umask)  # mkstemp's 0600 is for secrets; this is none
-            os.replace(name, file)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
+    store.export(artifact, file)
 
 
 @contextlib.contextmanager

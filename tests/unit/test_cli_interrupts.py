@@ -1,0 +1,150 @@
+"""Ctrl-C leaves nothing behind, whatever the program was doing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fluxsrc.cli import interrupts
+from fluxsrc.cli.interrupts import Interrupted, Interrupts
+from fluxsrc.cli.session import Session
+from fluxsrc.errors import OperationCancelledError
+
+
+@pytest.fixture
+def large_tree(tmp_path) -> Path:
+    """A source that takes seconds to pack, and no room on the disk."""
+    source = tmp_path / "work" / "source"
+    source.mkdir(parents=True)
+    (tmp_path / "tmp").mkdir()
+    with (source / "large").open("wb") as file:
+        file.truncate(4_000_000_000)
+    return source
+
+
+def wait_until(condition, *, of: subprocess.Popen) -> None:
+    """Poll until it holds; the process has to be alive meanwhile."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert of.poll() is None, of.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected", "words"),
+    [
+        (signal.SIGINT, 130, ["--output", "out", "--archive", "out.tgz"]),
+        (signal.SIGTERM, 143, ["--output", "out", "--store", "store"]),
+    ],
+)
+def test_a_signal_ends_the_program_and_leaves_nothing(large_tree, number, expected, words):
+    """A real signal to a real process in the middle of packing: no output, no archive, no temporary file."""
+    work, temporary = large_tree.parent, large_tree.parents[1] / "tmp"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fluxsrc", "pull", "source", *words, "--json"],
+        cwd=work,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        places = [temporary, work / "store"]
+        wait_until(
+            lambda: any(path.stat().st_size for place in places for path in place.glob("**/ingest/*")), of=process
+        )
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (expected, "")
+    assert json.loads(err)["error"]["reason"] == "Cancelled"
+    assert list(temporary.iterdir()) == []
+    assert {path.name for path in work.iterdir()} <= {"source", "store"}
+    assert list((work / "store").glob("ingest/*")) == []
+
+
+@pytest.fixture
+def handled():
+    """Interrupts that listen to this very process."""
+    found = Interrupts()
+    with found.handled():
+        yield found
+
+
+def test_an_operation_is_asked_before_it_is_interrupted(handled):
+    """The first signal only sets the switch; the operation ends by itself, in order."""
+    with pytest.raises(Interrupted) as caught, handled.cancelling() as cancel:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert cancel.wait(10)
+        raise OperationCancelledError("cancelled during pack")
+    assert caught.value.signal == signal.SIGINT
+
+
+def test_an_operation_that_ends_well_after_a_signal_is_still_the_last_one(handled):
+    """Nobody who pressed Ctrl-C wants the next step."""
+    with pytest.raises(Interrupted), handled.cancelling() as cancel:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert cancel.wait(10)
+
+
+def test_an_operation_that_does_not_listen_is_torn_out(handled, monkeypatch):
+    """Even out of a system call that would never return."""
+    monkeypatch.setattr(interrupts, "GRACE", 0.05)
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(Interrupted), handled.cancelling():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.read(reading, 1)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_second_signal_does_not_wait(handled):
+    """Impatience is an answer too."""
+    with pytest.raises(Interrupted), handled.cancelling():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+
+def test_outside_of_an_operation_a_signal_interrupts_at_once(handled):
+    """Nothing there would look at a switch."""
+    with pytest.raises(Interrupted):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+
+def test_a_cancellation_that_no_signal_asked_for_is_an_error_like_others(handled):
+    """It came from somewhere else."""
+    with pytest.raises(OperationCancelledError), handled.cancelling():
+        raise OperationCancelledError("cancelled during pack")
+
+
+def test_the_handlers_of_the_process_come_back():
+    """A program that calls `main` keeps its own."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with Session().signals_handled():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_other_threads_can_run_commands_too():
+    """Signals are the main thread's: elsewhere none is handled, and nothing fails."""
+    seen = []
+
+    def run():
+        session = Session()
+        with session.signals_handled(), session.operation(60) as operation:
+            seen.append(operation.cancelled)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [False]
