@@ -13,7 +13,7 @@ from fluxsrc.errors import ConfigurationError
 __all__ = ["GitAddress"]
 
 _SCHEMES: Final = frozenset({"http", "https", "ssh", "git"})
-_SCP: Final = re.compile(r"(?:([^@/:\s]+)@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]{2,}):(?!//)(.+)")
+_SCP: Final = re.compile(r"(?:([^@/:\s]+)@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]{2,}):(?!//)(.+)", re.DOTALL)
 
 
 @attrs.frozen

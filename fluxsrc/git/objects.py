@@ -85,6 +85,8 @@ class ObjectDatabase:
         return self._find(oid) is not None
 
     def _find(self, oid: bytes) -> _Packed | Path | None:
+        if self._closed:
+            raise self._missing(oid)
         last = self._last
         if last is not None and last[0] == oid:
             return last[1]
