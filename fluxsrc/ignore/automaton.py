@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fluxsrc.ignore.glob import Item, Wild
+from fluxsrc.ignore.names import NO_RULE, Probe
 
-__all__ = ["Automaton", "bits"]
+__all__ = ["Automaton", "bits", "sieve"]
 
 _SLASH: Final = "/"
 
@@ -23,6 +24,7 @@ class Automaton:
         starts: For each pattern, its first bit.
         accepts: For each pattern, the bit that is set when all of it has matched.
         lasts: For each pattern, the bit where the part behind its last slash begins.
+        ahead: All bits from which a text without a slash may complete a pattern.
         width: The number of bits.
     """
 
@@ -33,12 +35,14 @@ class Automaton:
         deep: list[int] = []
         shallow: list[int] = []
         skip: list[int] = []
+        ahead: list[int] = []
         literals: dict[str, list[int]] = {}
         sets: dict[frozenset[str], list[int]] = {}
         bit = 0
         for items in patterns:
             self.starts.append(bit)
             self.lasts.append(bit)
+            reachable = bit
             for item in items:
                 if item is Wild.STAR:
                     shallow.append(bit)
@@ -57,6 +61,9 @@ class Automaton:
                 bit += 1
                 if item in (_SLASH, Wild.DIRS):
                     self.lasts[-1] = bit
+                    # A text without a slash can pass `**/` only by skipping it: what is in front stays within reach.
+                    reachable = bit if item == _SLASH else reachable
+            ahead.extend(range(reachable, bit + 1))
             self.accepts.append(bit)
             bit += 1
         self.width = bit
@@ -64,6 +71,7 @@ class Automaton:
         self._stay_at_slash = bits(deep, bit)
         self._stay = self._stay_at_slash | bits(shallow, bit)
         self._skip = bits(skip, bit)
+        self.ahead = bits(ahead, bit) & ~self._skip
 
     def begin(self, patterns: Iterable[int]) -> int:
         """The state in which none of the text has been read, for these patterns only."""
@@ -108,3 +116,29 @@ def bits(positions: Iterable[int], width: int) -> int:
     for position in positions:
         buffer[position >> 3] |= 1 << (position & 7)
     return int.from_bytes(buffer, "little")
+
+
+def sieve(rules: Sequence[tuple[int, Sequence[Item]]]) -> Probe:
+    """A probe that runs those patterns only that a name with these first and last letters could match.
+
+    Args:
+        rules: Number and items of each, ascending.
+    """
+    automaton = Automaton(items for _, items in rules)
+    by_first: dict[str, list[int]] = {}
+    by_last: dict[str, list[int]] = {}
+    for at, (_, items) in enumerate(rules):
+        where, end = (by_last, items[-1]) if isinstance(items[-1], str) else (by_first, items[0])
+        where.setdefault(end if isinstance(end, str) else "", []).append(at)
+    always = automaton.begin(by_first.pop("", ()))
+    firsts = {letter: automaton.begin(some) for letter, some in by_first.items()}
+    lasts = {letter: automaton.begin(some) for letter, some in by_last.items()}
+    ends = dict(zip(automaton.accepts, (number for number, _ in rules), strict=True))
+    accepting = bits(ends, automaton.width)
+
+    def probe(name: str) -> int:
+        start = always | firsts.get(name[:1], 0) | lasts.get(name[-1:], 0)
+        reached = start and automaton.advance(start, name) & accepting
+        return ends[reached.bit_length() - 1] if reached else NO_RULE
+
+    return probe

@@ -5,31 +5,41 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from fluxsrc.ignore.flux import FluxPaths, Part, flux_names, parse_glob, parse_parts
-from fluxsrc.ignore.gitignore import GitPaths, git_names, parse_pattern
-from fluxsrc.ignore.names import NameIndex, Probe
+from fluxsrc.ignore.flux import FluxPaths, GoItem, Part, flux_names, parse_glob, parse_parts
+from fluxsrc.ignore.gitignore import GitPaths, git_names
+from fluxsrc.ignore.glob import Item
+from fluxsrc.ignore.names import NO_RULE, NameIndex, Probe, best_of
 from fluxsrc.ignore.parsing import Rule
+from fluxsrc.ignore.wildmatch import parse_pattern
 from fluxsrc.recipe import Dialect
 
 __all__ = ["Evaluator"]
 
-_MAX_DIRECTORIES: Final = 4096
 _MAX_STATE_BYTES: Final = 8 * 1024 * 1024
-"""What remembering directories may cost: whichever of the two is reached first."""
+"""What remembering directories may cost, roughly. Beyond it, all are forgotten and found again."""
+_ENTRY_BYTES: Final = 150
+_DIRECTORY_BYTES: Final = 1500
 
 _State: TypeAlias = Any
 """Whatever a dialect's path rules say about a directory; only they look inside."""
 
 
 class PathRules(Protocol):
-    """The rules of one ignore file that look at more than one component."""
+    """The rules of one directory's ignore files that look at more than one component."""
 
     start: _State
-    state_bytes: int
 
-    def enter(self, state: _State, name: str, /) -> _State: ...
-    def names(self, state: _State, /) -> NameIndex | None: ...
-    def reincludes(self, state: _State, /) -> int: ...
+    def enter(self, state: _State, name: str, /) -> _State:
+        """The state of a sub-directory; a false one where no rule can match any more."""
+
+    def names(self, state: _State, /) -> NameIndex | None:
+        """What the rules say about the names in a directory of this state."""
+
+    def reincludes(self, state: _State, /) -> int:
+        """The number of the last rule that may keep something below, NO_RULE for none."""
+
+    def size(self, state: _State, /) -> int:
+        """About how many bytes the state takes."""
 
 
 @attrs.frozen
@@ -42,17 +52,20 @@ class _Layer:
     last_negated_name: int
 
 
-@attrs.frozen
+@attrs.define
 class _Directory:
-    """What is known about a directory before any of its names is looked at."""
+    """What is known about a directory before any of its names is looked at. Never changed once made."""
 
     inherited: int
-    """The last rule that matched the directory, or one above it; it holds for everything below. -1: none."""
+    """The last rule that matched the directory, or one above it; it holds for everything below."""
     settled: bool
     """Nothing below is looked at: `inherited` decides."""
-    files: tuple[Probe, ...]
-    dirs: tuple[Probe, ...]
-    layers: tuple[tuple[_Layer, _State], ...]
+    file: Probe
+    """The rule that decides a file of this name."""
+    dir: Probe
+    layers: tuple[_Layer, ...]
+    paths: tuple[tuple[PathRules, _State], ...]
+    """The path rules that are still alive here."""
 
 
 class Evaluator:
@@ -66,96 +79,96 @@ class Evaluator:
             by_base.setdefault(rule.base, []).append((number, rule))
         compile_layer = _git_layer if dialect is Dialect.GITIGNORE else _flux_layer
         self._layers = {base: compile_layer(some) for base, some in by_base.items()}
-        state_bytes = sum(layer.paths.state_bytes for layer in self._layers.values() if layer.paths)
-        self._max_directories = max(16, min(_MAX_DIRECTORIES, _MAX_STATE_BYTES // (state_bytes + 1)))
-        self._root = self._directory(-1, settled=False, layers=self._added((), ""))
+        top = self._layers.get("")
+        self._root = self._directory(
+            NO_RULE, (top,) if top else (), ((top.paths, top.paths.start),) if top and top.paths else ()
+        )
         self._directories: dict[str, _Directory] = {"": self._root}
+        self._room = _MAX_STATE_BYTES
 
     def deciding(self, path: str) -> int:
-        """The number of the rule that decides this file, -1 if none does."""
+        """The number of the rule that decides this file, or NO_RULE."""
         parent, _, name = path.rpartition("/")
-        directory = self._directories.get(parent)
-        if directory is None:
-            directory = self._enter(parent)
-        best = directory.inherited
-        if directory.settled:
-            return best
-        for probe in directory.files:
-            found = probe(name)
-            if found > best:
-                best = found
-        return best
+        directory = self._directories.get(parent) or self._enter(parent)
+        return directory.file(name)
 
     def prunable(self, path: str) -> bool:
         """Is there surely nothing to keep below this directory? (False says nothing.)"""
         directory = self._directories.get(path) or self._enter(path)
         decisive = directory.inherited
-        if decisive < 0 or self._negated[decisive]:
+        if decisive == NO_RULE or self._negated[decisive]:
             return False
         if self._prunes:
             return True
         below = path + "/" if path else ""
         nested = (layer.last_negated for base, layer in self._layers.items() if base.startswith(below) and base != path)
-        active = (
-            max(layer.last_negated_name, layer.paths.reincludes(state) if layer.paths else -1)
-            for layer, state in directory.layers
-        )
-        return max((*nested, *active), default=-1) < decisive
+        active = [layer.last_negated_name for layer in directory.layers]
+        active += [paths.reincludes(state) for paths, state in directory.paths]
+        return max((*nested, *active), default=NO_RULE) < decisive
 
     def _enter(self, path: str) -> _Directory:
         """Walk down to a directory from the nearest one above that is remembered."""
-        known = path
-        while known not in self._directories:
-            known = known.rpartition("/")[0]
-        directory = self._directories.get(known, self._root)
-        rest = path[len(known) :].removeprefix("/") if known else path
-        for name in rest.split("/") if rest else ():
+        directories = self._directories  # another thread may start a new one
+        known, missing = path, []
+        while (directory := directories.get(known)) is None:
+            known, _, name = known.rpartition("/")
+            missing.append(name)
+        for name in reversed(missing):
             known = f"{known}/{name}" if known else name
-            directory = self._child(directory, name, known)
-            if len(self._directories) >= self._max_directories:
-                self._directories = {"": self._root}
-            self._directories[known] = directory
+            parent, directory = directory, self._child(directory, name, known)
+            self._room -= _ENTRY_BYTES + len(known)
+            if directory is not parent:
+                self._room -= _DIRECTORY_BYTES + sum([paths.size(state) for paths, state in directory.paths])
+            if self._room < 0:
+                self._directories = directories = {"": self._root}
+                self._room = _MAX_STATE_BYTES
+            directories[known] = directory
         return directory
 
     def _child(self, parent: _Directory, name: str, path: str) -> _Directory:
         if parent.settled:
             return parent
-        best = parent.inherited
-        for probe in parent.dirs:
-            best = max(best, probe(name))
+        best = parent.dir(name)
         if self._prunes:
-            # Git asks again on each level, unless the directory itself is excluded.
-            if best >= 0 and not self._negated[best]:
-                return _Directory(best, True, (), (), ())
-            best = -1
-        layers = tuple((la, la.paths.enter(state, name) if la.paths else None) for la, state in parent.layers)
-        return self._directory(best, settled=False, layers=self._added(layers, path))
-
-    def _added(self, layers: tuple[tuple[_Layer, _State], ...], path: str) -> tuple[tuple[_Layer, _State], ...]:
+            if best != NO_RULE and not self._negated[best]:
+                return _Directory(best, True, best_of((), best), best_of((), best), (), ())
+            best = NO_RULE  # git asks again on each level
         layer = self._layers.get(path)
-        return layers if layer is None else (*layers, (layer, layer.paths.start if layer.paths else None))
+        if layer is None and not parent.paths and best == parent.inherited:
+            return parent  # nothing is different here
+        paths = [(some, after) for some, state in parent.paths if (after := some.enter(state, name))]
+        layers = parent.layers
+        if layer is not None:
+            layers = (*layers, layer)
+            if layer.paths is not None:
+                paths.append((layer.paths, layer.paths.start))
+        return self._directory(best, layers, tuple(paths))
 
     @staticmethod
-    def _directory(inherited: int, *, settled: bool, layers: tuple[tuple[_Layer, _State], ...]) -> _Directory:
-        indexes = [layer.names for layer, _ in layers]
-        indexes += [layer.paths.names(state) for layer, state in layers if layer.paths]
-        found = [index for index in indexes if index is not None]
-        files, dirs = tuple(index.files.best for index in found), tuple(index.dirs.best for index in found)
-        return _Directory(inherited, settled, files, dirs, layers)
+    def _directory(
+        inherited: int, layers: tuple[_Layer, ...], paths: tuple[tuple[PathRules, _State], ...]
+    ) -> _Directory:
+        indexes = [layer.names for layer in layers if layer.names is not None]
+        indexes += [index for some, state in paths if (index := some.names(state)) is not None]
+        file = best_of([index.files for index in indexes], inherited)
+        directory = best_of([index.dirs for index in indexes], inherited)
+        return _Directory(inherited, False, file, directory, layers, paths)
 
 
 def _git_layer(rules: Iterable[tuple[int, Rule]]) -> _Layer:
-    names, paths = [], []
+    names: list[tuple[int, Rule, list[Item]]] = []
+    paths: list[tuple[int, Rule, list[Item]]] = []
     for number, rule in rules:
         for_names, items = parse_pattern(rule.pattern)
         if items is not None:
             (names if for_names else paths).append((number, rule, items))
-    return _Layer(git_names(names), GitPaths(paths) if paths else None, -1, -1)
+    return _Layer(git_names(names), GitPaths(paths) if paths else None, NO_RULE, NO_RULE)
 
 
 def _flux_layer(rules: Iterable[tuple[int, Rule]]) -> _Layer:
-    names, paths = [], []
-    last_negated = last_negated_name = -1
+    names: list[tuple[int, Rule, tuple[GoItem, ...]]] = []
+    paths: list[tuple[int, Rule, tuple[Part, ...]]] = []
+    last_negated = last_negated_name = NO_RULE
     for number, rule in rules:
         parts: tuple[Part, ...] | None
         if "/" in rule.pattern:

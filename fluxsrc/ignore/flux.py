@@ -5,8 +5,9 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from fluxsrc.ignore.glob import Wild, as_lookups
-from fluxsrc.ignore.names import NameIndex, NameTable, Probe
+from fluxsrc.ignore.automaton import sieve
+from fluxsrc.ignore.glob import Chunks, Item, Wild, as_lookups
+from fluxsrc.ignore.names import NO_RULE, NameIndex, Probe, name_probe
 from fluxsrc.ignore.parsing import Rule
 
 __all__ = ["FluxPaths", "GoGlob", "Part", "flux_names", "parse_glob", "parse_parts"]
@@ -15,6 +16,8 @@ _RUNE_ERROR: Final = 0xFFFD
 _ASCII: Final = 0x80
 _MAX_MEMBERS: Final = 16
 _MAX_CACHED: Final = 64
+_FEW: Final = 8
+"""Globs that are better tried one by one."""
 
 
 @attrs.frozen
@@ -128,7 +131,7 @@ class GoGlob:
     of a rune: `*[^é]` matches `é`. It takes the first place where the items up to the next star fit, and never a later one.
     """
 
-    __slots__ = ("_chunks", "first", "last")
+    __slots__ = ("_chunks", "_needed", "first", "last")
 
     def __init__(self, items: Sequence[GoItem]) -> None:
         self._chunks: list[tuple[bool, list[GoItem]]] = [(False, [])]
@@ -139,10 +142,12 @@ class GoGlob:
                 self._chunks[-1][1].append(item)
         self.first = items[0] if isinstance(items[0], str) else ""
         self.last = items[-1] if isinstance(items[-1], str) else ""
+        runs = "".join(item if isinstance(item, str) else "/" for item in items).split("/")
+        self._needed = max(runs, key=len)  # no literal of a name is a slash
 
     def matches(self, name: str) -> bool:
         """Does the whole name match? At most items times bytes steps."""
-        if not name.startswith(self.first) or not name.endswith(self.last):
+        if self._needed not in name or not name.startswith(self.first) or not name.endswith(self.last):
             return False
         at = 0
         final = len(self._chunks) - 1
@@ -194,7 +199,7 @@ def parse_parts(pattern: str) -> tuple[Part, ...] | None:
     parts: list[Part] = []
     components = pattern.split("/")
     anywhere = False
-    for at, component in enumerate(components):
+    for component in components:
         if not component:
             anywhere = False
         elif component == "**":
@@ -212,33 +217,76 @@ def flux_names(rules: Sequence[tuple[int, Rule, Sequence[GoItem]]]) -> NameIndex
     if not rules:
         return None
 
-    def table(wanted: Callable[[Rule], bool]) -> NameTable:
-        return _table((number, items) for number, rule, items in rules if wanted(rule))
+    def probe(wanted: Callable[[Rule], bool]) -> Probe:
+        return _name_probe((number, items) for number, rule, items in rules if wanted(rule))
 
-    return NameIndex(files=table(lambda rule: not rule.dir_only), dirs=table(lambda _: True))
+    return NameIndex(files=probe(lambda rule: not rule.dir_only), dirs=probe(lambda _: True))
 
 
-def _table(rules: Iterable[tuple[int, Sequence[GoItem]]]) -> NameTable:
-    globs, run = [], []
+def _name_probe(rules: Iterable[tuple[int, Sequence[GoItem]]]) -> Probe:
+    globs: list[tuple[int, Chunks]] = []
+    run: list[tuple[int, Sequence[GoItem]]] = []
     for number, items in rules:
         lookups = as_lookups(items)
         if lookups is None:
-            run.append((number, GoGlob(items)))
+            run.append((number, items))
         else:
             globs += [(number, chunks) for chunks in lookups]
-    return NameTable(globs, [_probe(run)] if run else ())
+    if not run:
+        return name_probe(globs)
+    trying = _trying([(number, GoGlob(items)) for number, items in run])
+    if len(run) <= _FEW:
+        return name_probe(globs, [trying])
+    # Where each rune is a byte, Go's steps and the plain meaning of the glob come to the same, so all can run at once.
+    together = sieve([(number, [_ascii(item) for item in items]) for number, items in run])
+    return name_probe(globs, [lambda name: together(name) if name.isascii() else trying(name)])
 
 
-def _probe(globs: list[tuple[int, GoGlob]]) -> Probe:
-    globs.reverse()
+def _ascii(item: GoItem) -> Item:
+    if isinstance(item, (_AnyRune, _RuneSet)):
+        return frozenset(chr(rune) for rune in range(_ASCII) if item.matches(rune))
+    return item
+
+
+def _trying(globs: list[tuple[int, GoGlob]]) -> Probe:
+    """Try only the globs that could begin, or end, with the name's own letter."""
+    by_first: dict[str, list[tuple[int, GoGlob]]] = {}
+    by_last: dict[str, list[tuple[int, GoGlob]]] = {}
+    for number, glob in reversed(globs):
+        where, key = (by_first, glob.first) if glob.first else (by_last, glob.last)
+        where.setdefault(key, []).append((number, glob))
 
     def probe(name: str) -> int:
-        return next((number for number, glob in globs if glob.matches(name)), -1)
+        best = NO_RULE
+        for candidates in (by_first.get(name[:1]), by_last.get(name[-1:]), by_last.get("")):
+            for number, glob in candidates or ():
+                if number <= best:
+                    break
+                if glob.matches(name):
+                    best = number
+                    break
+        return best
 
     return probe
 
 
-_State: TypeAlias = tuple[tuple[int, int], ...]
+def _literal(glob: Sequence[GoItem]) -> str | None:
+    return "".join(str(item) for item in glob) if all(isinstance(item, str) for item in glob) else None
+
+
+@attrs.frozen(eq=False)
+class _Place:
+    """One part of one path rule, waiting for a component."""
+
+    rule: int
+    part: int
+    literal: str | None
+    probe: Probe
+    anywhere: bool
+    is_last: bool
+
+
+_State: TypeAlias = tuple[_Place, ...]
 
 
 class FluxPaths:
@@ -250,26 +298,33 @@ class FluxPaths:
 
     def __init__(self, rules: Sequence[tuple[int, Rule, tuple[Part, ...]]]) -> None:
         self._rules = rules
-        self._tables = [[_table([(0, part.glob)]).best for part in parts] for _, _, parts in rules]
+        # Each place in a rule is one object, made once: the literal it waits for, or else the question to ask.
+        self._places = [
+            [
+                _Place(
+                    number, at, _literal(part.glob), _name_probe([(0, part.glob)]), part.anywhere, at + 1 == len(parts)
+                )
+                for at, part in enumerate(parts)
+            ]
+            for number, (_, _, parts) in enumerate(rules)
+        ]
         self._indexes: dict[_State, NameIndex | None] = {}
-        self.start: _State = tuple((at, 0) for at in range(len(rules)))
-        self.state_bytes = 80 * len(rules)
+        self.start: _State = tuple(places[0] for places in self._places)
 
     def enter(self, state: _State, name: str) -> _State:
         """The state of the sub-directory of this name."""
         alive = []
-        for at, number in state:
-            parts = self._rules[at][2]
-            if self._tables[at][number](name) >= 0:
-                if number + 1 < len(parts):
-                    alive.append((at, number + 1))
-            elif parts[number].anywhere:
-                alive.append((at, number))
+        for place in state:
+            if name == place.literal or (place.literal is None and place.probe(name) >= 0):
+                if not place.is_last:
+                    alive.append(self._places[place.rule][place.part + 1])
+            elif place.anywhere:
+                alive.append(place)
         return tuple(alive)
 
     def names(self, state: _State) -> NameIndex | None:
         """The rules whose last part is next, for the names in a directory of this state."""
-        ahead = tuple((at, number) for at, number in state if number + 1 == len(self._rules[at][2]))
+        ahead = tuple(place for place in state if place.is_last)
         if not ahead:
             return None
         try:
@@ -277,10 +332,16 @@ class FluxPaths:
         except KeyError:
             if len(self._indexes) >= _MAX_CACHED:
                 self._indexes.clear()
-            index = flux_names([(*self._rules[at][:2], self._rules[at][2][number].glob) for at, number in ahead])
+            waiting = [self._rules[place.rule] for place in ahead]
+            index = flux_names([(number, rule, parts[-1].glob) for number, rule, parts in waiting])
             self._indexes[ahead] = index
             return index
 
     def reincludes(self, state: _State) -> int:
         """The number of the last rule that may keep something below, -1 for none."""
-        return max((self._rules[at][0] for at, _ in state if self._rules[at][1].negated), default=-1)
+        waiting = [self._rules[place.rule] for place in state]
+        return max((number for number, rule, _ in waiting if rule.negated), default=NO_RULE)
+
+    def size(self, state: _State) -> int:
+        """About how many bytes the state takes."""
+        return 8 * len(state)

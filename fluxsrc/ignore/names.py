@@ -1,111 +1,116 @@
-"""`NameTable`: which of thousands of rules for one name has the last word, mostly by looking it up."""
+"""`name_probe`: which of thousands of rules for one name has the last word, mostly by looking it up."""
 
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeAlias
 
 import attrs
 
 from fluxsrc.ignore.glob import Chunks
 
-__all__ = ["NameIndex", "NameTable", "Probe", "chunks_match"]
+__all__ = ["NO_RULE", "NameIndex", "Probe", "best_of", "chunks_match", "name_probe"]
+
+NO_RULE: Final = -1
 
 Probe: TypeAlias = Callable[[str], int]
-"""A name to the number of the last rule that matches it, -1 for none."""
-
-_Lookup: TypeAlias = tuple[tuple[int, dict[str, int]], ...]
-_Candidates: TypeAlias = tuple[tuple[int, Chunks], ...]
-
-
-class NameTable:
-    """Rules for the name of one file or directory. Later rules have higher numbers and the last word.
-
-    Names, `*.suffix` and `prefix*` cost one look-up for each *length* in use, however many they are; `pre*fix` is
-    tried only on names that begin, or end, with the right letter; what is left is asked of the probes.
-    """
-
-    __slots__ = (
-        "_by_first",
-        "_by_last",
-        "_chunked",
-        "_everything",
-        "_floating",
-        "_names",
-        "_prefixes",
-        "_probes",
-        "_suffixes",
-    )
-
-    def __init__(self, globs: Iterable[tuple[int, Chunks]], probes: Iterable[Probe] = ()) -> None:
-        self._everything = -1
-        self._names: dict[str, int] = {}
-        self._probes = tuple(probes)
-        suffixes: dict[int, dict[str, int]] = {}
-        prefixes: dict[int, dict[str, int]] = {}
-        by_first: dict[str, list[tuple[int, Chunks]]] = {}
-        by_last: dict[str, list[tuple[int, Chunks]]] = {}
-        floating: list[tuple[int, Chunks]] = []
-        for rule, chunks in sorted(globs):  # ascending: the last one written wins
-            match chunks:
-                case (name,):
-                    self._names[name] = rule
-                case ("", ""):
-                    self._everything = rule
-                case ("", suffix):
-                    suffixes.setdefault(len(suffix), {})[suffix] = rule
-                case (prefix, ""):
-                    prefixes.setdefault(len(prefix), {})[prefix] = rule
-                case (first, *_, last):
-                    if first:
-                        by_first.setdefault(first[0], []).append((rule, chunks))
-                    elif last:
-                        by_last.setdefault(last[-1], []).append((rule, chunks))
-                    else:
-                        floating.append((rule, chunks))
-        self._suffixes: _Lookup = tuple(sorted(suffixes.items()))
-        self._prefixes: _Lookup = tuple(sorted(prefixes.items()))
-        self._by_first: dict[str, _Candidates] = {first: tuple(reversed(some)) for first, some in by_first.items()}
-        self._by_last: dict[str, _Candidates] = {last: tuple(reversed(some)) for last, some in by_last.items()}
-        self._floating: _Candidates = tuple(reversed(floating))
-        self._chunked = bool(by_first or by_last or floating)
-
-    def best(self, name: str) -> int:
-        """The number of the last rule that matches the name, -1 for none."""
-        best = self._names.get(name, -1)
-        if self._everything > best:
-            best = self._everything
-        for length, table in self._suffixes:
-            found = table.get(name[-length:], -1)
-            if found > best:
-                best = found
-        for length, table in self._prefixes:
-            found = table.get(name[:length], -1)
-            if found > best:
-                best = found
-        if self._chunked:
-            for candidates in (
-                self._by_first.get(name[:1], ()),
-                self._by_last.get(name[-1:], ()),
-                self._floating,
-            ):
-                for rule, chunks in candidates:
-                    if rule <= best:
-                        break
-                    if chunks_match(chunks, name):
-                        best = rule
-                        break
-        for probe in self._probes:
-            found = probe(name)
-            if found > best:
-                best = found
-        return best
+"""A name to the number of the last rule that matches it, or NO_RULE. Later rules have higher numbers."""
 
 
 @attrs.frozen
 class NameIndex:
     """The same rules twice: those that can match a file, and all of them, for directories."""
 
-    files: NameTable
-    dirs: NameTable
+    files: Probe
+    dirs: Probe
+
+
+def best_of(probes: Sequence[Probe], at_least: int = NO_RULE) -> Probe:
+    """One probe for several; `at_least` is a rule that matches every name."""
+    if at_least == NO_RULE and len(probes) == 1:
+        return probes[0]
+
+    def probe(name: str) -> int:
+        best = at_least
+        for some in probes:
+            found = some(name)
+            best = max(best, found)
+        return best
+
+    return probe
+
+
+def name_probe(globs: Iterable[tuple[int, Chunks]], others: Sequence[Probe] = ()) -> Probe:
+    """A probe for globs of literals and stars, and whatever other probes there are.
+
+    A plain name is one look-up. The globs with stars are sorted by the letter a name must begin or end with, so that a
+    name meets only those that stand a chance; among them, `prefix*` and `*.suffix` are one look-up for each length in use.
+    """
+    names: dict[str, int] = {}
+    everything = NO_RULE
+    starred: list[tuple[int, Chunks]] = []
+    for rule, chunks in sorted(globs):  # ascending: the last one written wins
+        if len(chunks) == 1:
+            names[chunks[0]] = rule
+        elif chunks == ("", ""):
+            everything = rule
+        else:
+            starred.append((rule, chunks))
+    lasts = _by_letter([(rule, chunks) for rule, chunks in starred if chunks[-1]], lambda chunks: chunks[-1][-1])
+    open_ended = [(rule, chunks) for rule, chunks in starred if not chunks[-1]]
+    firsts = _by_letter([(rule, chunks) for rule, chunks in open_ended if chunks[0]], lambda chunks: chunks[0][0])
+    rest = (*_starred([(rule, chunks) for rule, chunks in open_ended if not chunks[0]]), *others)
+
+    def probe(name: str) -> int:
+        best = names.get(name, everything)
+        best = max(best, everything)
+        some = lasts.get(name[-1:])
+        if some is not None and (found := some(name)) > best:
+            best = found
+        if firsts:
+            some = firsts.get(name[:1])
+            if some is not None and (found := some(name)) > best:
+                best = found
+        for some in rest:
+            if (found := some(name)) > best:
+                best = found
+        return best
+
+    return probe
+
+
+def _by_letter(globs: Sequence[tuple[int, Chunks]], letter: Callable[[Chunks], str]) -> dict[str, Probe]:
+    """A probe for each letter that these globs ask for."""
+    sorted_out: dict[str, list[tuple[int, Chunks]]] = {}
+    for rule, chunks in globs:
+        sorted_out.setdefault(letter(chunks), []).append((rule, chunks))
+    return {some: best_of(_starred(found)) for some, found in sorted_out.items()}
+
+
+def _starred(globs: Iterable[tuple[int, Chunks]]) -> list[Probe]:
+    """Probes for globs with at least one star."""
+    suffixes: dict[int, dict[str, int]] = {}
+    prefixes: dict[int, dict[str, int]] = {}
+    mixed: list[tuple[int, Chunks]] = []
+    for rule, chunks in globs:
+        match chunks:
+            case ("", suffix):
+                suffixes.setdefault(len(suffix), {})[suffix] = rule
+            case (prefix, ""):
+                prefixes.setdefault(len(prefix), {})[prefix] = rule
+            case _:
+                mixed.append((rule, chunks))
+    mixed.reverse()
+
+    def by_suffix(name: str) -> int:
+        return max([table.get(name[-length:], NO_RULE) for length, table in suffixes.items()])
+
+    def by_prefix(name: str) -> int:
+        return max([table.get(name[:length], NO_RULE) for length, table in prefixes.items()])
+
+    def by_trying(name: str) -> int:
+        return next((rule for rule, chunks in mixed if chunks_match(chunks, name)), NO_RULE)
+
+    kinds = ((suffixes, by_suffix), (prefixes, by_prefix), (mixed, by_trying))
+    return [probe for some, probe in kinds if some]
 
 
 def chunks_match(chunks: Chunks, name: str) -> bool:

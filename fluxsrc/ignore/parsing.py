@@ -69,7 +69,7 @@ def _git_lines(text: str) -> Iterator[tuple[int, str]]:
         if not line or line.startswith("#"):
             continue
         line = line.removesuffix("\r").partition("\0")[0]  # C strings end at a NUL  # noqa: PLW2901
-        if line := _without_trailing_spaces(line):  # noqa: PLW2901
+        if line := _without_trailing_spaces(line):
             yield number, line
 
 

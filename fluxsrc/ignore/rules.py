@@ -10,6 +10,7 @@ from fluxsrc.errors import ConfigurationError
 from fluxsrc.ignore.defaults import IGNORE_FILE, NAMED_SETS
 from fluxsrc.ignore.evaluator import Evaluator
 from fluxsrc.ignore.glob import byte_text
+from fluxsrc.ignore.names import NO_RULE
 from fluxsrc.ignore.parsing import Rule, parse_rules
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.recipe import Dialect
@@ -74,13 +75,18 @@ def _parsed(rules: "IgnoreRules") -> tuple[Rule, ...]:
     return tuple(_limited(rules))
 
 
+def _verdicts(rules: "IgnoreRules") -> tuple[bool, ...]:
+    """For each rule, does what it decides stay out? NO_RULE is -1: the last one, for what no rule decides."""
+    return (*(not rule.negated for rule in rules._rules), False)  # noqa: SLF001 - a field of the same class
+
+
 @attrs.frozen
 class IgnoreRules:
-    """Rules in gitignore syntax for one tree. Immutable, thread-safe, picklable.
+    r"""Rules in gitignore syntax for one tree. Immutable, thread-safe, picklable.
 
     Later rules have the last word; rules of deeper files come after those of the files above, the extra rules after all.
 
-    >>> rules = IgnoreRules(files={"": "*.log\\n", "web": "!keep.log\\n"})
+    >>> rules = IgnoreRules(files={"": "*.log\n", "web": "!keep.log\n"})
     >>> rules.excluded("api/debug.log"), rules.excluded("web/keep.log")
     (True, False)
     >>> print(rules.explain("api/debug.log"))
@@ -111,6 +117,10 @@ class IgnoreRules:
         init=False, eq=False, repr=False, default=attrs.Factory(_evaluator, takes_self=True)
     )
 
+    _verdicts: tuple[bool, ...] = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_verdicts, takes_self=True)
+    )
+
     def __reduce__(self) -> tuple[Any, ...]:
         # What is compiled is neither small nor portable: the other side compiles again.
         return _rebuild, (self.dialect.value, self.files, self.extra, self.defaults, self.limits)
@@ -121,8 +131,7 @@ class IgnoreRules:
         Args:
             path: A file of the tree: relative, POSIX. Undecodable bytes: `surrogateescape`.
         """
-        number = self._evaluator.deciding(path if path.isascii() else byte_text(path))
-        return number >= 0 and not self._rules[number].negated
+        return self._verdicts[self._evaluator.deciding(path if path.isascii() else byte_text(path))]
 
     def excluded_dir(self, path: str) -> bool:
         """May the whole directory be left out, unread? True only where nothing below it can be kept.
@@ -141,7 +150,7 @@ class IgnoreRules:
             path: A file of the tree: relative, POSIX.
         """
         number = self._evaluator.deciding(byte_text(path))
-        if number < 0:
+        if number == NO_RULE:
             return None
         rule = self._rules[number]
         return Match(rule=rule.text, file=rule.file, line=rule.line, negated=rule.negated, excluded=not rule.negated)
