@@ -128,18 +128,17 @@ class _Check:
     def _artifact(self, artifact: Artifact, path: Path) -> None:
         """What a record says of an artifact must agree with the blobs, and with itself."""
         described = documents(artifact)
-        if artifact.manifest != described.manifest.digest:
+        needed = [(artifact.digest, artifact.size)]
+        if artifact.manifest == described.manifest.digest:
+            needed += [(each.digest, len(each.data)) for each in (described.config, described.manifest)]
+        else:
             self._report(
                 ProblemKind.CORRUPT,
                 path,
                 f"{artifact.revision}: its facts make the manifest {described.manifest.digest}, "
                 f"it was recorded with {artifact.manifest}",
             )
-        for digest, size in (
-            (artifact.digest, artifact.size),
-            (described.config.digest, len(described.config.data)),
-            (described.manifest.digest, len(described.manifest.data)),
-        ):
+        for digest, size in needed:
             self._referred(digest, size, path, f"{artifact.key} at {artifact.revision}", artifact)
 
     def _referred(self, digest: Digest, size: int, path: Path, whose: str, artifact: Artifact | None) -> None:
