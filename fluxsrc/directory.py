@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -113,6 +113,7 @@ class _Walk:
     def __init__(self, source: DirectorySource, operation: Operation) -> None:
         self.newest = 0
         self._source = source
+        self._url = source.url
         self._operation = operation
         self._prunes = source.dialect is Dialect.GITIGNORE
         self._entries: list[Entry] = []
@@ -136,17 +137,14 @@ class _Walk:
         )
 
     def _directory(self, directory: str, prefix: str, rules: IgnoreRules) -> None:
-        self._operation.check("list", url=self._source.url)
+        self._operation.check("list", url=self._url)
         try:
             with os.scandir(directory) as scan:
                 found = [(f"{item.name}/" if item.is_dir(follow_symlinks=False) else item.name, item) for item in scan]
         except OSError as exc:
-            raise _translated(exc, self._source.url) from exc
-        try:
-            found.sort(key=lambda pair: pair[0].encode())
-        except UnicodeEncodeError:
-            for name, _ in found:
-                check_path(prefix + name.rstrip("/"))
+            raise _translated(exc, self._url) from exc
+        # By code points, which is the order of the UTF-8 bytes. Names that are no UTF-8 do not get further than `_file`.
+        found.sort(key=_name)
         rules = self._with_ignore_file(dict(found).get(IGNORE_FILE), prefix, rules)
         for name, item in found:
             path = prefix + name
@@ -162,26 +160,40 @@ class _Walk:
         directory = prefix.rstrip("/")
         size = item.stat(follow_symlinks=False).st_size
         self._source.limits.check("max_manifest_bytes", size, what="an ignore file", path=prefix + IGNORE_FILE)
-        text = _read(item.path, self._source.url, None).decode(errors="surrogateescape")
+        text = _read(item.path, self._url, None, size).decode(errors="surrogateescape")
         self._ignore_files[directory] = text
         # Only ancestors' files govern a directory, so this stays as small as the tree is deep.
         return attrs.evolve(rules, files={**dict(rules.files), directory: text}) if self._prunes else rules
 
     def _file(self, item: "os.DirEntry[str]", path: str) -> None:
-        check_path(path, limits=self._source.limits)
+        limits = self._source.limits
+        check_path(path, limits=limits)
         try:
             status = item.stat(follow_symlinks=False)
         except OSError as exc:
-            raise _translated(exc, self._source.url) from exc
+            raise _translated(exc, self._url) from exc
         mode = _mode(status)
         if mode is None:
             self._skipped.append(Skipped(path, "special-file", stat.filemode(status.st_mode)))
             return
         self.newest = max(self.newest, status.st_ctime_ns)
-        opener = partial(_open, item.path, self._source.url, status)
-        reader = partial(_read, item.path, self._source.url, status)
-        self._entries.append(Entry(path, mode, status.st_size, opener, _state(status), reader))
-        self._source.limits.check("max_entries", len(self._entries), what=self._source.url)
+        state = _state(status)
+        size = status.st_size
+        # The state says all that is held against the file later, in a fifth of the memory of `status`.
+        if mode is Mode.SYMLINK:
+            reader = partial(_read_link, item.path, self._url)
+            self._entries.append(Entry(path, mode, size, partial(_open_link, reader), state, reader))
+        else:
+            opener = partial(_open, item.path, self._url, state)
+            self._entries.append(
+                Entry(path, mode, size, opener, state, partial(_read, item.path, self._url, state, size))
+            )
+        if len(self._entries) > limits.max_entries:
+            limits.check("max_entries", len(self._entries), what=self._url)
+
+
+def _name(found: tuple[str, "os.DirEntry[str]"]) -> str:
+    return found[0]
 
 
 def _mode(status: os.stat_result) -> Mode | None:
@@ -196,20 +208,26 @@ def _state(status: os.stat_result) -> str:
     return f"stat:{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
 
 
-def _open(path: str, url: str, listed: os.stat_result) -> BinaryIO:
-    if stat.S_ISLNK(listed.st_mode):
-        return BytesIO(_read(path, url, listed))
-    return os.fdopen(_descriptor(path, url, listed), "rb")
+def _open(path: str, url: str, state: str) -> BinaryIO:
+    return os.fdopen(_descriptor(path, url, state), "rb")
 
 
-def _read(path: str, url: str, listed: os.stat_result | None) -> bytes:
+def _open_link(read: Callable[[], bytes]) -> BinaryIO:
+    return BytesIO(read())
+
+
+def _read_link(path: str, url: str) -> bytes:
     try:
-        if listed is not None and stat.S_ISLNK(listed.st_mode):
-            return os.fsencode(os.readlink(path))
-        descriptor = _descriptor(path, url, listed)
+        return os.fsencode(os.readlink(path))
+    except OSError as exc:
+        raise _translated(exc, url) from exc
+
+
+def _read(path: str, url: str, state: str | None, size: int) -> bytes:
+    try:
+        descriptor = _descriptor(path, url, state)
         try:
             # One byte more than listed shows whether the file grew; a short read in the middle is allowed to happen.
-            size = os.fstat(descriptor).st_size if listed is None else listed.st_size
             data = os.read(descriptor, size + 1)
             while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
                 data += more
@@ -220,14 +238,14 @@ def _read(path: str, url: str, listed: os.stat_result | None) -> bytes:
         raise _translated(exc, url) from exc
 
 
-def _descriptor(path: str, url: str, listed: os.stat_result | None) -> int:
+def _descriptor(path: str, url: str, state: str | None) -> int:
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as exc:
-        if listed is not None and isinstance(exc, FileNotFoundError | NotADirectoryError):
+        if state is not None and isinstance(exc, FileNotFoundError | NotADirectoryError):
             raise SourceChangedError(f"{path} vanished while the directory was read", url=url) from exc
         raise _translated(exc, url) from exc
-    if listed is not None and _state(os.fstat(descriptor)) != _state(listed):
+    if state is not None and _state(os.fstat(descriptor)) != state:
         os.close(descriptor)
         raise SourceChangedError(f"{path} changed while it was read", url=url)
     return descriptor
