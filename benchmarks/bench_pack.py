@@ -1,0 +1,137 @@
+"""A directory becomes an archive: fluxsrc against Flux itself, `tar | gzip | sha256sum` and Python's tarfile.
+
+    python benchmarks/bench_pack.py [case ...]        cases: monorepo packages blob splice
+
+Each contestant walks the same directory, packs it, compresses it, digests it and writes it to the same disk; caches are
+warm. fluxsrc does what a user does, `DirectorySource(...).produce_artifact(LocalStore(...))`: ignore rules, two digests,
+manifest, record and fsync included. Time includes starting the process.
+"""
+
+import shutil
+import sys
+
+import _common as common
+
+OURS = """
+import json, sys
+from fluxsrc.directory import DirectorySource
+from fluxsrc.stores.local import LocalStore
+with LocalStore(sys.argv[2]) as store:
+    artifact = DirectorySource(root=sys.argv[1]).produce_artifact(store)
+print(json.dumps({"size": artifact.size, "files": artifact.files, "content": artifact.content_size}))
+"""
+
+TARFILE = """
+import hashlib, json, os, sys, tarfile
+def plain(info):
+    info.uid = info.gid = info.mtime = 0
+    info.uname = info.gname = ""
+    return info
+with tarfile.open(sys.argv[2], "w:gz", compresslevel=6) as tar:
+    tar.add(sys.argv[1], ".", filter=plain)
+with open(sys.argv[2], "rb") as archive:
+    hashlib.file_digest(archive, "sha256")
+print(json.dumps({"size": os.path.getsize(sys.argv[2])}))
+"""
+
+SHELL = """
+tar --sort=name --owner=0 --group=0 --mtime=@0 -C "$0" -cf - . | gzip -6 | tee "$1" | sha256sum > "$1.sha256"
+echo "{\\"size\\": $(stat -c %s "$1")}"
+"""
+
+# Small at first: the index of the first archive is used for the second, which differs in ten files.
+SPLICE = """
+import io, json, sys, time
+from fluxsrc.directory import DirectorySource
+from fluxsrc.entry import Entry
+from fluxsrc.tarball import Reuse, pack
+with DirectorySource(root=sys.argv[1]).fetch() as snapshot:
+    entries = list(snapshot.entries())
+old = io.BytesIO()
+packed = pack(entries, old)
+changed = [
+    Entry.from_bytes(e.path, b"changed: true\\n" + e.read(), e.mode, f"new:{n}") if n % (len(entries) // 10) == 7 else e
+    for n, e in enumerate(entries)
+]
+best = {}
+for name in ("scratch", "splice") * 5:
+    new = io.BytesIO()
+    reuse = Reuse(packed.index, io.BytesIO(old.getvalue())) if name == "splice" else None
+    start = time.perf_counter()
+    result = pack(changed, new, reuse=reuse)
+    best[name] = min(best.get(name, 1e9), time.perf_counter() - start)
+    best.setdefault("digest", str(result.content_digest))
+    assert best["digest"] == str(result.content_digest)
+print(json.dumps(best))
+"""
+
+
+def contestants(tree, flux):
+    """Name, command, and the place to clear before each run."""
+    out = common.scratch() / "out"
+    yield "fluxsrc", common.python(OURS, tree, out), out
+    if flux is not None:
+        yield "Flux", [flux, "archive", tree, out / "artifact.tar.gz"], out
+    yield "tar | gzip -6", ["sh", "-c", SHELL, tree, out / "archive.tar.gz"], out
+    yield "Python's tarfile", common.python(TARFILE, tree, out / "archive.tar.gz"), out
+
+
+def clear(out):
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+
+
+def compare(title, tree, flux, bare):
+    print(f"\n## {title}\n", flush=True)
+    results = {}
+    for name, command, out in contestants(tree, flux):
+        runs = 3 if name in ("fluxsrc", "Flux") else 1
+        results[name] = common.measure(command, before=lambda out=out: clear(out), runs=runs)
+        clear(out)
+    ours = results["fluxsrc"]
+    size = common.last_json(ours.output)["size"]
+    rows = []
+    for name, result in results.items():
+        theirs = common.last_json(result.output)["size"]
+        rows.append(
+            [
+                name,
+                f"{result.seconds:.2f} s",
+                f"{result.seconds / ours.seconds:.2f}x",
+                f"{theirs / 1e6:.2f} MB",
+                f"{size / theirs:.3f}",
+                f"{(result.peak - bare) / common.MIB:.0f} MiB",
+            ]
+        )
+    print(common.table(["", "time", "to ours", "size", "ours to it", "peak over bare Python"], rows), flush=True)
+
+
+def splice(tree):
+    print("\n## (d) 10 of 20,000 files changed, contents known by name: packing alone\n", flush=True)
+    best = common.last_json(common.measure(common.python(SPLICE, tree), runs=1).output)
+    scratch, spliced = best["scratch"], best["splice"]
+    print(
+        common.table(
+            ["from scratch", "spliced", "faster"],
+            [[f"{scratch:.3f} s", f"{spliced:.3f} s", f"{scratch / spliced:.1f}x"]],
+        )
+    )
+
+
+def main(cases):
+    print(f"# Packing, on {common.machine()}")
+    flux = common.flux_peer() if {"monorepo", "packages", "blob"} & set(cases) else None
+    bare = common.bare_interpreter()
+    print(f"\nA bare interpreter peaks at {bare / common.MIB:.1f} MiB.")
+    if "monorepo" in cases:
+        compare("(a) a monorepo of 20,000 YAML files", common.monorepo(), flux, bare)
+    if "packages" in cases:
+        compare("(b) installed packages, 150 MB and more", common.site_packages(), flux, bare)
+    if "blob" in cases:
+        compare("(c) one incompressible file of 400 MB", common.incompressible(), flux, bare)
+    if "splice" in cases:
+        splice(common.monorepo())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["monorepo", "packages", "blob", "splice"])
