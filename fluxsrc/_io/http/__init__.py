@@ -12,10 +12,11 @@ No type of a third-party HTTP library shows. Everything raised is a `FluxSrcErro
 
 from fluxsrc._io.http.client import HTTPClient, Response, Transport
 from fluxsrc._io.http.message import Content, Headers
-from fluxsrc._io.http.retry import RetryPolicy, retrying
+from fluxsrc._io.http.retry import Attempts, RetryPolicy, retrying
 from fluxsrc._io.http.status import raise_for_status, retry_after, status_error
 
 __all__ = [
+    "Attempts",
     "Content",
     "HTTPClient",
     "Headers",

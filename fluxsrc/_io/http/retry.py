@@ -10,7 +10,7 @@ import attrs
 from fluxsrc.errors import RateLimitedError, TransportError
 from fluxsrc.operation import Operation
 
-__all__ = ["RetryPolicy", "retrying"]
+__all__ = ["Attempts", "RetryPolicy", "retrying"]
 
 _T = TypeVar("_T")
 _SLICE: Final = 0.05
@@ -45,23 +45,49 @@ class RetryPolicy:
 DEFAULT_POLICY: Final = RetryPolicy()
 
 
+@attrs.define
+class Attempts:
+    """Counts the failures of something that is tried again, and waits after each.
+
+    Attributes:
+        operation: The one deadline.
+        phase: What is tried, for messages.
+        policy: How often and how patiently.
+    """
+
+    operation: Operation
+    phase: str
+    policy: RetryPolicy = DEFAULT_POLICY
+    _failures: int = attrs.field(default=0, init=False)
+
+    def failed(self, error: TransportError, *, progress: bool = False) -> None:
+        """Wait before the next attempt, or raise the error if there should be none.
+
+        If the pause would outlast the deadline, the error is raised at once instead of after a wait in vain.
+
+        Args:
+            error: What went wrong.
+            progress: Whether this attempt got so much further that the failures before it should not count.
+        """
+        self._failures = 1 if progress else self._failures + 1
+        pause = self.policy.pause(self._failures, error)
+        left = self.operation.remaining(self.phase)
+        if pause is None or (left is not None and left <= pause):
+            raise error
+        _sleep(pause, self.operation, self.phase)
+
+
 def retrying(call: Callable[[], _T], *, operation: Operation, phase: str, policy: RetryPolicy = DEFAULT_POLICY) -> _T:
     """Call something idempotent until it succeeds, fails for good, or the operation ends.
 
-    Only a `TransportError` is worth another try, and a passed deadline is not. If the pause would outlast the deadline,
-    the error is raised at once instead of after a wait in vain.
+    Only a `TransportError` is worth another try, and a passed deadline is not.
     """
-    attempt = 1
+    attempts = Attempts(operation, phase, policy)
     while True:
         try:
             return call()
         except TransportError as exc:
-            pause = policy.pause(attempt, exc)
-            left = operation.remaining(phase)
-            if pause is None or (left is not None and left <= pause):
-                raise
-        _sleep(pause, operation, phase)
-        attempt += 1
+            attempts.failed(exc)
 
 
 def _sleep(seconds: float, operation: Operation, phase: str) -> None:

@@ -1,0 +1,263 @@
+"""`LayoutRepository`: a `Repository` in a directory, as the OCI image layout has it. For air gaps and USB sticks.
+
+Written as a store writes: a blob is complete under its name or not there, `index.json` is replaced atomically, and
+changed under a lock. What other tools wrote stays as it is.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import filelock
+
+from fluxsrc._io.atomic import (
+    make_directories,
+    open_regular,
+    open_scratch,
+    store_errors,
+    sync_directory,
+    write_all,
+    write_atomic,
+)
+from fluxsrc.digest import Digest
+from fluxsrc.errors import ArtifactNotFoundError, RemoteProtocolError, RevisionNotFoundError, StoreLockedError
+from fluxsrc.limits import Limits
+from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, Descriptor, Index, Manifest, parse_document
+from fluxsrc.oci.reference import is_tag
+from fluxsrc.oci.repository import BlobSource, Document, Repository, Sink, Verifier, hasher, verified
+from fluxsrc.operation import Operation
+
+__all__ = ["LayoutRepository"]
+
+_CHUNK: Final = 1 << 20
+_REF_NAME: Final = "org.opencontainers.image.ref.name"
+_LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}\n'
+
+
+@attrs.frozen(eq=False)
+class LayoutRepository:
+    """A directory with `oci-layout`, `index.json` and `blobs/`; see `Repository`."""
+
+    _root: str
+    _limits: Limits
+    _operation: Operation
+
+    @property
+    def name(self) -> str:
+        """`oci-layout:PATH`."""
+        return f"oci-layout:{self._root}"
+
+    def resolve(self, reference: str, /) -> Descriptor:
+        """From `index.json`; a digest from the blob of that name."""
+        self._operation.check("resolve", url=self.name)
+        digest = _digest(reference)
+        listed = self._listed()
+        if digest is None:
+            found = [item for item in listed if item.annotations.get(_REF_NAME) == reference]
+            if not found:
+                names = sorted({item.annotations.get(_REF_NAME, "") for item in listed} - {""})
+                raise RevisionNotFoundError(
+                    f"{self.name} has no {reference!r}, only {', '.join(names[:10]) or 'nothing with a name'}",
+                    url=self.name,
+                )
+            return found[-1]
+        known = next((item for item in listed if item.digest == digest), None)
+        return self.document(reference).descriptor if known is None else known
+
+    def document(self, reference: str, /) -> Document:
+        """One small file."""
+        digest = _digest(reference)
+        descriptor = self.resolve(reference) if digest is None else None
+        digest = digest if descriptor is None else descriptor.digest
+        assert digest is not None
+        path = self._blob(digest)
+        data = self._read(path, f"{self.name}@{digest}")
+        verified(data, digest, where=self.name)
+        if descriptor is None:
+            media_type = parse_document(data, where=self.name).media_type
+            descriptor = Descriptor(media_type=media_type, digest=digest, size=len(data))
+        return Document(attrs.evolve(descriptor, annotations={}), data)
+
+    def tags(self) -> Iterator[str]:
+        """The names in `index.json`."""
+        names = dict.fromkeys(item.annotations.get(_REF_NAME) for item in self._listed())
+        yield from (name for name in names if name)
+
+    def fetch(self, blob: Descriptor, sink: Sink, /) -> None:
+        """Read and hashed in one pass."""
+        self._limits.check("max_archive_bytes", blob.size, what=f"{self.name}: the blob {blob.digest}")
+        verifier = Verifier(blob, sink, where=self.name)
+        path = self._blob(blob.digest)
+        with self._opened(path, f"{self.name}: the blob {blob.digest}") as descriptor, store_errors("read", path):
+            while data := os.read(descriptor, _CHUNK):
+                self._operation.check("receive", url=self.name)
+                verifier.write(data)
+                self._operation.report("receive", verifier.size, blob.size, detail=self.name)
+        verifier.finish()
+
+    def has(self, blob: Descriptor, /) -> bool:
+        """By name and size; the bytes are checked when they are read."""
+        try:
+            found = self._blob(blob.digest).lstat()
+        except OSError:
+            return False
+        return found.st_size == blob.size and (found.st_mode & 0o170000) == 0o100000  # noqa: PLR2004 - S_IFMT, S_IFREG
+
+    def push(self, blob: Descriptor, source: BlobSource, /, *, mount_from: str | None = None) -> bool:
+        """Copied and hashed in one pass; appears under its name by a rename."""
+        del mount_from
+        if self.has(blob):
+            return False
+        path = self._blob(blob.digest)
+        self._create()
+        with store_errors("write", path):
+            descriptor, temporary = open_scratch(self._scratch)
+            try:
+                try:
+                    verifier = Verifier(blob, _File(descriptor), where=self.name)
+                    with source() as stream:
+                        while data := stream.read(_CHUNK):
+                            self._operation.check("upload", url=self.name)
+                            verifier.write(data)
+                    verifier.finish()
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                make_directories(path.parent, durable=True)
+                temporary.replace(path)
+                sync_directory(path.parent)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
+        return True
+
+    def push_document(self, document: Document, /, *, tag: str | None = None) -> None:
+        """The blob, then its line in `index.json`."""
+        descriptor = document.descriptor
+        verified(document.data, descriptor.digest, where=self.name)
+        self._create()
+        write_atomic(self._blob(descriptor.digest), document.data, scratch=self._scratch, durable=True)
+        with self._changing() as index:
+            manifests = index.setdefault("manifests", [])
+            if tag is not None:
+                manifests[:] = [m for m in manifests if (m.get("annotations") or {}).get(_REF_NAME) != tag]
+            elif any(m.get("digest") == str(descriptor.digest) for m in manifests):
+                return
+            annotations = {} if tag is None else {_REF_NAME: tag}
+            manifests.append(attrs.evolve(descriptor, annotations=annotations).to_json())
+
+    def referrers(self, digest: Digest, /) -> list[Descriptor]:
+        """Found by reading every manifest that `index.json` lists."""
+        found = []
+        for item in self._listed():
+            if item.is_manifest:
+                data = self._read(self._blob(item.digest), self.name)
+                parsed = parse_document(verified(data, item.digest, where=self.name), where=self.name)
+                if parsed.subject is not None and parsed.subject.digest == digest:
+                    kind = parsed.artifact_type
+                    if kind is None and isinstance(parsed, Manifest):
+                        kind = parsed.config.media_type
+                    found.append(attrs.evolve(item, annotations=parsed.annotations, artifact_type=kind))
+        return found
+
+    def delete(self, reference: str, /) -> None:
+        """Drop the lines of `index.json`; blobs stay, as others may need them."""
+        with self._changing() as index:
+            digest = _digest(reference)
+
+            def meant(item: dict[str, Any]) -> bool:
+                if digest is not None:
+                    return bool(item.get("digest") == str(digest))
+                return bool((item.get("annotations") or {}).get(_REF_NAME) == reference)
+
+            kept = [item for item in index.get("manifests", []) if not meant(item)]
+            if len(kept) == len(index.get("manifests", [])):
+                raise RevisionNotFoundError(f"{self.name} has no {reference}", url=self.name)
+            index["manifests"] = kept
+
+    @property
+    def _scratch(self) -> Path:
+        return Path(self._root) / "ingest"
+
+    def _blob(self, digest: Digest) -> Path:
+        hasher(digest, where=self.name)
+        return Path(self._root) / "blobs" / digest.algorithm / digest.hex
+
+    def _create(self) -> None:
+        root = Path(self._root)
+        with store_errors("write to", root):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            (root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+            if not (root / "oci-layout").exists():
+                write_atomic(root / "oci-layout", _LAYOUT, scratch=self._scratch, durable=True)
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        """`index.json`, alone; written back when the block ends well."""
+        self._create()
+        path = Path(self._root) / "index.json"
+        seconds = self._operation.remaining("write", at_most=60.0, url=self.name)
+        try:
+            with filelock.FileLock(f"{path}.lock", timeout=-1 if seconds is None else seconds):
+                index = self._index() if path.exists() else {"manifests": []}
+                yield index
+                index |= {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE}
+                write_atomic(path, json.dumps(index).encode(), scratch=self._scratch, durable=True)
+        except filelock.Timeout:
+            raise StoreLockedError(f"another process is writing to {self.name}", path=str(path)) from None
+
+    def _index(self) -> dict[str, Any]:
+        data = self._read(Path(self._root) / "index.json", f"{self.name}: index.json")
+        parsed = parse_document(data, where=self.name, media_type=INDEX_MEDIA_TYPE)
+        if not isinstance(parsed, Index):
+            raise RemoteProtocolError(f"{self.name}: index.json is none", url=self.name)
+        value: dict[str, Any] = json.loads(data)
+        return value
+
+    def _listed(self) -> tuple[Descriptor, ...]:
+        data = self._read(Path(self._root) / "index.json", f"{self.name}: index.json")
+        parsed = parse_document(data, where=self.name, media_type=INDEX_MEDIA_TYPE)
+        if not isinstance(parsed, Index):
+            raise RemoteProtocolError(f"{self.name}: index.json is none", url=self.name)
+        return parsed.manifests
+
+    def _read(self, path: Path, what: str) -> bytes:
+        with self._opened(path, what) as descriptor, store_errors("read", path):
+            self._limits.check("max_manifest_bytes", os.fstat(descriptor).st_size, what=what)
+            with os.fdopen(os.dup(descriptor), "rb") as stream:
+                return stream.read(self._limits.max_manifest_bytes + 1)
+
+    @contextmanager
+    def _opened(self, path: Path, what: str) -> Iterator[int]:
+        try:
+            descriptor = open_regular(path, what=what)
+        except ArtifactNotFoundError as exc:
+            raise RevisionNotFoundError(f"{what} is not there", url=self.name) from exc
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+@attrs.frozen
+class _File:
+    _descriptor: int
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> None:
+        write_all(self._descriptor, data)
+
+
+def _digest(reference: str) -> Digest | None:
+    # A name in a layout may hold almost anything; only what is wholly a digest is one.
+    algorithm, colon, _ = reference.partition(":")
+    return Digest.parse(reference) if colon and algorithm in ("sha256", "sha512") and not is_tag(reference) else None
+
+
+if TYPE_CHECKING:
+
+    def _(repository: LayoutRepository) -> Repository:
+        return repository

@@ -1,0 +1,295 @@
+"""`OCISource`: an artifact, a chart or an image in a registry or an image layout, as a `Source`."""
+
+import contextlib
+import datetime as dt
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlencode
+
+import attrs
+
+from fluxsrc.artifact import ANNOTATION_CREATED
+from fluxsrc.auth import Keychain, Proxy, TLSConfig
+from fluxsrc.digest import Digest
+from fluxsrc.entry import Entry, Skipped
+from fluxsrc.errors import ConfigurationError, PathNotFoundError, RevisionNotFoundError, SourceChangedError
+from fluxsrc.oci.access import Access, open_repository
+from fluxsrc.oci.archive import FileTree, Spool
+from fluxsrc.oci.layers import LayerOperation, build_tree, content_of, select_layers
+from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
+from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
+from fluxsrc.oci.repository import Document, Repository
+from fluxsrc.oci.tokens import TokenCache
+from fluxsrc.operation import Operation
+from fluxsrc.produce import Packing, SourceOptions
+from fluxsrc.revision import Revision
+from fluxsrc.semver import Range, TagPattern, select_tag
+from fluxsrc.snapshot import read_ignore_files
+from fluxsrc.source import Snapshot, Source
+from fluxsrc.store import Ingest
+from fluxsrc.tarball import Packed, Reuse
+
+__all__ = ["OCISource"]
+
+_DEFAULT_TAG: Final = "latest"
+_HELM_CHART: Final = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+_PIECE: Final = 1 << 20
+
+
+def _reference(value: str | Reference | LayoutReference) -> Reference | LayoutReference:
+    return parse_reference(value) if isinstance(value, str) else value
+
+
+def _digest(value: "str | Digest | None") -> Digest | None:
+    return Digest.parse(value) if isinstance(value, str) else value
+
+
+def _platform(value: "str | Platform | None") -> Platform | None:
+    return Platform.parse(value) if isinstance(value, str) else value
+
+
+@attrs.frozen(kw_only=True)
+class OCISource(SourceOptions):
+    """A source over an OCI repository: Flux artifacts, Helm charts, ORAS artifacts, plain files, container images.
+
+    What it follows: `digest` before `semver` before `tag`, as in Flux; without any of them the reference's own digest
+    or tag, and in the end the tag `latest`. Its revision is `TAG@sha256:…`, of a pinned digest `sha256:…`; of an image
+    index it is the index's digest. Resolving costs one HEAD, and for semver a list of the tags; a pinned digest costs
+    nothing. Blobs are verified as a whole before anything in them is used.
+
+    Attributes:
+        reference: `oci://HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]` or `oci-layout:PATH[:NAME]`.
+        tag: The tag to follow.
+        semver: A version range; the highest tag in it is followed.
+        semver_filter: A regular expression; only tags it is found in count. A group may say which part is the version.
+        digest: The one manifest.
+        layer: A media type: the first layer of it is the content. Otherwise the first layer is.
+        layer_operation: "extract", "copy" (byte for byte), "image" (all layers, as a container's root) or "files".
+        platform: "OS/ARCHITECTURE[/VARIANT]", where an index offers several.
+        keychain: Answers which credentials to use.
+        tls: How the registry proves who it is, and how we do.
+        proxy: For all connections.
+        insecure: Plain HTTP.
+        tokens: Bearer tokens until they expire; give several sources one object to log in once for all of them.
+    """
+
+    reference: Reference | LayoutReference = attrs.field(converter=_reference, kw_only=False)
+    tag: str | None = None
+    semver: str | None = attrs.field(default=None, validator=lambda _s, _f, value: value and Range.parse(value))
+    semver_filter: str | None = attrs.field(
+        default=None, validator=lambda _s, _f, value: value and TagPattern.parse(value)
+    )
+    digest: Digest | None = attrs.field(default=None, converter=_digest)
+    layer: str | None = None
+    layer_operation: LayerOperation = attrs.field(default=LayerOperation.EXTRACT, converter=LayerOperation)
+    platform: Platform | None = attrs.field(default=None, converter=_platform)
+    keychain: Keychain | None = attrs.field(default=None, repr=False)
+    tls: TLSConfig = attrs.field(factory=TLSConfig)
+    proxy: Proxy | None = None
+    insecure: bool = False
+    tokens: TokenCache = attrs.field(factory=TokenCache, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.tag is not None and isinstance(self.reference, Reference) and not is_tag(self.tag):
+            raise ConfigurationError(f"not a tag: {self.tag[:130]!r}")
+        if self.semver_filter is not None and self.semver is None:
+            raise ConfigurationError("semver_filter needs semver")
+
+    @property
+    def kind(self) -> str:
+        """Always "ocirepository"."""
+        return "ocirepository"
+
+    @property
+    def url(self) -> str:
+        """The reference with what is followed in it, and the sub-path as fragment."""
+        name = self.reference.name
+        if self._pinned is not None:
+            name += f"@{self._pinned}"
+        elif self.semver is not None:
+            options = {"semver": self.semver} | ({"filter": self.semver_filter} if self.semver_filter else {})
+            name += f"?{urlencode(options)}"
+        else:
+            name += f":{self._followed}"
+        return name + (f"#path={quote(self.path)}" if self.path else "")
+
+    @property
+    def access(self) -> Access:
+        """How the registry is reached."""
+        return Access(
+            keychain=self.keychain,
+            tls=self.tls,
+            proxy=self.proxy,
+            insecure=self.insecure,
+            limits=self.limits,
+            tokens=self.tokens,
+        )
+
+    def resolve_revision(self, *, operation: Operation | None = None) -> Revision:
+        """One HEAD; see `Source`."""
+        operation = self._operation(operation)
+        operation.check("resolve", url=self.url)
+        if self._pinned is not None:
+            return Revision(self._pinned)
+        with open_repository(self.reference, self.access, operation) as repository:
+            tag = self._followed if self.semver is None else self._highest(repository)
+            return Revision(repository.resolve(tag).digest, tag)
+
+    @contextlib.contextmanager
+    def fetch(self, revision: Revision | None = None, /, *, operation: Operation | None = None) -> Iterator[Snapshot]:
+        """The manifest now, the layers when they are first looked at; see `Source`."""
+        operation = self._operation(operation)
+        resolved = self.resolve_revision(operation=operation) if revision is None else revision
+        with open_repository(self.reference, self.access, operation) as repository:
+            try:
+                top = repository.document(str(resolved.digest))
+            except RevisionNotFoundError as exc:
+                if self._pinned is not None:
+                    raise
+                raise SourceChangedError(f"{self.url}: {resolved.short} is not there any more", url=self.url) from exc
+            manifest, annotations = self._manifest(repository, top)
+            layers = select_layers(manifest, self.layer_operation, self.layer, where=self.url)
+            snapshot = _OCISnapshot(self, resolved, repository, layers, annotations, operation)
+            try:
+                yield snapshot
+            finally:
+                snapshot.close()
+
+    def _manifest(self, repository: Repository, top: Document) -> tuple[Manifest, Mapping[str, str]]:
+        """The manifest that has the layers, chosen from an index if need be, and all annotations on the way to it."""
+        parsed = parse_document(top.data, where=self.url, media_type=top.descriptor.media_type or None)
+        annotations: dict[str, str] = dict(parsed.annotations)
+        if isinstance(parsed, Index):
+            child = parsed.choose(self.platform, where=self.url)
+            found = repository.document(str(child.digest))
+            parsed = parse_document(found.data, where=self.url, media_type=child.media_type)
+            if isinstance(parsed, Index):
+                raise ConfigurationError(f"{self.url}: an index of indexes", hint="pin the inner one by its digest")
+            annotations = dict(parsed.annotations) | annotations
+        return parsed, annotations
+
+    @property
+    def _pinned(self) -> Digest | None:
+        if self.digest is not None:
+            return self.digest
+        return self.reference.digest if self.semver is None and self.tag is None else None
+
+    @property
+    def _followed(self) -> str:
+        return self.tag or self.reference.tag or _DEFAULT_TAG
+
+    def _highest(self, repository: Repository) -> str:
+        assert self.semver is not None
+        pattern = TagPattern.parse(self.semver_filter) if self.semver_filter else None
+        found = select_tag(repository.tags(), Range.parse(self.semver), pattern, helm=self.layer == _HELM_CHART)
+        if found is None:
+            filtered = f" among those that match {self.semver_filter!r}" if self.semver_filter else ""
+            raise RevisionNotFoundError(
+                f"{self.reference.name} has no tag in the range {self.semver!r}{filtered}", url=self.url
+            )
+        return found.tag
+
+    def _recipe_options(self) -> tuple[tuple[str, str], ...]:
+        options = {
+            "layer": self.layer,
+            "layer_operation": None if self.layer_operation is LayerOperation.EXTRACT else self.layer_operation.value,
+            "platform": None if self.platform is None else str(self.platform),
+        }
+        return tuple(sorted((name, value) for name, value in options.items() if value is not None))
+
+    def _pack_snapshot(self, snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation) -> Packing:
+        if self.layer_operation is not LayerOperation.COPY:
+            return super()._pack_snapshot(snapshot, blob, reuse, operation)
+        assert isinstance(snapshot, _OCISnapshot)
+        return snapshot.copy_layer(blob)
+
+
+class _OCISnapshot:
+    """The files of one manifest; its layers are downloaded when the first of them is asked for."""
+
+    def __init__(
+        self,
+        source: OCISource,
+        revision: Revision,
+        repository: Repository,
+        layers: tuple[Descriptor, ...],
+        annotations: Mapping[str, str],
+        operation: Operation,
+    ) -> None:
+        self.revision = revision
+        self.annotations = annotations
+        self.created = _time(annotations.get(ANNOTATION_CREATED))
+        self.skipped: Sequence[Skipped] = ()
+        self.verification: tuple[tuple[str, str], ...] = ()
+        self._source = source
+        self._repository = repository
+        self._layers = layers
+        self._operation = operation
+        self._tree: FileTree | None = None
+        self._entries: list[Entry] | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def tree_id(self) -> str:
+        """The layers' digests: what the files are is decided by nothing else."""
+        return "oci:" + "+".join(str(layer.digest) for layer in self._layers)
+
+    def ignore_files(self) -> Mapping[str, str]:
+        """The text of each `.sourceignore`, by directory."""
+        return read_ignore_files(self._listing(), limits=self._source.limits)
+
+    def entries(self) -> Iterator[Entry]:
+        """A new iteration over the files."""
+        return iter(self._listing())
+
+    def copy_layer(self, blob: Ingest) -> Packing:
+        """The selected layer, byte for byte."""
+        (layer,) = self._layers
+        spool = Spool()
+        try:
+            self._repository.fetch(layer, spool)
+            content, size = content_of(layer, spool, self._source.limits)
+            stream = spool.open()
+            while data := stream.read(_PIECE):
+                self._operation.check("store")
+                blob.write(data)
+        finally:
+            spool.close()
+        return Packing(Packed(content, size, 0, None), layer.media_type)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._tree is not None:
+                self._tree.close()
+
+    def _listing(self) -> list[Entry]:
+        with self._lock:
+            if self._closed:
+                raise ConfigurationError("the snapshot is closed")
+            if self._entries is None:
+                source = self._source
+                how = source.layer_operation
+                how = LayerOperation.EXTRACT if how is LayerOperation.COPY else how
+                self._tree = build_tree(
+                    self._repository, self._layers, how, limits=source.limits, operation=self._operation
+                )
+                self._entries = self._tree.entries(source.path)
+                if source.path and not self._entries:
+                    raise PathNotFoundError(f"{source.url}: no such path: {source.path}", url=source.url)
+            return self._entries
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    """An annotation's time; None if it is none, or does not say in which zone."""
+    try:
+        time = dt.datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return None if time.tzinfo is None else time
+
+
+if TYPE_CHECKING:
+    _: Source = OCISource("oci://host/repository")
