@@ -17,6 +17,7 @@ from fluxsrc.cli.app import COMMANDS, root
 from fluxsrc.cli.failures import BUG, EXIT_CODES, describe, exit_code
 from fluxsrc.cli.options import seconds
 
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -115,6 +116,29 @@ def test_every_command_has_help_json_and_debug(run, path, command):
     options = {name for parameter in command.params for name in parameter.opts}
     assert {"--json", "--debug"} <= options
     assert run(*path, "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    list(leaves(root)),
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_every_command_and_option_is_in_the_reference(path, command):
+    """What the help shows, the page explains."""
+    page = REFERENCE.read_text()
+    assert f"### `{' '.join(path)}" in page
+    options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    assert {name for name in options if f"`{name}" not in page} == set()
+
+
+def test_every_key_of_the_json_is_in_the_reference(filled, run):
+    """Nobody has to guess what a program may rely on."""
+    documents = [run(*words, "--json").document for words in (["ls", "src"], ["explain", "src", "app.yaml"])]
+    documents += [filled(*words, "--json").document for words in (["list"], ["verify"], ["gc"])]
+    documents += [run("pull", "src", "--output", "out", "--json").document, run("resolve", "nowhere", "--json").error]
+    keys = {key for document in documents for key in document}
+    text = REFERENCE.read_text()
+    assert {key for key in keys if f"`{key}`" not in text and f'"{key}"' not in text} == set()
 
 
 def test_the_version(run):
