@@ -1,5 +1,6 @@
 """Keys for asyncssh: ours, opened in memory, and those that a host may prove itself with."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fluxsrc.auth import Credentials, SSHKey
@@ -39,23 +40,36 @@ def require_asyncssh() -> None:
 
 
 def private_key(key: SSHKey, url: str) -> "asyncssh.SSHKey":
-    """The private key, opened. The library's own errors are not chained: they may quote what they read."""
+    """The private key, opened. The library's own errors are not chained: they may quote what they read.
+
+    Raises:
+        AuthenticationError: It is encrypted, and the passphrase is missing or wrong.
+        ConfigurationError: It is no key.
+    """
     import asyncssh  # noqa: PLC0415 - an extra
 
     passphrase = key.passphrase.reveal() if key.passphrase else None
-    try:
+    with suppress(asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
         return asyncssh.import_private_key(key.identity.reveal(), passphrase)
-    except asyncssh.KeyEncryptionError:
-        pass
-    except asyncssh.KeyImportError as exc:
-        if passphrase is None and "passphrase" in str(exc).lower():
-            raise AuthenticationError(
-                f"{url}: the SSH key is encrypted and no passphrase is given", url=url, hint="SSHKey(passphrase=...)"
-            ) from None
+    if not _is_encrypted(key.identity.reveal()):
         raise ConfigurationError(
             f"{url}: the SSH key cannot be read", hint="identity is the text of a private key, PEM or OpenSSH"
-        ) from None
+        )
+    if passphrase is None:
+        raise AuthenticationError(
+            f"{url}: the SSH key is encrypted and no passphrase is given", url=url, hint="SSHKey(passphrase=...)"
+        )
     raise AuthenticationError(f"{url}: the passphrase does not open the SSH key", url=url)
+
+
+def _is_encrypted(identity: str) -> bool:
+    import asyncssh  # noqa: PLC0415 - an extra
+
+    try:
+        asyncssh.import_private_key(identity)
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as exc:
+        return "passphrase" in str(exc).lower()
+    return False
 
 
 def importable(known: HostKeys, url: str) -> "TrustedKeys":

@@ -119,7 +119,7 @@ class SSHPipe:
 
     def eof_received(self) -> bool:
         """Its output has ended; returns whether to keep our side open."""
-        return False
+        return True  # its status, and what it says on the way out, are still to come
 
     def exit_status_received(self, status: int) -> None:
         """It ended by itself."""
