@@ -16,7 +16,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, StoreError
 from fluxsrc.stores._index import load_index
 from fluxsrc.stores._layout import Layout
-from fluxsrc.stores._oci import LAYOUT, documents, own_key
+from fluxsrc.stores._oci import LAYOUT, documents, is_layout, own_key
 from fluxsrc.stores._records import Record
 from fluxsrc.stores._reports import Problem, ProblemKind, VerifyReport
 from fluxsrc.stores._retention import pins, references
@@ -177,7 +177,7 @@ class _Check:
             if not path.exists() and self.sources:  # before the first record it may still be on its way
                 self._report(ProblemKind.MISSING, path, "an OCI image layout needs it")
         try:
-            if (self.layout.read(layout_file) or LAYOUT) != LAYOUT:
+            if not is_layout(self.layout.read(layout_file) or LAYOUT):
                 self._report(ProblemKind.CORRUPT, layout_file, "not the image layout version 1.0.0")
             entries = load_index(self.layout)["manifests"]
         except StoreError as exc:

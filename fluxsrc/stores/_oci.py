@@ -21,6 +21,7 @@ __all__ = [
     "config_document",
     "descriptors",
     "documents",
+    "is_layout",
     "merge_index",
     "own_key",
     "ref_name",
@@ -72,6 +73,15 @@ def documents(artifact: Artifact) -> Documents:
     if artifact.annotations:
         manifest["annotations"] = dict(artifact.annotations)
     return Documents(config, Document.of(manifest))
+
+
+def is_layout(data: bytes) -> bool:
+    """Whether this is the content of an `oci-layout` file, ours or another tool's."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and value.get("imageLayoutVersion") == "1.0.0"
 
 
 def config_document(content_digest: str) -> Document:

@@ -8,19 +8,111 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
 
+import pytest
+
 from fluxsrc.artifact import SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError
-from fluxsrc.stores import LocalStore
+from fluxsrc.stores import LocalStore, _index, _retention
 from fluxsrc.testing.store_contract import make_artifact, put_new
 
 KEPT = [SourceKey("memory", "kept", f"source-{number}") for number in range(4)]
 CHURNED = [SourceKey("memory", "churned", f"source-{number}") for number in range(3)]
 TEXTS = [f"text {number}" for number in range(8)]
+
+
+def meanwhile(action, *, seconds: float = 0.15) -> threading.Thread:
+    """Start something in another thread and give it time to get done, if nothing holds it up."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    thread.join(seconds)
+    return thread
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "store", durable=False)
+
+
+def between_blob_and_record(monkeypatch, action) -> list[threading.Thread]:
+    """Have `put` start an action when its blob is in place and its record is not; the first time only."""
+    started: list[threading.Thread] = []
+    real = _index.note_change
+
+    def note_change(layout, key):
+        if not started:
+            started.append(threading.Thread())
+            started[0] = meanwhile(action)
+        real(layout, key)
+
+    monkeypatch.setattr(_index, "note_change", note_change)
+    return started
+
+
+def test_a_collector_waits_for_a_writer_between_blob_and_record(store, monkeypatch):
+    """Nothing refers to the blob yet: a collector that got in here would take it."""
+    put_new(store, "other", key=KEPT[1])
+    started = between_blob_and_record(monkeypatch, lambda: store.gc(grace=-60))
+    artifact = put_new(store, key=KEPT[0])
+    started[0].join()
+    store.open(artifact).close()
+    assert store.verify().clean
+
+
+def test_a_collector_spares_what_became_wanted_after_it_looked(store, monkeypatch):
+    """It has seen that nothing refers to the blob; then somebody puts it again, without a second upload."""
+    artifact = put_new(store)
+    store.forget(artifact.key)
+    for path in (store.path / "blobs" / "sha256").iterdir():
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    real = _retention._sweep
+
+    def sweep(*args, **kwargs):
+        if list(store.sources()) == []:
+            assert store.put(artifact) is not None
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(_retention, "_sweep", sweep)
+    assert store.gc(grace=0).young == 3
+    store.open(artifact).close()
+    assert store.verify().clean
+
+
+def test_two_writers_of_one_source_take_turns(store, monkeypatch):
+    """The second reads the history the first has written, not the one before it."""
+    started = between_blob_and_record(monkeypatch, lambda: put_new(store, "second"))
+    first = put_new(store, "first")
+    started[0].join()
+    assert [artifact.digest for artifact in store.history(first.key)] == [
+        make_artifact("second")[0].digest,
+        first.digest,
+    ]
+
+
+def test_a_flush_in_the_middle_of_a_put_misses_nothing(store, monkeypatch):
+    """It must not take the note and read the record from before."""
+    put_new(store, "old")
+    store.flush()
+    real = store._layout.__class__.write
+    started: list[threading.Thread] = []
+
+    def write(self, path, data, **kwargs):
+        if path == self.record(artifact.key) and not started:
+            started.append(meanwhile(store.flush))
+        real(self, path, data, **kwargs)
+
+    artifact, _ = make_artifact("new")
+    monkeypatch.setattr(type(store._layout), "write", write)
+    recorded = put_new(store, "new")
+    started[0].join()
+    store.flush()
+    (entry,) = json.loads((store.path / "index.json").read_text())["manifests"]
+    assert entry["digest"] == str(recorded.manifest)
 
 
 def run(*arguments: str) -> dict:
@@ -52,6 +144,8 @@ def writer(store: LocalStore, number: int, until: float) -> dict:
     puts = reads = 0
     while time.monotonic() < until:
         key, text = chance.choice(KEPT + CHURNED), chance.choice(TEXTS)
+        if key in KEPT and chance.random() < 0.7:
+            text = f"only once: {number} {puts}"  # nobody puts it again: if it gets lost, it stays lost
         if chance.random() < 0.3:
             # As produce_artifact does it when it knows the blob: no second upload.
             try:
@@ -99,6 +193,22 @@ def collector(store: LocalStore, until: float) -> dict:
     return {"puts": 0, "reads": 0, "told": [], "collections": collections}
 
 
+def dawdle() -> None:
+    """Sleep a little after calls that others might race with, to make narrow windows wide."""
+
+    def slow(real):
+        def call(*args, **kwargs):
+            result = real(*args, **kwargs)
+            if random.random() < 0.3:
+                time.sleep(random.uniform(0, 0.01))
+            return result
+
+        return call
+
+    for name in ("replace", "utime", "unlink", "lstat"):
+        setattr(os, name, slow(getattr(os, name)))
+
+
 def fork(action) -> tuple[int, int]:
     reading, writing = os.pipe()
     child = os.fork()
@@ -116,9 +226,10 @@ def fork(action) -> tuple[int, int]:
 
 def main(path: str, processes: int, seconds: float) -> dict:
     os.fsync = lambda descriptor: None  # order among processes does not depend on it, and it is slow
-    store = LocalStore(Path(path))
+    store = LocalStore(Path(path), max_records=100_000)
     for text in TEXTS:
         put_new(store, text, key=KEPT[0])
+    dawdle()
     until = time.monotonic() + seconds
     actions = [lambda number=number: writer(store, number, until) for number in range(processes)]
     actions.append(lambda: collector(store, until))
@@ -132,11 +243,12 @@ def main(path: str, processes: int, seconds: float) -> dict:
     store.gc(grace=0)
     report = store.verify()
     problems = [str(problem) for problem in (*report.problems, *report.orphaned, *report.leftovers, *report.unknown)]
+    kept = {str(key): {artifact.digest for artifact in store.history(key)} for key in KEPT}
     lost = [
         [key, text]
         for result in results
         for key, text in result["told"]
-        if make_artifact(text)[0].digest not in {a.digest for a in store.history(SourceKey.parse(key))}
+        if make_artifact(text)[0].digest not in kept[key]
     ]
     return {
         "failures": failures,
