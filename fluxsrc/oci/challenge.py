@@ -9,7 +9,7 @@ import attrs
 __all__ = ["Challenge", "parse_challenges"]
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_NEXT: Final = re.compile(rf"[ \t,]*({_WORD})")
+_NEXT: Final = re.compile(rf"[ \t,]*({_WORD})(?=[ \t,]|$)")
 _PARAMETER: Final = re.compile(rf'[ \t,]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))[ \t]*(?=,|$)')
 _TOKEN68: Final = re.compile(r"[ \t]+[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
 _ESCAPE: Final = re.compile(r"\\(.)")
