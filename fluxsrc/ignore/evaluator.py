@@ -5,9 +5,10 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from fluxsrc.ignore.flux import FluxPaths, GoItem, Part, flux_names, parse_glob, parse_parts
+from fluxsrc.ignore.flux import FluxPaths, Part, flux_names, parse_parts
 from fluxsrc.ignore.gitignore import GitPaths, git_names
 from fluxsrc.ignore.glob import Item
+from fluxsrc.ignore.gomatch import GoItem, parse_glob
 from fluxsrc.ignore.names import NO_RULE, NameIndex, Probe, best_of
 from fluxsrc.ignore.parsing import Rule
 from fluxsrc.ignore.wildmatch import parse_pattern

@@ -32,7 +32,8 @@ def best_of(probes: Sequence[Probe], at_least: int = NO_RULE) -> Probe:
         best = at_least
         for some in probes:
             found = some(name)
-            best = max(best, found)
+            if found > best:  # noqa: PLR1730 - max() is a call, and this runs for every path
+                best = found
         return best
 
     return probe
@@ -44,6 +45,37 @@ def name_probe(globs: Iterable[tuple[int, Chunks]], others: Sequence[Probe] = ()
     A plain name is one look-up. The globs with stars are sorted by the letter a name must begin or end with, so that a
     name meets only those that stand a chance; among them, `prefix*` and `*.suffix` are one look-up for each length in use.
     """
+    names, everything, starred = _sorted_out(globs)
+    lasts = _by_letter([(rule, chunks) for rule, chunks in starred if chunks[-1]], lambda chunks: chunks[-1][-1])
+    open_ended = [(rule, chunks) for rule, chunks in starred if not chunks[-1]]
+    firsts = _by_letter([(rule, chunks) for rule, chunks in open_ended if chunks[0]], lambda chunks: chunks[0][0])
+    rest = (*_starred([(rule, chunks) for rule, chunks in open_ended if not chunks[0]]), *others)
+
+    def by_name_and_end(name: str) -> int:
+        best = names.get(name, everything)
+        some = lasts.get(name[-1:])
+        if some is None or (found := some(name)) < best:
+            return best
+        return found
+
+    if not firsts and not rest:
+        return by_name_and_end  # most ignore files are like this
+
+    def probe(name: str) -> int:
+        best = by_name_and_end(name)
+        some = firsts.get(name[:1])
+        if some is not None and (found := some(name)) > best:
+            best = found
+        for some in rest:
+            if (found := some(name)) > best:
+                best = found
+        return best
+
+    return probe
+
+
+def _sorted_out(globs: Iterable[tuple[int, Chunks]]) -> tuple[dict[str, int], int, list[tuple[int, Chunks]]]:
+    """The plain names, the rule that matches every name, and the rest."""
     names: dict[str, int] = {}
     everything = NO_RULE
     starred: list[tuple[int, Chunks]] = []
@@ -52,29 +84,10 @@ def name_probe(globs: Iterable[tuple[int, Chunks]], others: Sequence[Probe] = ()
             names[chunks[0]] = rule
         elif chunks == ("", ""):
             everything = rule
+            names.clear()
         else:
             starred.append((rule, chunks))
-    lasts = _by_letter([(rule, chunks) for rule, chunks in starred if chunks[-1]], lambda chunks: chunks[-1][-1])
-    open_ended = [(rule, chunks) for rule, chunks in starred if not chunks[-1]]
-    firsts = _by_letter([(rule, chunks) for rule, chunks in open_ended if chunks[0]], lambda chunks: chunks[0][0])
-    rest = (*_starred([(rule, chunks) for rule, chunks in open_ended if not chunks[0]]), *others)
-
-    def probe(name: str) -> int:
-        best = names.get(name, everything)
-        best = max(best, everything)
-        some = lasts.get(name[-1:])
-        if some is not None and (found := some(name)) > best:
-            best = found
-        if firsts:
-            some = firsts.get(name[:1])
-            if some is not None and (found := some(name)) > best:
-                best = found
-        for some in rest:
-            if (found := some(name)) > best:
-                best = found
-        return best
-
-    return probe
+    return names, everything, starred
 
 
 def _by_letter(globs: Sequence[tuple[int, Chunks]], letter: Callable[[Chunks], str]) -> dict[str, Probe]:

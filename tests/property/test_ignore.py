@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxsrc.ignore import IgnoreRules, flux, names
+from fluxsrc.ignore import IgnoreRules, flux, gomatch, names
 from fluxsrc.ignore.automaton import Automaton
-from fluxsrc.ignore.flux import parse_glob
+from fluxsrc.ignore.gomatch import AnyRune, RuneSet, parse_glob
 
 component = st.text("ab.é[*\\ !", min_size=1, max_size=4).filter(lambda name: name not in {".", ".."})
 paths = st.lists(component, min_size=1, max_size=5).map("/".join)
@@ -63,11 +63,11 @@ def _as_expression(item) -> str:
         return re.escape(item)
     if isinstance(item, frozenset):
         return "[" + "".join(map(re.escape, sorted(item))) + "]"
-    if isinstance(item, flux._RuneSet):
+    if isinstance(item, RuneSet):
         ranges = [(low, high) for low, high in item.ranges if low <= high]
         inside = "".join(f"{re.escape(chr(low))}-{re.escape(chr(high))}" for low, high in ranges)
         return f"[{'^' * item.negated}{inside}]" if inside else "." if item.negated else "(?!)"
-    return "." if isinstance(item, flux._AnyRune) else ".*"
+    return "." if isinstance(item, AnyRune) else ".*"
 
 
 # --- the work is bounded ---------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Steps:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        advance, fit, chunks_match = Automaton.advance, flux._fit, names.chunks_match
+        advance, fit, chunks_match = Automaton.advance, gomatch._fit, names.chunks_match
 
         def counted_advance(automaton, state, text):
             self.count += len(text)
@@ -106,7 +106,7 @@ class Steps:
             return chunks_match(chunks, name)
 
         patch.setattr(Automaton, "advance", counted_advance)
-        patch.setattr(flux, "_fit", counted_fit)
+        patch.setattr(gomatch, "_fit", counted_fit)
         patch.setattr(names, "chunks_match", counted_chunks)
 
 
