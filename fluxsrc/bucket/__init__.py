@@ -1,12 +1,23 @@
 """Object stores: Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage, a directory."""
 
+from fluxsrc.bucket.aws import AWSDefaultChain, AWSProfile, AWSRole, AWSWebIdentity
 from fluxsrc.bucket.keys import AmbiguousKeys, UnsafeKeys
 from fluxsrc.bucket.local import Etags, LocalBucket
-from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject, Content
+from fluxsrc.bucket.protocol import Batch, BatchReader, Bucket, BucketClient, BucketObject, Content
+from fluxsrc.bucket.s3 import Addressing, S3Bucket
+from fluxsrc.bucket.sigv4 import AWSKeys
 from fluxsrc.bucket.source import BucketSource
 
 __all__ = [
+    "AWSDefaultChain",
+    "AWSKeys",
+    "AWSProfile",
+    "AWSRole",
+    "AWSWebIdentity",
+    "Addressing",
     "AmbiguousKeys",
+    "Batch",
+    "BatchReader",
     "Bucket",
     "BucketClient",
     "BucketObject",
@@ -14,5 +25,6 @@ __all__ = [
     "Content",
     "Etags",
     "LocalBucket",
+    "S3Bucket",
     "UnsafeKeys",
 ]

@@ -16,7 +16,7 @@ class _CRC32:
     def __init__(self) -> None:
         self._value = 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | bytearray) -> None:
         self._value = zlib.crc32(data, self._value)
 
     def hexdigest(self) -> str:

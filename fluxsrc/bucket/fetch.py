@@ -12,14 +12,14 @@ full width after a few objects, and a reader that opens ten of ten thousand cost
 import io
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, BinaryIO, Final, cast
 
 import attrs
 
 from fluxsrc.bucket.checksum import Checker
-from fluxsrc.bucket.protocol import BucketClient, BucketObject, Content
+from fluxsrc.bucket.protocol import Batch, BatchReader, BucketClient, BucketObject, Content
 from fluxsrc.bucket.wait import result_of
 from fluxsrc.operation import Operation
 
@@ -55,7 +55,7 @@ class Handle:
     place: int
     _ahead: "ReadAhead" = attrs.field(repr=False)
     next: "Handle | None" = attrs.field(default=None, repr=False)
-    batch: "Future[list[Content]] | None" = attrs.field(default=None, repr=False)
+    batch: "Batch | None" = attrs.field(default=None, repr=False)
     place_in_batch: int = 0
 
     def open(self) -> BinaryIO:
@@ -86,6 +86,7 @@ class ReadAhead:
     ) -> None:
         self._objects = iter(objects)
         self._client = client
+        self._batches = client if isinstance(client, BatchReader) else None
         self._executor = executor
         self._operation = operation
         self._url = url
@@ -97,6 +98,7 @@ class ReadAhead:
         self._requested: dict[int, Handle] = {}
         self._bytes = 0
         self._frontier: Handle | None = None
+        self._frontier_place = 0
 
     def __iter__(self) -> Iterator[Handle]:
         handle = self._make()
@@ -104,7 +106,7 @@ class ReadAhead:
             yield handle
             handle = self._after(handle)
 
-    def parts(self, handle: Handle) -> Iterator[bytes]:
+    def parts(self, handle: Handle) -> Iterator[bytes | bytearray]:
         """The content of an object, in order and checked; the last part comes only if all of it was right."""
         check = Checker(handle.item, handle.path)
         contents = self._stream(handle) if handle.item.size > PART else self._whole(handle)
@@ -118,7 +120,7 @@ class ReadAhead:
             self._opened(handle)
             batch = self._forget(handle)
         if batch is not None:
-            yield result_of(batch, self._operation, "receive", url=self._url)[handle.place_in_batch]
+            yield batch.result()[handle.place_in_batch]
         elif handle.item.size:  # opened for a second time
             again = self._executor.submit(self._client.read, handle.item)
             yield result_of(again, self._operation, "receive", url=self._url)
@@ -162,14 +164,14 @@ class ReadAhead:
             self._depth = 1
             for stale in list(self._requested.values()):
                 self._forget(stale, cancel=True)
-            self._frontier = handle
-        self._expected = max(handle.place + 1, self._expected) if self._requested else handle.place + 1
-        for place in [place for place in self._requested if place < handle.place - _STRAGGLERS]:
-            self._forget(self._requested[place], cancel=True)
-        if self._frontier is None or self._frontier.place <= handle.place:
-            self._frontier = handle if handle.item.size <= PART else self._after(handle)
+            self._move_frontier(handle)
+        self._expected = handle.place + 1
+        while self._requested and (oldest := next(iter(self._requested))) < handle.place - _STRAGGLERS:
+            self._forget(self._requested[oldest], cancel=True)
+        if self._frontier_place <= handle.place:
+            self._move_frontier(handle if handle.item.size <= PART else self._after(handle))
         # In large bites: filling up one by one would make batches of one.
-        if self._frontier is not None and self._frontier.place - handle.place <= self._depth // 2:
+        if self._frontier_place - handle.place <= self._depth // 2:
             self._request(handle.place + self._depth)
 
     def _request(self, until: int) -> None:
@@ -178,25 +180,37 @@ class ReadAhead:
         per_batch = min(_BATCH, 1 + self._depth // WORKERS)
         handle = self._frontier
         while handle is not None and handle.place < until and handle.item.size <= PART and self._bytes < WINDOW:
-            if handle.item.size:
+            if handle.item.size > _SMALL:
+                self._submit([handle])
+            elif handle.item.size:
                 batch.append(handle)
-                self._requested[handle.place] = handle
-                self._bytes += handle.item.size
-            if handle.item.size > _SMALL or len(batch) >= per_batch:
-                self._submit(batch)
-                batch = []
+                if len(batch) >= per_batch:
+                    self._submit(batch)
+                    batch = []
             handle = self._after(handle)
         self._submit(batch)
+        self._move_frontier(handle)
+
+    def _move_frontier(self, handle: Handle | None) -> None:
         self._frontier = handle
+        self._frontier_place = handle.place if handle is not None else self._made
 
     def _submit(self, batch: list[Handle]) -> None:
         if not batch:
             return
-        future = self._executor.submit(_read_all, self._client, [handle.item for handle in batch])
+        items = [handle.item for handle in batch]
+        started = None
+        if len(items) > 1 and self._batches is not None:
+            started = self._batches.start(items, self._executor)
+        if started is None:
+            future = self._executor.submit(_read_all, self._client, items)
+            started = _Future(future, self._operation, self._url)
         for place, handle in enumerate(batch):
-            handle.batch, handle.place_in_batch = future, place
+            handle.batch, handle.place_in_batch = started, place
+            self._requested[handle.place] = handle
+            self._bytes += handle.item.size
 
-    def _forget(self, handle: Handle, *, cancel: bool = False) -> "Future[list[Content]] | None":
+    def _forget(self, handle: Handle, *, cancel: bool = False) -> "Batch | None":
         batch, handle.batch = handle.batch, None
         if self._requested.pop(handle.place, None) is not None:
             self._bytes -= handle.item.size
@@ -205,14 +219,29 @@ class ReadAhead:
         return batch
 
 
-def _read_all(client: BucketClient, items: list[BucketObject]) -> list[Content]:
+@attrs.frozen(eq=False)
+class _Future:
+    """Objects that a thread reads one after the other: the batch of clients that know nothing better."""
+
+    _future: Future[Sequence[Content]]
+    _operation: Operation
+    _url: str
+
+    def result(self) -> Sequence[Content]:
+        return result_of(self._future, self._operation, "receive", url=self._url)
+
+    def cancel(self) -> None:
+        self._future.cancel()
+
+
+def _read_all(client: BucketClient, items: Sequence[BucketObject]) -> Sequence[Content]:
     return [client.read(item) for item in items]
 
 
 class _Stream(io.RawIOBase):
     """Parts as a stream."""
 
-    def __init__(self, parts: Iterator[bytes]) -> None:
+    def __init__(self, parts: Iterator[bytes | bytearray]) -> None:
         super().__init__()
         self._parts = parts
         self._rest = memoryview(b"")

@@ -180,8 +180,8 @@ class _Run:
 
     def _find(self, key: str) -> BucketObject | None:
         with closing(self._client.pages(key)) as pages:
-            # The key itself is the first of all that begin with it.
-            return next((item for page in pages for item in page[:1] if item.key == key), None)
+            # The key itself is the first of all that begin with it, if their service sorts; on the first page anyway.
+            return next((item for item in next(pages, ()) if item.key == key), None)
 
     def _read(self, items: Sequence[BucketObject]) -> None:
         limits = self._scope.limits

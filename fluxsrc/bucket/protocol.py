@@ -1,12 +1,13 @@
 """The contract of an object store: `Bucket`, and `BucketClient` for the time of one operation. Read this first."""
 
 from collections.abc import Generator, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from fluxsrc.operation import Operation
 
-__all__ = ["Bucket", "BucketClient", "BucketObject", "Content"]
+__all__ = ["Batch", "BatchReader", "Bucket", "BucketClient", "BucketObject", "Content"]
 
 
 class BucketObject(NamedTuple):
@@ -35,7 +36,7 @@ class Content(NamedTuple):
         checksum: As in `BucketObject`: of the *whole* object, where the service tells it with the bytes.
     """
 
-    data: bytes
+    data: bytes | bytearray
     checksum: str | None = None
 
 
@@ -77,6 +78,32 @@ class BucketClient(Protocol):
 
         Raises:
             SourceChangedError: The object is gone, or another one.
+        """
+        ...
+
+
+class Batch(Protocol):
+    """Some small objects on their way."""
+
+    def result(self) -> Sequence[Content]:
+        """All of each, in order; waits for them. Raises as `BucketClient.read`."""
+        ...
+
+    def cancel(self) -> object:
+        """Nobody will ask for the result any more."""
+        ...
+
+
+@runtime_checkable
+class BatchReader(Protocol):
+    """What a `BucketClient` can do besides, if it has a cheaper way for many small objects than one by one."""
+
+    def start(self, items: Sequence[BucketObject], executor: Executor, /) -> Batch | None:
+        """Request some small objects, without waiting; None if it is better to `read` them after all.
+
+        Args:
+            items: None of them empty.
+            executor: For what would block.
         """
         ...
 

@@ -4,7 +4,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Protocol, Self
 from urllib.parse import quote, urljoin, urlsplit
@@ -200,21 +200,6 @@ class Transport(Protocol):
 
 
 @attrs.define(eq=False)
-class Loan:
-    """A connection that is lent.
-
-    Attributes:
-        channel: The connection.
-        host: What belongs into the Host field on it.
-        reusable: Whether it can carry another exchange when it comes back; to be set by the borrower.
-    """
-
-    channel: Channel
-    host: str
-    reusable: bool = False
-
-
-@attrs.define(eq=False)
 class HTTPClient(AbstractContextManager["HTTPClient"]):
     """A `Transport` with a pool of kept-alive connections for each origin. Leaving its context closes them.
 
@@ -271,19 +256,16 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
             hint="Limits(max_redirects=...)",
         )
 
-    @contextmanager
-    def lend(self, url: str, bound: Bound) -> Iterator["Loan"]:
-        """A connection to the server of a URL, for whoever speaks HTTP on it; closed afterwards unless said otherwise.
+    def borrow(self, url: str, bound: Bound) -> tuple[Channel, str]:
+        """A connection to the server of a URL, for good, and what belongs into the Host field on it.
+
+        For whoever speaks HTTP by himself; not through a proxy that forwards plain http, which needs other targets.
 
         Raises:
             TransportError: The connection could not be made.
         """
         origin = _origin(url)
-        loan = Loan(self._idle_channel(origin) or self._open(origin, bound), _host(origin))
-        try:
-            yield loan
-        finally:
-            self._give_back(origin, loan.channel, reusable=loan.reusable)
+        return self._idle_channel(origin) or self._open(origin, bound), _host(origin)
 
     def close(self) -> None:
         """Close idle connections, and the others as soon as they are given back."""

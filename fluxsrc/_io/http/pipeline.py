@@ -1,29 +1,23 @@
-"""Many small GETs over one connection, sent together: what makes ten thousand small objects cheap.
+"""What comes back for requests that were sent together on one connection, read without touching it.
 
-This is the fast path of a slow one. It understands only the answer one hopes for: 200, a body of the length that was
-expected, a connection that stays open. Whatever else comes back is no result here, and the caller asks again with
-`HTTPClient.request`, which knows redirects, errors, retries, and every other way to send a body. GET is idempotent, so
-asking twice is harmless.
+It is the reader of a fast path (see `pump`), so it knows one kind of response: the one that is as plain as can be.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
 import attrs
 
-from fluxsrc._io.http.bound import Bound
-from fluxsrc._io.http.client import HTTPClient
-from fluxsrc._io.http.network import Channel
-from fluxsrc.auth import redact_url
-from fluxsrc.errors import TransportError
-from fluxsrc.operation import Operation
+__all__ = ["Answer", "Reader", "Request", "parse_head"]
 
-__all__ = ["Answer", "Request", "get_many", "parse_head"]
-
-_READ: Final = 256 << 10
 _MAX_HEAD: Final = 64 << 10
 _MAX_UNWANTED: Final = 64 << 10
 """Bytes of an error's body that are cheaper to skip than a new connection is to open."""
+_OK: Final = 200
+_LENGTH: Final = re.compile(r"[0-9]{1,15}")
+_PLAIN_HEAD: Final = re.compile(rb"HTTP/1\.1 [1-5][0-9]{2}[^\r\n\0]*(?:\r\n[-!#$%&'*+.^_`|~0-9A-Za-z]+:[^\r\n\0]*)*")
+"""No space before a colon, no line folded onto the next, no bare line end: those are where smuggling begins."""
 
 
 @attrs.frozen
@@ -46,7 +40,7 @@ class Answer:
     """What was hoped for.
 
     Attributes:
-        headers: By lower-case name.
+        headers: By lower-case name; of a repeated one, the last.
         body: All of it.
     """
 
@@ -54,64 +48,64 @@ class Answer:
     body: bytes
 
 
-def get_many(
-    http: HTTPClient, base: str, requests: Sequence[Request], *, operation: Operation, phase: str
-) -> list[Answer | None]:
-    """Send the requests, and read what comes back; None in the place of each that needs the slow path.
+class Reader:
+    """Reads the answers to some requests, in order.
 
-    Args:
-        http: Whose connections are used.
-        base: A URL of the server all requests go to.
-        requests: Not more than the server will read before it answers: some dozen.
-        operation: The deadline and the cancel switch.
-        phase: For messages.
-
-    Raises:
-        TransportTimeoutError: The deadline passed.
-        OperationCancelledError: The operation was cancelled.
+    Attributes:
+        finished: Whether it wants no more bytes: all answers are there, or it met something it does not understand.
+        complete: Whether every request was answered, hoped for or not.
+        reusable: Whether the connection can carry more requests.
     """
-    answers: list[Answer | None] = [None] * len(requests)
-    bound = Bound(operation, phase, redact_url(base), http.idle)
-    try:
-        with http.lend(base, bound) as loan:
-            host = loan.host
-            text = "".join([f"GET {r.target} HTTP/1.1\r\nHost: {host}\r\n{r.fields}\r\n" for r in requests])
-            loan.channel.send(text.encode("ascii"), bound)
-            loan.reusable = _receive(loan.channel, requests, answers, bound)
-    except TransportError as exc:
-        if isinstance(exc, TimeoutError):
-            raise
-    return answers
 
+    def __init__(self, requests: Sequence[Request], answers: list[Answer | None]) -> None:
+        self.finished = self.complete = self.reusable = False
+        self._requests = requests
+        self._answers = answers
+        self._place = 0
+        self._data = bytearray()
+        self._start = 0
+        self._head: tuple[int, dict[str, str], int] | None = None
 
-def _receive(channel: Channel, requests: Sequence[Request], answers: list[Answer | None], bound: Bound) -> bool:
-    """Fill in the answers; whether the connection can be used again."""
-    block = memoryview(bytearray(_READ))
-    data = bytearray()
-    start = 0
-    for place, request in enumerate(requests):
-        while (end := data.find(b"\r\n\r\n", start)) < 0:
-            if len(data) - start > _MAX_HEAD or not (count := channel.recv_into(block, bound)):
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes from the connection; fills in the answers."""
+        self._data += data
+        while not self.finished and self._step():
+            pass
+        if self._start > len(self._data) // 2:
+            del self._data[: self._start]
+            self._start = 0
+
+    def _step(self) -> bool:
+        """Read one head or one body; false if there is not enough of it yet."""
+        if self._head is None:
+            end = self._data.find(b"\r\n\r\n", self._start)
+            if end < 0:
+                self.finished = len(self._data) - self._start > _MAX_HEAD
                 return False
-            data += block[:count]
-        head = parse_head(bytes(data[start:end]))
-        if head is None:
-            return False
-        status, headers, length = head
-        start = end + 4
-        hoped = status == 200 and length == request.length  # noqa: PLR2004 - OK
+            self._head = parse_head(bytes(self._data[self._start : end]))
+            self._start = end + 4
+            if self._head is None:
+                self.finished = True
+                return False
+        status, headers, length = self._head
+        request = self._requests[self._place]
+        hoped = status == _OK and length == request.length
         if not hoped and length > _MAX_UNWANTED:
+            self.finished = True
             return False
-        while len(data) - start < length:
-            if not (count := channel.recv_into(block, bound)):
-                return False
-            data += block[:count]
+        if len(self._data) - self._start < length:
+            return False
         if hoped:
-            answers[place] = Answer(headers, bytes(data[start : start + length]))
-        start += length
-        if "close" in headers.get("connection", "").lower():
-            return False
-    return start == len(data)  # bytes beyond the end belong to nobody: such a connection is not trusted again
+            self._answers[self._place] = Answer(headers, bytes(self._data[self._start : self._start + length]))
+        self._head = None
+        self._start += length
+        self._place += 1
+        self.complete = self._place == len(self._requests)
+        keep = "close" not in headers.get("connection", "").lower()
+        self.finished = self.complete or not keep
+        # Bytes beyond the end belong to nobody: such a connection is not trusted with another request.
+        self.reusable = self.complete and keep and self._start == len(self._data)
+        return True
 
 
 def parse_head(head: bytes) -> tuple[int, dict[str, str], int] | None:
@@ -120,25 +114,12 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str], int] | None:
     >>> parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: x")
     (200, {'content-length': '4', 'etag': 'x'}, 4)
     """
-    if not head.startswith(b"HTTP/1.1 "):
+    if not _PLAIN_HEAD.fullmatch(head):
         return None
     line, *lines = head.decode("latin-1").split("\r\n")
-    status = line[9:12]
-    headers: dict[str, str] = {}
-    for field in lines:
-        name, colon, value = field.partition(":")
-        name = name.lower()
-        # A space before the colon, a line folded onto the next, a bare line feed: here is where smuggling begins.
-        if not colon or not name or name != name.strip() or "\n" in field or "\r" in field or "\0" in field:
-            return None
-        if name in headers:
-            if name == "content-length":
-                return None
-            headers[name] += f", {value.strip()}"
-        else:
-            headers[name] = value.strip()
+    headers = {name.lower(): value.strip() for name, _, value in [field.partition(":") for field in lines]}
     length = headers.get("content-length", "")
-    plain = status.isdigit() and status.isascii() and length.isdigit() and length.isascii() and len(length) < 16  # noqa: PLR2004 - a length that fits
-    if not plain or int(status) < 200 or "transfer-encoding" in headers:  # noqa: PLR2004 - informational
+    repeated = len(headers) != len(lines) and head.lower().count(b"\r\ncontent-length:") > 1
+    if not _LENGTH.fullmatch(length) or repeated or "transfer-encoding" in headers or int(line[9:12]) < _OK:
         return None
-    return int(status), headers, int(length)
+    return int(line[9:12]), headers, int(length)

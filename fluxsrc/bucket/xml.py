@@ -1,0 +1,92 @@
+"""The little XML that object stores speak: a flat head, and records of leaves."""
+
+from typing import Final
+from urllib.parse import unquote
+from xml.parsers import expat
+
+import attrs
+
+__all__ = ["Document", "parse"]
+
+_MAX_DEPTH: Final = 16
+
+
+@attrs.frozen
+class Document:
+    """What was read.
+
+    Attributes:
+        head: Text of the leaves outside of records, by name.
+        records: Text of the leaves of each record, by name, however deep.
+    """
+
+    head: dict[str, str]
+    records: list[dict[str, str]]
+
+
+def parse(data: bytes, record: str = "", *, root: str) -> Document:
+    """Read a document.
+
+    Args:
+        data: The document. One with a document type is refused, so there are no entities that could grow.
+        record: The name of the elements that are records.
+        root: The name that the outermost element must have.
+
+    Raises:
+        ValueError: It is not XML, or another document.
+    """
+    reader = _Reader(record)
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.text
+    parser.StartDoctypeDeclHandler = _refuse
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as exc:
+        raise ValueError(f"not XML: {exc}") from None
+    if reader.root != root:
+        raise ValueError(f"a document of the type {reader.root[:40]!a}")
+    return Document(reader.head, reader.records)
+
+
+def _refuse(*_: object) -> None:
+    raise ValueError("XML with a document type")
+
+
+class _Reader:
+    def __init__(self, record: str) -> None:
+        self.root = ""
+        self.head: dict[str, str] = {}
+        self.records: list[dict[str, str]] = []
+        self._record = record
+        self._into = self.head
+        self._depth = 0
+        self._leaf = False
+        self._encoded = False
+        self._text = ""
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            self.root = name
+        elif self._depth > _MAX_DEPTH:
+            raise ValueError("XML that is nested too deep")
+        if name == self._record:
+            self._into = {}
+            self.records.append(self._into)
+        self._leaf = True
+        self._encoded = attributes.get("Encoded") == "true"
+        self._text = ""
+
+    def end(self, name: str) -> None:
+        self._depth -= 1
+        if self._leaf:
+            self._into[name] = unquote(self._text) if self._encoded else self._text
+            self._leaf = False
+        if name == self._record:
+            self._into = self.head
+
+    def text(self, data: str) -> None:
+        self._text += data
