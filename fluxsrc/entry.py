@@ -65,7 +65,20 @@ class Entry:
         Raises:
             SourceChangedError: The content is not of the listed size.
         """
-        size = self.size
+        return self._read(self.size)
+
+    def read_small(self, at_most: int) -> bytes | None:
+        """The whole content, in memory, or None if it has more than so many bytes; asks for the size only once.
+
+        Raises:
+            SourceChangedError: The content is not of the listed size.
+        """
+        size = self._size
+        if not isinstance(size, int):
+            size = size()
+        return None if size > at_most else self._read(size)
+
+    def _read(self, size: int) -> bytes:
         if self._reader is not None:
             data = self._reader()
         else:

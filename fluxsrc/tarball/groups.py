@@ -19,7 +19,7 @@ from fluxsrc.entry import Entry, Mode, resolve_link
 from fluxsrc.errors import SourceChangedError, UnsafeEntryError
 from fluxsrc.tarball.headers import BLOCK, PADDING, header
 
-__all__ = ["LARGE", "MAX_BLOCK", "Lookahead", "closes_group", "fingerprint", "large_blocks", "small_parts"]
+__all__ = ["LARGE", "MAX_BLOCK", "Lookahead", "fingerprint", "large_blocks", "run_block"]
 
 MAX_BLOCK: Final = 512 * 1024
 """The most bytes compressed at once: what memory use is counted in."""
@@ -62,17 +62,6 @@ class Lookahead:
         self._seen.appendleft(entry)
 
 
-def closes_group(path: str, size: int, total: int) -> bool:
-    """Whether a group of small files ends after this file.
-
-    Args:
-        path: The file's path.
-        size: Its bytes in the archive, header included.
-        total: The group's bytes so far, this file included.
-    """
-    return total >= _MIN and (total > _FULL or crc32(path.encode()) * _MEAN < size << 32)
-
-
 def fingerprint(entries: Sequence[Entry], count: int) -> bytes | None:
     """A name of the bytes that the first `count` entries are in the archive, found without reading them.
 
@@ -84,24 +73,40 @@ def fingerprint(entries: Sequence[Entry], count: int) -> bytes | None:
     for entry in entries:
         if entry.content_id is None:
             return None
-        lines.append(f"{entry.mode:o} {entry.content_id}\0{entry.path}\0")
+        lines.append(f"{int(entry.mode)} {entry.content_id}\0{entry.path}\0")  # int: formatting an enum is slow
     digest.update("".join(lines).encode())
     return digest.digest()[:_FINGERPRINT_BYTES]
 
 
-def small_parts(entry: Entry, size: int) -> tuple[bytes, bytes, bytes]:
-    """A small entry as it is in the archive: header, content, padding.
+def run_block(ahead: Lookahead) -> tuple[bytes, list[Entry]]:
+    """The next run of small files: as it is in the archive, and of which entries. None are taken before a large file.
 
     Raises:
-        SourceChangedError: The content is not of that size.
-        UnsafeEntryError: It is a link whose target could not be unpacked again.
+        SourceChangedError: A content is not of its listed size.
+        UnsafeEntryError: A link's target could not be unpacked again.
     """
-    data = entry.read()
-    if entry.mode is Mode.SYMLINK:
-        return header(entry.path, entry.mode, 0, _checked_target(entry.path, data)), b"", b""
-    if len(data) != size:
-        raise SourceChangedError(f"{entry.path}: {len(data)} bytes were read where {size} were listed")
-    return header(entry.path, entry.mode, size), data, PADDING[size % BLOCK]
+    taken: list[Entry] = []
+    parts: list[bytes] = []
+    total = 0
+    while (entry := ahead.take()) is not None:
+        data = entry.read_small(LARGE)
+        name = entry.path.encode()
+        if entry.mode is Mode.SYMLINK:
+            head = header(name, Mode.SYMLINK, 0, _checked_target(entry.path, data))
+            data = b""
+        elif data is None:
+            ahead.put_back(entry)
+            break
+        else:
+            head = header(name, entry.mode, len(data))
+        padding = PADDING[len(data) % BLOCK]
+        parts += (head, data, padding)
+        size = len(head) + len(data) + len(padding)
+        total += size
+        taken.append(entry)
+        if total >= _MIN and (total > _FULL or crc32(name) * _MEAN < size << 32):
+            break
+    return b"".join(parts), taken
 
 
 def large_blocks(entry: Entry, size: int) -> Iterator[bytes]:
@@ -111,7 +116,7 @@ def large_blocks(entry: Entry, size: int) -> Iterator[bytes]:
         SourceChangedError: The content is not of that size.
     """
     left = size
-    start = header(entry.path, entry.mode, size)
+    start = header(entry.path.encode(), entry.mode, size)
     with entry.open() as stream:
         while left:
             data = _read_up_to(stream.read, min(left, MAX_BLOCK - len(start)))
@@ -132,9 +137,9 @@ def _read_up_to(read: Callable[[int], bytes], size: int) -> bytes:
     return data
 
 
-def _checked_target(path: str, data: bytes) -> bytes:
-    if len(data) > _MAX_TARGET:
-        raise UnsafeEntryError(f"{path}: a link target of {len(data)} bytes", path=path)
+def _checked_target(path: str, data: bytes | None) -> bytes:
+    if data is None or len(data) > _MAX_TARGET:
+        raise UnsafeEntryError(f"{path}: a link target of more than {_MAX_TARGET} bytes", path=path)
     try:
         resolve_link(path, data.decode())
     except UnicodeDecodeError:

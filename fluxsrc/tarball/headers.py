@@ -31,7 +31,10 @@ _TO_ASCII: Final = bytes(range(128)) + b"_" * 128
 _PAX_NAME: Final = b"././@PaxHeader"
 
 
-def _fields(mode: int, typeflag: bytes) -> tuple[bytes, bytes, bytes, int]:
+_Kind = tuple[bytes, bytes, bytes, int]
+
+
+def _fields(mode: int, typeflag: bytes) -> _Kind:
     """The constant parts of a header, and the sum of their bytes with the checksum field taken as spaces."""
     after_name = b"%07o\0" % mode + b"0000000\0" * 2
     after_size = b"\0" + b"0" * 11 + b"\0"
@@ -43,8 +46,10 @@ def _fields(mode: int, typeflag: bytes) -> tuple[bytes, bytes, bytes, int]:
 
 
 _AFTER_LINK: Final = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
-_KINDS: Final = {mode: _fields(mode.permissions, b"2" if mode is Mode.SYMLINK else b"0") for mode in Mode}
-_PAX_KIND: Final = _fields(0o644, b"x")
+_FILE: Final = _fields(Mode.FILE.permissions, b"0")
+_EXECUTABLE: Final = _fields(Mode.EXECUTABLE.permissions, b"0")
+_SYMLINK: Final = _fields(Mode.SYMLINK.permissions, b"2")
+_PAX: Final = _fields(0o644, b"x")
 _NO_LINK_NO_PREFIX: Final = bytes(_NAME) + _AFTER_LINK + bytes(_PREFIX + 12)
 
 
@@ -53,22 +58,23 @@ def padded(size: int) -> int:
     return size + (-size % BLOCK)
 
 
-def header(path: str, mode: Mode, size: int, target: bytes = b"") -> bytes:
+def header(name: bytes, mode: Mode, size: int, target: bytes = b"") -> bytes:
     """The header blocks of one entry: 512 bytes, or more where it needs PAX.
 
     Args:
-        path: As in the entry, checked.
+        name: The path in UTF-8.
         mode: FILE, EXECUTABLE or SYMLINK.
         size: Bytes of the content that follows; 0 for a link.
         target: Where a link points; empty for files.
     """
-    name = path.encode()
-    if len(name) <= _NAME and size <= MAX_USTAR_SIZE and not target and path.isascii():
-        return _plain(name, size, _KINDS[mode])
-    return _general(name, size, target, mode)
+    # No look-up by mode: hashing an enum member costs as much as half a header.
+    kind = _FILE if mode is Mode.FILE else _EXECUTABLE if mode is Mode.EXECUTABLE else _SYMLINK
+    if len(name) <= _NAME and size <= MAX_USTAR_SIZE and not target and name.isascii():
+        return _plain(name, size, kind)
+    return _general(name, size, target, kind)
 
 
-def _plain(name: bytes, size: int, kind: tuple[bytes, bytes, bytes, int]) -> bytes:
+def _plain(name: bytes, size: int, kind: _Kind) -> bytes:
     """A header without link target and prefix: nearly all of them, and so the one that must be cheap."""
     after_name, after_size, after_checksum, fixed = kind
     digits = b"%011o" % size
@@ -85,7 +91,7 @@ def _plain(name: bytes, size: int, kind: tuple[bytes, bytes, bytes, int]) -> byt
     )
 
 
-def _general(name: bytes, size: int, target: bytes, mode: Mode) -> bytes:
+def _general(name: bytes, size: int, target: bytes, kind: _Kind) -> bytes:
     records = {}
     prefix, short = _split(name)
     if not short:
@@ -97,11 +103,11 @@ def _general(name: bytes, size: int, target: bytes, mode: Mode) -> bytes:
     if size > MAX_USTAR_SIZE:
         records[b"size"] = b"%d" % size
         size = 0
-    block = _assemble(short, size, target, prefix, _KINDS[mode])
+    block = _assemble(short, size, target, prefix, kind)
     if not records:
         return block
     body = b"".join(_record(key, value) for key, value in sorted(records.items()))
-    return _plain(_PAX_NAME, len(body), _PAX_KIND) + body + PADDING[len(body) % BLOCK] + block
+    return _plain(_PAX_NAME, len(body), _PAX) + body + PADDING[len(body) % BLOCK] + block
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:
@@ -120,7 +126,7 @@ def _ascii(name: bytes) -> bytes:
     return name[:_NAME].translate(_TO_ASCII).rstrip(b"/")
 
 
-def _assemble(name: bytes, size: int, target: bytes, prefix: bytes, kind: tuple[bytes, bytes, bytes, int]) -> bytes:
+def _assemble(name: bytes, size: int, target: bytes, prefix: bytes, kind: _Kind) -> bytes:
     after_name, after_size, after_checksum, fixed = kind
     digits = b"%011o" % size
     return b"".join(

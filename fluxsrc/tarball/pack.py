@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 import attrs
 
 from fluxsrc.digest import Digest
-from fluxsrc.entry import Entry, Mode
+from fluxsrc.entry import Entry
 from fluxsrc.errors import UnsafeEntryError
 from fluxsrc.gzip import Block, crc32
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
@@ -24,12 +24,10 @@ from fluxsrc.operation import Operation
 from fluxsrc.recipe import Compression
 from fluxsrc.tarball.codec import Codec, codec_for
 from fluxsrc.tarball.groups import (
-    LARGE,
     Lookahead,
-    closes_group,
     fingerprint,
     large_blocks,
-    small_parts,
+    run_block,
 )
 from fluxsrc.tarball.headers import END, header, padded
 from fluxsrc.tarball.index import Group, Place, read_index, write_index
@@ -187,28 +185,17 @@ class _Packer:
         return True
 
     def _read(self, ahead: Lookahead) -> None:
-        taken: list[Entry] = []
-        parts: list[bytes] = []
-        total = 0
-        while (entry := ahead.take()) is not None:
-            size = 0 if entry.mode is Mode.SYMLINK else entry.size
-            if size > LARGE:
-                if not taken:
-                    self._read_large(entry, size, ahead)
-                    return
-                ahead.put_back(entry)
-                break
-            head, data, padding = small_parts(entry, size)
-            parts += (head, data, padding)
-            length = len(head) + len(data) + len(padding)
-            total += length
-            taken.append(entry)
-            if closes_group(entry.path, length, total):
-                break
-        self._write(b"".join(parts))
-        self._remember(taken, ahead, 1)
+        block, taken = run_block(ahead)
+        if taken:
+            self._write(block)
+            self._remember(taken, ahead, 1)
+        else:
+            self._read_large(ahead)
 
-    def _read_large(self, entry: Entry, size: int, ahead: Lookahead) -> None:
+    def _read_large(self, ahead: Lookahead) -> None:
+        (entry,) = ahead.peek(1)
+        ahead.drop(1)
+        size = entry.size
         self._limits.check("max_file_bytes", size, what=entry.path, path=entry.path)
         blocks = 0
         for block in large_blocks(entry, size):
@@ -236,16 +223,18 @@ class _Packer:
 
 def _blocks(entries: Sequence[Entry]) -> Iterator[bytes]:
     """The blocks of a group, made of its entries again."""
-    first = entries[0]
-    if first.mode is not Mode.SYMLINK and first.size > LARGE:
-        yield from large_blocks(first, first.size)
-    else:
-        sizes = [0 if entry.mode is Mode.SYMLINK else entry.size for entry in entries]
-        yield b"".join([part for entry, size in zip(entries, sizes, strict=True) for part in small_parts(entry, size)])
+    ahead = Lookahead(entries)
+    block, taken = run_block(ahead)
+    if not taken:
+        yield from large_blocks(entries[0], entries[0].size)
+        return
+    while ahead.peek(1):
+        block += run_block(ahead)[0]
+    yield block
 
 
 def _large_size(entry: Entry) -> int:
-    return len(header(entry.path, entry.mode, entry.size)) + padded(entry.size)
+    return len(header(entry.path.encode(), entry.mode, entry.size)) + padded(entry.size)
 
 
 def _block(entries: Sequence[Entry], number: int) -> bytes:
