@@ -1,10 +1,13 @@
 """The command line: what it prints, for whom, where, and what it ends with."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -478,6 +481,49 @@ def test_the_content_digest_is_the_librarys(run):
     source = MemorySource({".sourceignore": "*.md\n", "app.yaml": "kind: Deployment\n"})
     artifact = source.produce_artifact(LocalStore("store"))
     assert document["content_digest"] == str(artifact.content_digest)
+
+
+def on_a_terminal(*words: str) -> tuple[str, str]:
+    """What a program whose stderr is a terminal prints to its stdout, and draws on the terminal."""
+    reading, writing = pty.openpty()
+    drawn = bytearray()
+
+    def watch():
+        with contextlib.suppress(OSError):  # the end of a terminal whose last writer is gone
+            while data := os.read(reading, 4096):
+                drawn.extend(data)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    done = subprocess.run(
+        [sys.executable, "-m", "fluxsrc", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        env=os.environ | {"TERM": "xterm-256color"},
+        text=True,
+        check=True,
+    )
+    os.close(writing)
+    watcher.join()
+    os.close(reading)
+    return done.stdout, drawn.decode()
+
+
+def test_a_terminal_shows_progress_and_a_result_untouched_by_it(run):
+    """Bars on stderr, the result on stdout."""
+    Path("src/large").write_bytes(os.urandom(8_000_000))
+    out, drawn = on_a_terminal("pull", "src", "--output", "out")
+    assert re.search(r"pack .* [\d.]+ MiB", drawn)
+    assert out.startswith("source ")
+    assert "\x1b" not in out
+
+
+def test_a_program_gets_no_progress_even_on_a_terminal(run):
+    """`--json` means that nobody is looking."""
+    out, drawn = on_a_terminal("pull", "src", "--output", "out", "--json")
+    assert json.loads(out)["output"] == "out"
+    assert drawn == ""
 
 
 # --- the store -------------------------------------------------------------------------------------------------------
