@@ -7,12 +7,13 @@ from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
-from fluxsrc.auth import Secret, redact_url
+from fluxsrc.auth import Origin, Secret, redact_url
 from fluxsrc.errors import ConfigurationError
 
 __all__ = ["GitAddress"]
 
-_SCHEMES: Final = frozenset({"http", "https", "ssh", "git"})
+_PORTS: Final = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
+_SCHEMES: Final = frozenset(_PORTS)
 _SCP: Final = re.compile(r"(?:([^@/:\s]+)@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]{2,}):(?!//)(.+)", re.DOTALL)
 
 
@@ -103,6 +104,11 @@ class GitAddress:
     def is_local(self) -> bool:
         """Whether it is on this machine's file system."""
         return self.scheme == "file"
+
+    @property
+    def origin(self) -> Origin:
+        """What credentials for it are bound to."""
+        return Origin(self.scheme, self.host, self.port if self.port is not None else _PORTS.get(self.scheme))
 
     @property
     def url(self) -> str:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Self
 
 from fluxsrc.errors import ContentError
 
-__all__ = ["Kind", "ObjectFormat", "Pack", "PackedHeader", "decode_header", "delta_sizes", "inflate"]
+__all__ = ["Kind", "ObjectFormat", "Pack", "PackedHeader", "decode_header", "delta_sizes", "encode_header", "inflate"]
 
 _IDX_MAGIC: Final = b"\xfftOc\x00\x00\x00\x02"
 _IDX_NAMES: Final = 8 + 256 * 4
@@ -141,6 +141,19 @@ def decode_header(data: "bytes | mmap.mmap", offset: int, raw_size: int) -> Pack
     if not 0 < distance <= offset:
         raise ContentError(f"damaged pack: the delta at offset {offset} has a base outside the pack")
     return PackedHeader(kind, size, offset + position, offset - distance)
+
+
+def encode_header(kind: Kind, size: int) -> bytes:
+    """The header of a packed object that is no delta."""
+    byte = int(kind) << 4 | size & 15
+    size >>= 4
+    header = bytearray()
+    while size:
+        header.append(byte | 0x80)
+        byte = size & 0x7F
+        size >>= 7
+    header.append(byte)
+    return bytes(header)
 
 
 def inflate(data: "bytes | mmap.mmap", start: int, size: int) -> tuple[bytes, int]:

@@ -2,22 +2,26 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import attrs
 
+from fluxsrc.auth import Keychain, Proxy, TLSConfig
 from fluxsrc.entry import check_path
 from fluxsrc.errors import ConfigurationError, RevisionNotFoundError
 from fluxsrc.git.address import GitAddress
+from fluxsrc.git.cache import GitCache
 from fluxsrc.git.lfs import LFSPolicy
 from fluxsrc.git.local import LocalRepository, local_errors, peel
 from fluxsrc.git.objects import ObjectDatabase
 from fluxsrc.git.packfile import Kind
 from fluxsrc.git.refs import RefKind, Selector
+from fluxsrc.git.remote import RemoteRepository
 from fluxsrc.git.snapshot import GitSnapshot, SnapshotOptions
+from fluxsrc.git.transport import Access
 from fluxsrc.operation import Operation
 from fluxsrc.produce import SourceOptions
 from fluxsrc.revision import Revision
@@ -55,6 +59,10 @@ class GitSource(SourceOptions):
         commit: A full commit.
         sparse: Directories and files, relative to `path`, that are all of the snapshot; each must exist.
         lfs: What becomes of Git LFS pointers: "keep" (reported), "error" or "fetch".
+        keychain: Asked for the credentials of an origin, anew for each operation.
+        tls: How HTTPS servers prove who they are, and how we do.
+        proxy: For HTTP and SSH.
+        cache: Keeps what was fetched, for whoever comes next; None keeps nothing.
     """
 
     address: GitAddress = attrs.field(converter=_address)
@@ -66,6 +74,11 @@ class GitSource(SourceOptions):
     commit: str | None = attrs.field(default=None, kw_only=True)
     sparse: tuple[str, ...] = attrs.field(default=(), converter=_sparse, kw_only=True)
     lfs: LFSPolicy = attrs.field(default=LFSPolicy.KEEP, converter=LFSPolicy, kw_only=True)
+
+    keychain: Keychain | None = attrs.field(default=None, kw_only=True)
+    tls: TLSConfig = attrs.field(factory=TLSConfig, kw_only=True)
+    proxy: Proxy | None = attrs.field(default=None, kw_only=True)
+    cache: GitCache | None = attrs.field(factory=GitCache, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         _ = self.selector  # says now what is wrong with the arguments
@@ -107,9 +120,10 @@ class GitSource(SourceOptions):
         """What the repository points at now; see `Source`. Costs one listing of the references in question."""
         operation = self._operation(operation)
         operation.check("resolve", url=self.url)
+        if not self.address.is_local:
+            return self._remote().resolve(self.selector, operation)
         repository = self._local()
-        path = Path(self.address.path)
-        with local_errors(path), repository.open_objects(self.limits) as objects:
+        with local_errors(self._path), repository.open_objects(self.limits) as objects:
             pinned = self.selector.pinned
             if pinned is not None:
                 self._check_commit(objects, pinned)
@@ -138,19 +152,28 @@ class GitSource(SourceOptions):
     def _open(self, revision: Revision, operation: Operation) -> Iterator[ObjectDatabase]:
         """The objects of a revision, all there."""
         operation.check("fetch", url=self.url)
-        path = Path(self.address.path)
-        with local_errors(path):
-            objects = self._local().open_objects(self.limits)
-        with objects:
+        if self.address.is_local:
+            with local_errors(self._path):
+                opened: AbstractContextManager[ObjectDatabase] = self._local().open_objects(self.limits)
+        else:
+            opened = self._remote().open(revision, self.selector, operation)
+        with opened as objects:
             self._check_commit(objects, revision)
             yield objects
 
+    @property
+    def _path(self) -> Path:
+        return Path(self.address.path)
+
     def _local(self) -> LocalRepository:
-        if not self.address.is_local:
-            raise ConfigurationError(f"{self.address.scheme} repositories are not supported yet: {self.url}")
-        path = Path(self.address.path)
-        with local_errors(path):
-            return LocalRepository.find(path)
+        with local_errors(self._path):
+            return LocalRepository.find(self._path)
+
+    def _remote(self) -> RemoteRepository:
+        access = Access(
+            address=self.address, keychain=self.keychain, tls=self.tls, proxy=self.proxy, limits=self.limits
+        )
+        return RemoteRepository(access, self.cache, self.url)
 
     def _check_commit(self, objects: ObjectDatabase, revision: Revision) -> None:
         oid = bytes.fromhex(revision.digest.hex)

@@ -102,7 +102,7 @@ class SSHStream:
     def __init__(self, address: GitAddress, operation: Operation, idle: float) -> None:
         self.phase = "connect"
         self._url = address.url
-        self._operation = operation
+        self._operation: Operation | None = operation
         self._idle = idle
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="fluxsrc-ssh", daemon=True)
@@ -144,6 +144,10 @@ class SSHStream:
             self._raise_failure()
             raise TransportError(f"{self._url}: the server has ended the conversation", url=self._url)
 
+    def obey(self, operation: Operation | None) -> None:
+        """Go on under another operation; with None, rest until the next one."""
+        self._operation = operation
+
     def close(self) -> None:
         """End the command and the connection; never raises, waits a second at most."""
         if self._loop.is_closed():
@@ -158,6 +162,7 @@ class SSHStream:
         self.close()
 
     def _bound(self) -> Bound:
+        assert self._operation is not None
         return Bound(self._operation, self.phase, self._url, self._idle)
 
     def _raise_failure(self) -> None:
