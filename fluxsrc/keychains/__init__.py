@@ -1,0 +1,11 @@
+"""Keychains: where credentials come from, asked anew for each operation, for one origin at a time.
+
+Nothing here is used unless it is named: no `.netrc` is read and no helper is run because it happens to be there.
+"""
+
+from fluxsrc.keychains.chain import ChainKeychain, keychain_from_env
+from fluxsrc.keychains.github import GitHubApp
+from fluxsrc.keychains.helper import GitCredentialHelper
+from fluxsrc.keychains.netrc import NetrcKeychain
+
+__all__ = ["ChainKeychain", "GitCredentialHelper", "GitHubApp", "NetrcKeychain", "keychain_from_env"]
