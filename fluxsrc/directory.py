@@ -36,12 +36,41 @@ def _absolute(root: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.fspath(root))
 
 
+_Row = tuple[str, int, int, str]
+"""A file as it was listed: path, mode, size, and `_state`."""
+_FILE: Final = int(Mode.FILE)
+_EXECUTABLE: Final = int(Mode.EXECUTABLE)
+_LINK: Final = int(Mode.SYMLINK)
+_MODES: Final = {int(mode): mode for mode in Mode}
+
+
+@attrs.frozen
+class _Files:
+    """The entries of a listing, made anew by each iteration: rows are smaller, and the garbage collector skips them."""
+
+    _root: str
+    _url: str
+    _rows: list[_Row]
+
+    def __iter__(self) -> Iterator[Entry]:
+        url = self._url
+        root = self._root.rstrip("/")
+        for path, mode, size, state in self._rows:
+            where = f"{root}/{path}"
+            if mode == _LINK:
+                reader = partial(_read_link, where, url)
+                yield Entry(path, Mode.SYMLINK, size, partial(_open_link, reader), state, reader)
+            else:
+                opener = partial(_open, where, url, state)
+                yield Entry(path, _MODES[mode], size, opener, state, partial(_read, where, url, state, size))
+
+
 @attrs.frozen
 class _Listing:
     """What the directory held at one moment, and that moment's name."""
 
     revision: Revision
-    entries: list[Entry]
+    entries: _Files
     skipped: list[Skipped]
     ignore_files: dict[str, str]
 
@@ -116,7 +145,7 @@ class _Walk:
         self._url = source.url
         self._operation = operation
         self._prunes = source.dialect is Dialect.GITIGNORE
-        self._entries: list[Entry] = []
+        self._rows: list[_Row] = []
         self._skipped: list[Skipped] = []
         self._ignore_files: dict[str, str] = {}
 
@@ -128,13 +157,12 @@ class _Walk:
         self._directory(root, "", IgnoreRules(dialect=source.dialect.value, extra=source.ignore))
         if not self._prunes:
             rules = IgnoreRules(dialect=source.dialect.value, files=self._ignore_files, extra=source.ignore)
-            self._entries = [entry for entry in self._entries if not rules.excluded(entry.path)]
+            self._rows = [row for row in self._rows if not rules.excluded(row[0])]
         digest = hashlib.sha256()
-        for entry in self._entries:
-            digest.update(f"{entry.path}\0{entry.mode:o} {entry.content_id}\n".encode())
-        return _Listing(
-            Revision(Digest("sha256", digest.hexdigest())), self._entries, self._skipped, self._ignore_files
-        )
+        for path, mode, _size, state in self._rows:
+            digest.update(f"{path}\0{mode:o} {state}\n".encode())
+        revision = Revision(Digest("sha256", digest.hexdigest()))
+        return _Listing(revision, _Files(root, self._url, self._rows), self._skipped, self._ignore_files)
 
     def _directory(self, directory: str, prefix: str, rules: IgnoreRules) -> None:
         self._operation.check("list", url=self._url)
@@ -177,30 +205,21 @@ class _Walk:
             self._skipped.append(Skipped(path, "special-file", stat.filemode(status.st_mode)))
             return
         self.newest = max(self.newest, status.st_ctime_ns)
-        state = _state(status)
-        size = status.st_size
-        # The state says all that is held against the file later, in a fifth of the memory of `status`.
-        if mode is Mode.SYMLINK:
-            reader = partial(_read_link, item.path, self._url)
-            self._entries.append(Entry(path, mode, size, partial(_open_link, reader), state, reader))
-        else:
-            opener = partial(_open, item.path, self._url, state)
-            self._entries.append(
-                Entry(path, mode, size, opener, state, partial(_read, item.path, self._url, state, size))
-            )
-        if len(self._entries) > limits.max_entries:
-            limits.check("max_entries", len(self._entries), what=self._url)
+        self._rows.append((path, mode, status.st_size, _state(status)))
+        if len(self._rows) > limits.max_entries:
+            limits.check("max_entries", len(self._rows), what=self._url)
 
 
 def _name(found: tuple[str, "os.DirEntry[str]"]) -> str:
     return found[0]
 
 
-def _mode(status: os.stat_result) -> Mode | None:
+def _mode(status: os.stat_result) -> int | None:
     """The entry mode of a file, None of what is no file or link."""
-    if stat.S_ISREG(status.st_mode):
-        return Mode.EXECUTABLE if status.st_mode & stat.S_IXUSR else Mode.FILE
-    return Mode.SYMLINK if stat.S_ISLNK(status.st_mode) else None
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        return _EXECUTABLE if mode & stat.S_IXUSR else _FILE
+    return _LINK if stat.S_ISLNK(mode) else None
 
 
 def _state(status: os.stat_result) -> str:

@@ -18,10 +18,10 @@ IGNORE_FILE: Final = ".sourceignore"
 
 @attrs.frozen(kw_only=True, eq=False)
 class ListedSnapshot:
-    """A `Snapshot` made of a list of entries, sorted by the UTF-8 bytes of their paths."""
+    """A `Snapshot` made of a list (or anything else to iterate over repeatedly) of entries, sorted by the UTF-8 bytes of their paths."""
 
     revision: Revision
-    _entries: Sequence[Entry] = attrs.field(repr=False)
+    _entries: Iterable[Entry] = attrs.field(repr=False)
     created: dt.datetime | None = None
     tree_id: str | None = None
     annotations: Mapping[str, str] = attrs.field(factory=dict)

@@ -26,6 +26,7 @@ PADDING: Final = tuple(bytes(-length % BLOCK) for length in range(BLOCK))
 """The zeros that follow a content, by its length modulo 512."""
 
 _NAME: Final = 100
+_NAME_PADDING: Final = tuple(bytes(_NAME - length) for length in range(_NAME + 1))
 _PREFIX: Final = 155
 _TO_ASCII: Final = bytes(range(128)) + b"_" * 128
 _PAX_NAME: Final = b"././@PaxHeader"
@@ -80,14 +81,17 @@ def _plain(name: bytes, size: int, kind: _Kind) -> bytes:
     digits = b"%011o" % size
     # The low half of Adler-32 is one more than the sum of the bytes, in C. It wraps at 65521, far above what 111 bytes add up to.
     checksum = fixed + (adler32(name + digits) & 0xFFFF) - 1
-    return b"%b%b%b%b%06o%b%b" % (
-        name.ljust(_NAME, b"\0"),
-        after_name,
-        digits,
-        after_size,
-        checksum,
-        after_checksum,
-        _NO_LINK_NO_PREFIX,
+    return b"".join(
+        (
+            name,
+            _NAME_PADDING[len(name)],
+            after_name,
+            digits,
+            after_size,
+            b"%06o" % checksum,
+            after_checksum,
+            _NO_LINK_NO_PREFIX,
+        )
     )
 
 
