@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from fluxsrc.cli.credentials import keychain_for
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.operation import DEFAULT_TIMEOUT
 from fluxsrc.recipe import Compression, Dialect, SymlinkPolicy
@@ -117,11 +118,20 @@ def takes_source(command: Decorated) -> Decorated:
     """The argument URL and all options of a source. The command is given `source` and `timeout`."""
 
     @functools.wraps(command)
-    def with_source(*args: Any, url: str, recipe: dict[str, Any], timeout: float, **kwargs: Any) -> Any:
-        source = source_from_url(url, **recipe, timeout=timeout)
+    def with_source(
+        *args: Any, url: str, auth: tuple[str, ...], recipe: dict[str, Any], timeout: float, **kwargs: Any
+    ) -> Any:
+        access = {"keychain": keychain_for(url, auth)} if auth else {}
+        source = source_from_url(url, **recipe, **access, timeout=timeout)
         return command(*args, source=source, timeout=timeout, **kwargs)
 
-    return click.argument("url")(timeout_option(recipe_options(with_source)))
+    auth = click.option(
+        "--auth",
+        multiple=True,
+        metavar="METHOD",
+        help="Where credentials may come from: env, netrc, netrc:FILE, git:HELPER. Repeatable; none is used unnamed.",
+    )
+    return click.argument("url")(auth(timeout_option(recipe_options(with_source))))
 
 
 _store_argument: Final = click.option(

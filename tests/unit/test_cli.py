@@ -15,8 +15,10 @@ import attrs
 import pytest
 
 from fluxsrc import DirectorySource, LocalStore, MemorySource, errors
+from fluxsrc.auth import BasicAuth, BearerToken, Origin
 from fluxsrc.cli import main
 from fluxsrc.cli.app import COMMANDS, root
+from fluxsrc.cli.credentials import keychain_for
 from fluxsrc.cli.failures import BUG, EXIT_CODES, describe, exit_code
 from fluxsrc.cli.options import seconds
 
@@ -265,6 +267,45 @@ def test_a_reader_that_has_seen_enough_is_no_error(run):
         command = [sys.executable, "-m", "fluxsrc", "ls", "src", "--json"]
         done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+# --- credentials -----------------------------------------------------------------------------------------------------
+
+
+def test_credentials_of_the_environment_are_for_the_host_of_the_url_alone(monkeypatch):
+    """And stand behind whatever was named before them."""
+    monkeypatch.setenv("FLUXSRC_TOKEN", "t0ken")
+    monkeypatch.setenv("OTHER_USERNAME", "ada")
+    monkeypatch.setenv("OTHER_PASSWORD", "pa55")
+    keychain = keychain_for("git+https://git.example.com/team/repo.git?branch=main", ["env", "env:OTHER"])
+    assert keychain.credentials(Origin.of("https://git.example.com")) == BearerToken("t0ken")
+    assert keychain.credentials(Origin.of("https://elsewhere.example.com")) is None
+    assert keychain_for("git+https://git.example.com/r", ["env:OTHER"]).credentials(
+        Origin.of("https://git.example.com")
+    ) == BasicAuth("ada", "pa55")
+
+
+def test_credentials_of_a_file(run):
+    """The file is named, and its entries are for their hosts."""
+    write("netrc", "machine git.example.com login ada password pa55\n")
+    keychain = keychain_for("git+https://git.example.com/repo.git", ["netrc:netrc"])
+    assert keychain.credentials(Origin.of("https://git.example.com")) == BasicAuth("ada", "pa55")
+
+
+@pytest.mark.parametrize("method", ["magic", "git", "git:../../helper", ""])
+def test_a_way_to_authenticate_that_does_not_exist(run, method):
+    """A mistake of the caller, before anything is connected."""
+    assert run("resolve", "git+https://git.example.invalid/repo.git", "--auth", method).code == 2
+
+
+def test_a_directory_takes_no_credentials(run):
+    """Giving some is a misunderstanding worth a word."""
+    assert "a directory takes no credentials" in run("resolve", "src", "--auth", "env").err
+
+
+def test_without_a_method_there_are_no_credentials():
+    """Not even from a variable that is set."""
+    assert keychain_for("git+https://git.example.com/repo.git", []) is None
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
