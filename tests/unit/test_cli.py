@@ -21,6 +21,7 @@ from fluxsrc.cli.app import COMMANDS, root
 from fluxsrc.cli.credentials import keychain_for
 from fluxsrc.cli.failures import BUG, EXIT_CODES, describe, exit_code
 from fluxsrc.cli.options import seconds
+from fluxsrc.testing.git_server import GitHTTPServer
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -306,6 +307,31 @@ def test_a_directory_takes_no_credentials(run):
 def test_without_a_method_there_are_no_credentials():
     """Not even from a variable that is set."""
     assert keychain_for("git+https://git.example.com/repo.git", []) is None
+
+
+def test_credentials_open_a_server_and_are_never_shown(run, tmp_path, monkeypatch):
+    """A real Git server that asks for a password: closed without, open with, and no text anywhere has it."""
+    repository = tmp_path / "srv" / "team" / "app.git"
+    commands = (
+        "git init -q -b main . && git add app.yaml"
+        " && git -c user.name=Ada -c user.email=ada@example.com commit -q -m Deploy"
+    )
+    subprocess.run(["bash", "-c", commands], cwd="src", check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", "src", str(repository)], check=True)
+    monkeypatch.setenv("FLUXSRC_USERNAME", "ada")
+    monkeypatch.setenv("FLUXSRC_PASSWORD", "pa55word")
+    with GitHTTPServer(tmp_path / "srv", username="ada", password="pa55word") as server:
+        url = f"git+http://127.0.0.1:{server.port}/team/app.git?branch=main"
+        closed = run("resolve", url, "--json")
+        opened = run("pull", url, "--auth", "env", "--output", "out", "--json")
+        shown = run("resolve", url.replace("main", "nope"), "--auth", "env", "--debug")
+    assert (closed.code, closed.error["class"]) == (3, "AuthenticationError")
+    assert opened.document["revision"].startswith("main@sha1:")
+    assert tree("out") == {"app.yaml": "kind: Deployment\n"}
+    assert shown.code == 3
+    assert "pa55word" not in "".join(
+        (*attrs.astuple(closed)[1:], *attrs.astuple(opened)[1:], *attrs.astuple(shown)[1:])
+    )
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
