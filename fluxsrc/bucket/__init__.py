@@ -1,14 +1,26 @@
 """Object stores: Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage, a directory."""
 
+from fluxsrc.bucket.address import SCHEMES
 from fluxsrc.bucket.aws import AWSDefaultChain, AWSProfile, AWSRole, AWSWebIdentity
+from fluxsrc.bucket.azure import AzureBucket
+from fluxsrc.bucket.gcs import GCSBucket
+from fluxsrc.bucket.google import GoogleDefaultCredentials, GoogleServiceAccount
 from fluxsrc.bucket.keys import AmbiguousKeys, UnsafeKeys
 from fluxsrc.bucket.local import Etags, LocalBucket
+from fluxsrc.bucket.microsoft import (
+    AzureAccountKey,
+    AzureClientSecret,
+    AzureDefaultCredential,
+    AzureManagedIdentity,
+    AzureSAS,
+)
 from fluxsrc.bucket.protocol import Batch, BatchReader, Bucket, BucketClient, BucketObject, Content
 from fluxsrc.bucket.s3 import Addressing, S3Bucket
 from fluxsrc.bucket.sigv4 import AWSKeys
 from fluxsrc.bucket.source import BucketSource
 
 __all__ = [
+    "SCHEMES",
     "AWSDefaultChain",
     "AWSKeys",
     "AWSProfile",
@@ -16,6 +28,12 @@ __all__ = [
     "AWSWebIdentity",
     "Addressing",
     "AmbiguousKeys",
+    "AzureAccountKey",
+    "AzureBucket",
+    "AzureClientSecret",
+    "AzureDefaultCredential",
+    "AzureManagedIdentity",
+    "AzureSAS",
     "Batch",
     "BatchReader",
     "Bucket",
@@ -24,6 +42,9 @@ __all__ = [
     "BucketSource",
     "Content",
     "Etags",
+    "GCSBucket",
+    "GoogleDefaultCredentials",
+    "GoogleServiceAccount",
     "LocalBucket",
     "S3Bucket",
     "UnsafeKeys",

@@ -249,7 +249,7 @@ class _Run:
 
     def _jump(self, page: Sequence[BucketObject], rules: _Rules) -> str | None:
         """The key to go on from, if the page ends inside a directory of which nothing can be kept."""
-        last = page[-1].key if page else ""
+        last = page[-1].key if page and self._client.jumps else ""
         for directory in self._ancestors(last):
             if rules.prunes(directory):
                 return f"{directory}/{_LAST}"

@@ -69,6 +69,7 @@ class LocalBucket:
 
 @attrs.frozen(eq=False)
 class _Client:
+    jumps = True
     _bucket: LocalBucket
     _operation: Operation
 

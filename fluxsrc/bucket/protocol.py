@@ -48,6 +48,11 @@ class BucketClient(Protocol):
     step, retries what is worth retrying itself, and raises only `FluxSrcError`, iterators included.
     """
 
+    @property
+    def jumps(self) -> bool:
+        """Whether `pages(after=...)` costs no more than what it lists."""
+        ...
+
     def pages(self, prefix: str = "", *, after: str = "") -> Generator[Sequence[BucketObject], None, None]:
         """The objects whose key begins with `prefix`, in pages; one request for each page, made when it is asked for.
 
@@ -58,7 +63,7 @@ class BucketClient(Protocol):
 
         Args:
             prefix: Plain text, not a directory.
-            after: Only keys greater than this. A service that cannot may begin earlier.
+            after: Only keys behind this one; it may come itself, too.
 
         Raises:
             RevisionNotFoundError: There is no such bucket.

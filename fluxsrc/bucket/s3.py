@@ -10,32 +10,28 @@ import datetime as dt
 import enum
 import re
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, unquote_plus, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import attrs
 
-from fluxsrc._io.http import Headers, HTTPClient, Response, retrying, status_error
-from fluxsrc._io.http.pipeline import Answer, Request
+from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Proxy, Secret, TLSConfig
 from fluxsrc.bucket.aws import AWSCredentials, AWSDefaultChain, KeyFinder, key_finder
-from fluxsrc.bucket.batch import Batches
-from fluxsrc.bucket.protocol import Batch, Bucket, BucketClient, BucketObject, Content
-from fluxsrc.bucket.receive import header_lines, receive
+from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
+from fluxsrc.bucket.endpoint import bucket_url, endpoint_url
+from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
 from fluxsrc.bucket.sigv4 import AWSKeys, Signer, canonical_path, canonical_query, timestamp
-from fluxsrc.bucket.xml import Document, parse
+from fluxsrc.bucket.xml import parse
 from fluxsrc.errors import (
     AuthenticationError,
     ConfigurationError,
+    FluxSrcError,
     PermissionDeniedError,
     RateLimitedError,
-    RemoteProtocolError,
     RevisionNotFoundError,
-    SourceChangedError,
-    SourceError,
 )
 from fluxsrc.operation import Operation
 
@@ -45,10 +41,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
 _DEFAULT_REGION: Final = "us-east-1"
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
-_MAX_PAGE: Final = 16 << 20
-"""Bytes of a page: a thousand keys of 1,024 bytes, each of them percent-encoded, and what is around them."""
-_MAX_ERROR: Final = 64 << 10
-_PARTIAL: Final = 206
+_ELSEWHERE: Final = frozenset({301, 307, 400})
 _WRONG_REGION: Final = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRedirect"})
 _BAD_KEYS: Final = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
@@ -74,15 +67,6 @@ class _Shared:
     region: str | None = None
 
 
-def _endpoint(value: str | None) -> str | None:
-    if value is None:
-        return None
-    parts = urlsplit(value if "://" in value else f"https://{value}")
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
-        raise ConfigurationError("an endpoint is http[s]://HOST[:PORT], without user name, password and query")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-
-
 @attrs.frozen
 class S3Bucket:
     """A bucket of S3.
@@ -100,7 +84,7 @@ class S3Bucket:
     """
 
     name: str
-    endpoint: str | None = attrs.field(default=None, converter=_endpoint, kw_only=True)
+    endpoint: str | None = attrs.field(default=None, converter=endpoint_url, kw_only=True)
     region: str | None = attrs.field(default=None, kw_only=True)
     credentials: AWSCredentials = attrs.field(factory=AWSDefaultChain, kw_only=True)
     addressing: Addressing = attrs.field(default=Addressing.AUTO, converter=Addressing, kw_only=True)
@@ -122,16 +106,11 @@ class S3Bucket:
     @property
     def url(self) -> str:
         """`s3://NAME?endpoint=…&region=…`."""
-        options = {"endpoint": self.endpoint, "region": self.region}
-        query = "&".join(f"{name}={quote(value, safe=':/')}" for name, value in options.items() if value is not None)
-        return f"s3://{self.name}" + (f"?{query}" if query else "")
+        return bucket_url("s3", self.name, endpoint=self.endpoint, region=self.region)
 
-    @contextlib.contextmanager
-    def connect(self, operation: Operation, /) -> Iterator[BucketClient]:
+    def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
         """See `Bucket`."""
-        http = HTTPClient(tls=self.tls, proxy=self.proxy)
-        with http, contextlib.closing(_Client(self, http, operation)) as client:
-            yield client
+        return connect(_S3(self), operation, tls=self.tls, proxy=self.proxy)
 
     def base(self, region: str) -> str:
         """The URL in front of the keys, without a slash at its end."""
@@ -150,127 +129,107 @@ def _rebuild(fields: dict[str, Any]) -> S3Bucket:
     return S3Bucket(**fields)
 
 
-class _Client:
-    """See `BucketClient`."""
+class _S3:
+    """See `Dialect`."""
 
-    def __init__(self, bucket: S3Bucket, http: HTTPClient, operation: Operation) -> None:
+    jumps = True
+
+    def __init__(self, bucket: S3Bucket) -> None:
+        self.url = bucket.url
         self._bucket = bucket
-        self._http = http
-        self._operation = operation
         self._signer: tuple[AWSKeys, str, Signer] | None = None
-        self._batches = Batches(http, operation, bucket.url, self._prepare, self._accept, self.read)
 
-    def pages(self, prefix: str = "", *, after: str = "") -> Generator[Sequence[BucketObject], None, None]:
-        """ListObjectsV2, page by page."""
-        query = {"encoding-type": "url", "list-type": "2", "prefix": prefix, "start-after": after}
-        query = {name: value for name, value in query.items() if value}
-        while True:
-            page = retrying(partial(self._page, query), operation=self._operation, phase="list")
-            yield [_object(record) for record in page.records]
-            if page.head.get("IsTruncated") != "true":
-                return
-            token = page.head.get("NextContinuationToken")
-            if not token or token == query.get("continuation-token"):
-                url = self._bucket.url
-                raise RemoteProtocolError(f"{url}: a listing that goes on, and does not say where", url=url)
-            query["continuation-token"] = token
+    def list(self, prefix: str, after: str, token: str | None) -> Ask:
+        """ListObjectsV2."""
+        query = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": after}
+        query["continuation-token"] = token or ""
+        return self._asks([""], canonical_query([pair for pair in query.items() if pair[1]]), [{}], [{}])[0]
 
-    def read(self, item: BucketObject, /, start: int = 0, length: int | None = None) -> Content:
-        """GetObject, if the etag is still the same."""
-        return retrying(partial(self._read, item, start, length), operation=self._operation, phase="receive")
+    def page(self, data: bytes) -> tuple[Sequence[BucketObject], str | None]:
+        """A ListBucketResult."""
+        document = parse(data, "Contents", root="ListBucketResult")
+        token = None
+        if document.head.get("IsTruncated") == "true":
+            token = document.head.get("NextContinuationToken")
+            if not token:
+                raise ValueError("it goes on, and does not say where")
+        return [_object(record) for record in document.records], token
 
-    def start(self, items: Sequence[BucketObject], executor: Executor, /) -> Batch | None:
-        """GetObject of some small objects, sent together. See `BatchReader`."""
-        return self._batches.start(items, self._bucket.base(self._region()), executor)
+    def read(self, items: Sequence[BucketObject], part: str | None = None) -> Sequence[Ask]:
+        """GetObject."""
+        paths = [canonical_path(item.key) for item in items]
+        fields = [{"If-Match": f'"{item.etag}"'} | ({} if part is None else {"Range": part}) for item in items]
+        signed = [{} if part is not None or self._is_md5(item) else _WANT_CHECKSUM for item in items]
+        return self._asks(paths, "", fields, signed)
 
-    def close(self) -> None:
-        """Close what the batches opened."""
-        self._batches.close()
+    def is_same(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> bool:
+        """By its etag."""
+        return (headers.get("etag") or "").strip('"') == item.etag
 
-    def _prepare(self, items: Sequence[BucketObject]) -> Sequence[Request]:
+    def checksum(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> str | None:
+        """The etag, where it is the MD5; else what was asked for with the object."""
+        # The etag is none of the plain content where KMS or a customer's key encrypts it.
+        encryption = headers.get("x-amz-server-side-encryption") or ""
+        foreign = encryption.startswith("aws:kms") or headers.get("x-amz-server-side-encryption-customer-algorithm")
+        if not foreign and self._is_md5(item):
+            return f"md5:{item.etag}"
+        for name in _CHECKSUMS:
+            value = headers.get(f"x-amz-checksum-{name}")
+            if value is not None and "-" not in value:  # "…-3" is a checksum of three parts' checksums
+                with contextlib.suppress(ValueError):
+                    return f"{name}:{base64.b64decode(value, validate=True).hex()}"
+        return None
+
+    def error(self, failure: Failure, where: str) -> FluxSrcError | None:
+        """By the code in the document."""
+        try:
+            head = parse(failure.body, root="Error").head
+        except ValueError:
+            return None
+        code = "".join(filter(str.isalnum, head.get("Code", "")))[:60]
+        if code == "NoSuchBucket":
+            return RevisionNotFoundError(f"no such bucket: {self.url}", url=self.url)
+        if code in _BAD_KEYS:
+            hint = "are the keys right and not expired, and the clock too?"
+            return AuthenticationError(f"cannot {where}: {code}", url=self.url, hint=hint)
+        if code == "InvalidObjectState":
+            hint = "restore it, or ignore it"
+            return PermissionDeniedError(f"cannot {where}: it is in an archive", url=self.url, hint=hint)
+        if code == "SlowDown":
+            return RateLimitedError(f"cannot {where}: {code}", url=self.url)
+        if code in _WRONG_REGION:
+            return ConfigurationError(f"cannot {where}: the bucket is in another region", hint="give region=")
+        return None
+
+    def elsewhere(self, response: Response) -> bool:
+        """Whether the bucket is in another region; the answer says in which, and it is kept for next time."""
+        found = response.headers.get("x-amz-bucket-region")
+        if response.status not in _ELSEWHERE or self._bucket.region is not None or found is None:
+            return False
+        if not _REGION.fullmatch(found) or found == self._region():
+            return False
+        self._bucket._shared.region = found  # noqa: SLF001 - the same room
+        return True
+
+    def _asks(
+        self,
+        paths: Sequence[str],
+        query: str,
+        fields: Sequence[Mapping[str, str]],
+        signed: Sequence[Mapping[str, str]],
+    ) -> Sequence[Ask]:
         region = self._region()
         parts = urlsplit(self._bucket.base(region))
         signer = self._signer_for(region)
         now = timestamp(dt.datetime.now(dt.UTC))
-        requests = []
-        for item in items:
-            path = f"{parts.path}/{canonical_path(item.key)}"
-            signed = {} if self._is_md5(item) else _WANT_CHECKSUM
-            fields: dict[str, str | Secret] = {"If-Match": f'"{item.etag}"', **signed}
+        asks = []
+        for key, plain, also in zip(paths, fields, signed, strict=True):
+            path = f"{parts.path}/{key}"
+            headers: dict[str, str | Secret] = {**plain, **also}
             if signer is not None:
-                fields |= signer.sign("GET", parts.netloc, path, "", signed, now)
-            requests.append(Request(path, header_lines(fields), item.size))
-        return requests
-
-    def _accept(self, item: BucketObject, answer: Answer) -> Content | None:
-        if answer.headers.get("etag", "").strip('"') != item.etag:
-            return None
-        return Content(answer.body, self._checksum(item, answer.headers))
-
-    def _page(self, query: dict[str, str]) -> Document:
-        with self._get("", query, {}, "list") as response:
-            if response.status != 200:  # noqa: PLR2004 - OK
-                raise self._error(response, "list", None)
-            data = response.read(_MAX_PAGE)
-        try:
-            return parse(data, "Contents", root="ListBucketResult")
-        except ValueError as exc:
-            raise RemoteProtocolError(f"{self._bucket.url} answers no listing: {exc}", url=self._bucket.url) from exc
-
-    def _read(self, item: BucketObject, start: int, length: int | None) -> Content:
-        length = item.size - start if length is None else length
-        partial = length != item.size
-        signed = {} if partial or self._is_md5(item) else _WANT_CHECKSUM
-        headers = {"If-Match": f'"{item.etag}"'}
-        if partial:
-            headers["Range"] = f"bytes={start}-{start + length - 1}"
-        with self._get(f"/{canonical_path(item.key)}", {}, signed, "receive", headers) as response:
-            if response.status != (_PARTIAL if partial else 200):
-                raise self._error(response, "read", item)
-            etag = response.headers.get("etag")
-            # Not every service knows If-Match; all of them say what they send.
-            if etag is not None and etag.strip('"') != item.etag:
-                raise self._changed(item)
-            data = receive(response, item, start, length)
-            return Content(data, self._checksum(item, response.headers))
-
-    def _get(
-        self,
-        path: str,
-        query: dict[str, str],
-        signed: dict[str, str],
-        phase: str,
-        headers: dict[str, str] | None = None,
-    ) -> Response:
-        """Send a signed request; once more, if the bucket turns out to be in another region."""
-        shared = self._bucket._shared  # noqa: SLF001 - the same room
-        encoded = canonical_query(query.items())
-        for last in (False, True):
-            region = self._region()
-            base = self._bucket.base(region)
-            parts = urlsplit(base)
-            signer = self._signer_for(region)
-            fields: dict[str, str | Secret] = {**(headers or {}), **signed}
-            if signer is not None:
-                now = timestamp(dt.datetime.now(dt.UTC))
-                fields |= signer.sign("GET", parts.netloc, parts.path + (path or "/"), encoded, signed, now)
-            url = f"{base}{path or '/'}" + (f"?{encoded}" if encoded else "")
-            response = self._http.request(
-                # A redirect is never followed: where else the bucket may be is for us to find out, and nobody else
-                # is to see the signature.
-                "GET",
-                url,
-                operation=self._operation,
-                phase=phase,
-                headers=fields,
-                follow=False,
-            )
-            found = None if last or self._bucket.region is not None else _other_region(response, region)
-            if found is None:
-                return response
-            response.close()
-            shared.region = found
-        raise AssertionError("unreachable: the second response is returned")
+                headers |= signer.sign("GET", parts.netloc, path, query, also, now)
+            asks.append(Ask(f"{parts.scheme}://{parts.netloc}", f"{path}?{query}" if query else path, headers))
+        return asks
 
     def _signer_for(self, region: str) -> Signer | None:
         shared = self._bucket._shared  # noqa: SLF001 - the same room
@@ -293,72 +252,14 @@ class _Client:
     def _is_md5(self, item: BucketObject) -> bool:
         return self._bucket.check_md5 and _MD5.fullmatch(item.etag) is not None
 
-    def _checksum(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> str | None:
-        """What the service says about the content of the whole object."""
-        # The etag is none of the plain content where KMS or a customer's key encrypts it.
-        encryption = headers.get("x-amz-server-side-encryption") or ""
-        foreign = encryption.startswith("aws:kms") or headers.get("x-amz-server-side-encryption-customer-algorithm")
-        if not foreign and self._is_md5(item):
-            return f"md5:{item.etag}"
-        for name in _CHECKSUMS:
-            value = headers.get(f"x-amz-checksum-{name}")
-            if value is not None and "-" not in value:  # "…-3" is a checksum of three parts' checksums
-                with contextlib.suppress(ValueError):
-                    return f"{name}:{base64.b64decode(value, validate=True).hex()}"
-        return None
-
-    def _changed(self, item: BucketObject) -> SourceChangedError:
-        url = self._bucket.url
-        return SourceChangedError(f"{item.key!a} is gone, or not what it was when {url} was listed", url=url)
-
-    def _error(self, response: Response, what: str, item: BucketObject | None) -> SourceError:
-        """What a response that is no success means."""
-        url = self._bucket.url
-        try:
-            head = parse(response.read(_MAX_ERROR), root="Error").head
-        except ValueError:
-            head = {}
-        code = "".join(filter(str.isalnum, head.get("Code", "")))[:60]
-        if item is not None and (response.status in (404, 412, 416) or code == "NoSuchKey"):
-            return self._changed(item)
-        where = f"{what} {item.key!a} in {url}" if item is not None else f"{what} {url}"
-        if code == "NoSuchBucket":
-            return RevisionNotFoundError(f"no such bucket: {url}", url=url)
-        if code in _BAD_KEYS:
-            return AuthenticationError(
-                f"cannot {where}: {code}", url=url, hint="are the keys right and not expired, and the clock too?"
-            )
-        if code == "InvalidObjectState":
-            return PermissionDeniedError(
-                f"cannot {where}: it is in an archive", url=url, hint="restore it, or ignore it"
-            )
-        if code == "SlowDown":
-            return RateLimitedError(f"cannot {where}: {code}", url=url)
-        return status_error(response, where, detail=code)
-
 
 def _object(record: dict[str, str]) -> BucketObject:
-    try:
-        key, size, etag = record["Key"], int(record["Size"]), record["ETag"].strip('"')
-    except (KeyError, ValueError) as exc:
-        raise RemoteProtocolError("a listing with an object that has no key, size or etag") from exc
-    if size < 0 or not (etag.isascii() and etag.isprintable()):
-        raise RemoteProtocolError("a listing with an object whose size or etag cannot be one")
+    key, etag = record.get("Key", ""), record.get("ETag", "").strip('"')
     if "%" in key or "+" in key:
         key = unquote_plus(key, errors="surrogateescape")
-    return BucketObject(key, size, etag)
-
-
-def _other_region(response: Response, region: str) -> str | None:
-    """The region that a response sends us to."""
-    if response.status not in (301, 307, 400):
-        return None
-    found = response.headers.get("x-amz-bucket-region")
-    if found is None and response.status == 400:  # noqa: PLR2004 - the only one with a body worth reading here
-        return None
-    return found if found is not None and _REGION.fullmatch(found) and found != region else None
+    return listed_object(key, record.get("Size"), etag)
 
 
 if TYPE_CHECKING:
     _: Bucket = S3Bucket("name")
-    _client: BucketClient = _Client(S3Bucket("name"), HTTPClient(), Operation())
+    _dialect: Dialect = _S3(S3Bucket("name"))

@@ -5,11 +5,13 @@ import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import attrs
 
+from fluxsrc.address import Address
+from fluxsrc.bucket.address import bucket_of
 from fluxsrc.bucket.fetch import WORKERS, ReadAhead
 from fluxsrc.bucket.keys import AmbiguousKeys, Screening, UnsafeKeys, screen
 from fluxsrc.bucket.listing import Listing, Scope, list_bucket
@@ -59,6 +61,31 @@ class BucketSource(SourceOptions):
                 f"the prefix {self.prefix!r} is no directory, so it cannot be stripped", hint="end it with '/'"
             )
         _ = self._scope  # raises if prefix and path have nothing in common
+
+    @classmethod
+    def from_url(cls, text: str, /, **options: Any) -> "BucketSource":
+        """A source of one line of text.
+
+        >>> BucketSource.from_url("s3://models/prod/?endpoint=http://minio.example:9000&region=eu-west-1").prefix
+        'prod/'
+
+        Args:
+            text: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX?account=NAME` or
+                `bucket+file:///DIRECTORY`, with options; see `fluxsrc.bucket.address`. No credentials.
+            options: Arguments of this class or of the bucket's that no URL holds: `ignore`, `credentials`, `tls`, …
+
+        Raises:
+            ConfigurationError: It is none of these, or an option is not known.
+        """
+        address = Address.parse(text)
+        return cls.from_address(address, {"path": address.path, **options})
+
+    @classmethod
+    def from_address(cls, address: Address, options: Mapping[str, Any]) -> "BucketSource":
+        """As `from_url`, of a URL that was taken apart; `options` include the path."""
+        own = {field.name for field in attrs.fields(cls)}
+        bucket, said = bucket_of(address, {name: value for name, value in options.items() if name not in own})
+        return cls(bucket, **said, **{name: value for name, value in options.items() if name in own})
 
     @property
     def kind(self) -> str:
@@ -192,7 +219,7 @@ class _BucketSnapshot:
         ahead = ReadAhead(self._objects(), session.client, session.executor, session.operation, url=session.source.url)
         for handle in ahead:
             item = handle.item
-            yield Entry(handle.path, Mode.FILE, item.size, handle.open, f"etag:{item.etag}", handle.read)
+            yield Entry(handle.path, Mode.FILE, item.size, handle.open, f"etag:{item.etag}:{item.size}", handle.read)
 
     def _objects(self) -> Iterator[tuple[str, BucketObject]]:
         strip, dropped = len(self._session.source._scope.strip), self._screening.dropped  # noqa: SLF001 - one room

@@ -1,0 +1,286 @@
+"""`HTTPBucketClient`: the one client of all services over HTTP. What is different about each is its `Dialect`.
+
+A dialect does no I/O: it makes requests and understands answers. So one deadline, one way to retry, one pool of
+connections, one window and one set of tests hold for all of them.
+"""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+import attrs
+
+from fluxsrc._io.http import Headers, HTTPClient, Response, retrying, status_error
+from fluxsrc._io.http.bound import Bound
+from fluxsrc._io.http.pipeline import Answer, Request
+from fluxsrc._io.http.pump import Pump
+from fluxsrc.auth import Proxy, Secret, TLSConfig
+from fluxsrc.bucket.batch import PumpedBatch
+from fluxsrc.bucket.protocol import Batch, BatchReader, BucketClient, BucketObject, Content
+from fluxsrc.errors import ConfigurationError, FluxSrcError, RemoteProtocolError, SourceChangedError, TransportError
+from fluxsrc.operation import Operation
+
+__all__ = ["Ask", "Dialect", "Failure", "HTTPBucketClient", "connect", "listed_object"]
+
+_MAX_PAGE: Final = 32 << 20
+"""Bytes of a page: thousands of keys of 1,024 bytes, percent-encoded, and what is around them."""
+_MAX_ERROR: Final = 64 << 10
+_CONNECTIONS: Final = 32
+_OK: Final = 200
+_PARTIAL: Final = 206
+
+
+@attrs.frozen
+class Ask:
+    """A GET.
+
+    Attributes:
+        server: `http[s]://HOST[:PORT]`.
+        target: Path and query, encoded; may hold a signature.
+        headers: What goes with it.
+    """
+
+    server: str
+    target: str
+    headers: Mapping[str, str | Secret]
+
+
+@attrs.frozen
+class Failure:
+    """A response that is no success.
+
+    Attributes:
+        status: Its status.
+        headers: Its header fields.
+        body: The beginning of its body; it may quote what was sent, so it is for codes, not for messages.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Dialect(Protocol):
+    """How one service is talked to. Thread-safe."""
+
+    @property
+    def url(self) -> str:
+        """The bucket's address, redacted."""
+        ...
+
+    @property
+    def jumps(self) -> bool:
+        """Whether a listing can begin in the middle."""
+        ...
+
+    def list(self, prefix: str, after: str, token: str | None) -> Ask:
+        """The request for a page: the first one behind a key, or the one that a token names."""
+        ...
+
+    def page(self, data: bytes) -> tuple[Sequence[BucketObject], str | None]:
+        """The objects of a page, and the token of the next one.
+
+        Raises:
+            ValueError: It is none.
+        """
+        ...
+
+    def read(self, items: Sequence[BucketObject], part: str | None = None) -> Sequence[Ask]:
+        """The requests for some objects, or for the one `part` ("bytes=0-9") of each; with its precondition."""
+        ...
+
+    def is_same(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> bool:
+        """Whether the header fields of an answer are of this object. Not every service knows preconditions."""
+        ...
+
+    def checksum(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> str | None:
+        """What an answer says about the content of the whole object, as in `Content`."""
+        ...
+
+    def error(self, failure: Failure, where: str) -> FluxSrcError | None:
+        """The meaning of a failure that its status alone does not tell; None where it does."""
+        ...
+
+    def elsewhere(self, response: Response) -> bool:
+        """Whether a response says that another server should have been asked; then it is, once."""
+        ...
+
+
+def listed_object(
+    key: str, size: str | None, etag: str, checksum: str | None = None, version: str | None = None
+) -> BucketObject:
+    """What a listing says, if it can be true.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not key or size is None or not (size.isascii() and size.isdigit()):
+        raise ValueError("an object without a name or a size")
+    if not etag or not (etag.isascii() and etag.isprintable()):
+        raise ValueError("an object whose etag is none")
+    return BucketObject(key, int(size), etag, checksum, version)
+
+
+@contextlib.contextmanager
+def connect(dialect: Dialect, operation: Operation, *, tls: TLSConfig, proxy: Proxy | None) -> Iterator[BucketClient]:
+    """A client for the time of one operation."""
+    with HTTPClient(tls=tls, proxy=proxy) as http, contextlib.closing(HTTPBucketClient(dialect, http, operation)) as it:
+        yield it
+
+
+class HTTPBucketClient:
+    """See `BucketClient` and `BatchReader`."""
+
+    def __init__(self, dialect: Dialect, http: HTTPClient, operation: Operation) -> None:
+        self.jumps = dialect.jumps
+        self._dialect = dialect
+        self._http = http
+        self._operation = operation
+        self._pump: Pump | None = None
+
+    def close(self) -> None:
+        """Close the connections of batches."""
+        if self._pump is not None:
+            self._pump.close()
+
+    def pages(self, prefix: str = "", *, after: str = "") -> Generator[Sequence[BucketObject], None, None]:
+        """See `BucketClient`."""
+        token: str | None = None
+        while True:
+            ask = partial(self._page, prefix, after, token)
+            page, following = retrying(ask, operation=self._operation, phase="list")
+            yield page
+            if following is None:
+                return
+            if following == token:
+                raise RemoteProtocolError(f"{self._dialect.url}: the listing goes in circles", url=self._dialect.url)
+            token = following
+
+    def read(self, item: BucketObject, /, start: int = 0, length: int | None = None) -> Content:
+        """See `BucketClient`."""
+        length = item.size - start if length is None else length
+        return retrying(partial(self._read, item, start, length), operation=self._operation, phase="receive")
+
+    def start(self, items: Sequence[BucketObject], executor: Executor, /) -> Batch | None:
+        """See `BatchReader`."""
+        asks = self._dialect.read(items)
+        server = asks[0].server
+        if self._http.proxy is not None and server.startswith("http:"):
+            return None  # a proxy that forwards plain http wants other targets
+        if self._pump is None:
+            bound = Bound(self._operation, "receive", self._dialect.url, self._http.idle)
+            self._pump = Pump(self._http, server, executor, bound, connections=_CONNECTIONS)
+        if not self._pump.healthy:
+            return None
+        requests = [Request(ask.target, _lines(ask.headers), item.size) for ask, item in zip(asks, items, strict=True)]
+        job = self._pump.submit(requests)
+        return PumpedBatch(
+            items, self._pump, job, self._accept, self.read, executor, self._operation, self._dialect.url
+        )
+
+    def _accept(self, item: BucketObject, answer: Answer) -> Content | None:
+        if not self._dialect.is_same(item, answer.headers):
+            return None
+        return Content(answer.body, self._dialect.checksum(item, answer.headers))
+
+    def _page(self, prefix: str, after: str, token: str | None) -> tuple[Sequence[BucketObject], str | None]:
+        with self._get(lambda: self._dialect.list(prefix, after, token), "list") as response:
+            if response.status != _OK:
+                raise self._error(response, None)
+            data = response.read(_MAX_PAGE)
+        try:
+            return self._dialect.page(data)
+        except ValueError as exc:
+            raise RemoteProtocolError(f"{self._dialect.url} answers no listing: {exc}", url=self._dialect.url) from exc
+
+    def _read(self, item: BucketObject, start: int, length: int) -> Content:
+        part = None if length == item.size else f"bytes={start}-{start + length - 1}"
+        with self._get(lambda: self._dialect.read([item], part)[0], "receive") as response:
+            if response.status == _OK and part is not None:
+                raise RemoteProtocolError(f"{self._dialect.url} sends no parts of objects", url=self._dialect.url)
+            if response.status != (_OK if part is None else _PARTIAL):
+                raise self._error(response, item)
+            if not self._dialect.is_same(item, response.headers):
+                raise self._changed(item)
+            return Content(self._receive(response, item, start, length), self._dialect.checksum(item, response.headers))
+
+    def _receive(self, response: Response, item: BucketObject, start: int, length: int) -> bytearray:
+        """All bytes of a part, in one piece of memory."""
+        url = self._dialect.url
+        given = response.headers.get("content-range") or ""
+        size = given.rpartition("/")[2]
+        if response.length not in (None, length) or (size.isdigit() and int(size) != item.size):
+            raise self._changed(item)
+        if given and given.partition("/")[0].replace("=", " ") != f"bytes {start}-{start + length - 1}":
+            raise RemoteProtocolError(f"{item.key!a} of {url}: not the part that was asked for", url=url)
+        data = bytearray(length)
+        view, done = memoryview(data), 0
+        while count := response.readinto(view[done:]):
+            done += count
+        if done != length:
+            raise TransportError(f"{item.key!a} of {url}: {done} bytes came, not {length}", url=url)
+        return data
+
+    def _get(self, make: Callable[[], Ask], phase: str) -> Response:
+        for last in (False, True):
+            ask = make()
+            # A redirect is never followed: where else a bucket may be is for the dialect to find out, and nobody else is
+            # to see a signature.
+            response = self._http.request(
+                "GET",
+                ask.server + ask.target,
+                operation=self._operation,
+                phase=phase,
+                headers=ask.headers,
+                follow=False,
+            )
+            if last or not self._dialect.elsewhere(response):
+                break
+            response.close()
+        return response
+
+    def _error(self, response: Response, item: BucketObject | None) -> FluxSrcError:
+        """What a response that is no success means."""
+        url = self._dialect.url
+        where = f"read {item.key!a} of {url}" if item is not None else f"list {url}"
+        failure = Failure(response.status, response.headers, _beginning(response))
+        known = self._dialect.error(failure, where)
+        if known is not None:
+            return known
+        if item is not None and response.status in (404, 412, 416):
+            return self._changed(item)
+        return status_error(response, where, detail="")
+
+    def _changed(self, item: BucketObject) -> SourceChangedError:
+        url = self._dialect.url
+        return SourceChangedError(f"{item.key!a} is gone, or not what it was when {url} was listed", url=url)
+
+
+def _beginning(response: Response) -> bytes:
+    data = b""
+    for chunk in response.iter_bytes():
+        data += chunk
+        if len(data) >= _MAX_ERROR:
+            break
+    return data[:_MAX_ERROR]
+
+
+def _lines(fields: Mapping[str, str | Secret]) -> str:
+    """Header fields as lines.
+
+    Raises:
+        ConfigurationError: A value would break out of its line.
+    """
+    values = {name: value.reveal() if isinstance(value, Secret) else value for name, value in fields.items()}
+    text = "".join([f"{name}: {value}\r\n" for name, value in values.items()])
+    if text.count("\n") != len(values) or text.count("\r") != len(values) or not text.isascii():
+        raise ConfigurationError("a credential or an etag has characters that HTTP cannot carry")
+    return text
+
+
+if TYPE_CHECKING:
+
+    def _(client: HTTPBucketClient) -> tuple[BucketClient, BatchReader]:
+        return client, client
