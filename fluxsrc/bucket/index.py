@@ -28,7 +28,7 @@ def index_digest(etags: Iterable[tuple[str, str]]) -> Digest:
     r"""Flux's revision of a bucket: sha256 over a line `"<key> <etag>\n"` for each object, sorted by the keys' bytes.
 
     >>> index_digest([("test.txt", "098f6bcd4621d373cade4e832627b4f6")]).short
-    'b4c2a60c44b0'
+    'b4c2a60ce44b'
     """
     digest = hashlib.sha256()
     for key, etag in sorted(etags, key=lambda pair: _bytes(pair[0])):

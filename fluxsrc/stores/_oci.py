@@ -100,7 +100,7 @@ def ref_name(key: SourceKey) -> str:
     >>> ref_name(SourceKey("gitrepository", "default", "podinfo"))
     'gitrepository/default/podinfo'
     >>> ref_name(SourceKey("gitrepository", "default", "a__b"))
-    'gitrepository/default/a-b+a94d46a8c4ca4a56'
+    'gitrepository/default/a-b+63e5c1c455d01d5c'
     """
     return "/".join(_component(part) for part in (key.kind, key.namespace, key.name))
 
