@@ -62,7 +62,7 @@ def _az(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, An
 def _local(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, Any]]:
     given = address.take("prefix", "etags", "strip_prefix")
     source = _of_source(given, given.pop("prefix", ""))
-    return LocalBucket(address.location, **given, **options), source
+    return LocalBucket(unquote(address.location.removeprefix("//")), **given, **options), source
 
 
 def _remote(

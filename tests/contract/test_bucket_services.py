@@ -1,0 +1,135 @@
+"""`BucketSource` keeps the contract of every source over each service: here the services are in this process."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from fluxsrc.auth import Anonymous, BearerToken
+from fluxsrc.bucket import AWSKeys, AzureBucket, AzureSAS, Bucket, BucketSource, GCSBucket, S3Bucket
+from fluxsrc.memory import MemoryFile
+from fluxsrc.testing import SourceContract
+from fluxsrc.testing.object_server import ObjectServer
+
+SECRET = "hunter2-secret"
+
+
+def s3(server: ObjectServer, name: str) -> Bucket:
+    return S3Bucket(name, endpoint=server.url, region="us-east-1", credentials=AWSKeys("ada", SECRET))
+
+
+def gcs(server: ObjectServer, name: str) -> Bucket:
+    return GCSBucket(name, endpoint=server.url, credentials=BearerToken(SECRET))
+
+
+def azure(server: ObjectServer, name: str) -> Bucket:
+    return AzureBucket(name, account="ada", endpoint=server.url, credentials=AzureSAS(f"?sv=2021&sig={SECRET}"))
+
+
+class ServerOrigin:
+    """A bucket of an in-process server, written to directly."""
+
+    keeps_modes = False
+
+    def __init__(self, server: ObjectServer, make: Any, prefix: str) -> None:
+        self.server = server
+        self.make = make
+        self.prefix = prefix
+        self.secrets = (SECRET,)
+
+    def publish(self, files: Mapping[str, MemoryFile], /) -> None:
+        self.server.buckets["models"] = {}
+        noise = {"aside": b"1", "zz/aside": b"2"} if self.prefix else {}
+        for key, data in {**noise, **{self.prefix + path: file.data for path, file in files.items()}}.items():
+            self.server.put("models", key, data)
+
+    def source(self, **options: Any) -> BucketSource:
+        return BucketSource(self.make(self.server, "models"), self.prefix, strip_prefix=True, **options)
+
+    def missing(self) -> BucketSource:
+        return BucketSource(self.make(self.server, "no-such-bucket"))
+
+
+@pytest.mark.parametrize(
+    ("make", "prefix", "keeps_alive"),
+    [(s3, "", True), (s3, "apps/prod/", True), (s3, "", False), (gcs, "", True), (azure, "apps/", True)],
+    ids=["s3", "s3-prefix", "s3-one-request-per-connection", "gcs", "azure-prefix"],
+)
+class TestServices(SourceContract):
+    """Three objects on a page, so that every listing has several."""
+
+    @pytest.fixture
+    def origin(self, make: Any, prefix: str, keeps_alive: bool) -> Iterator[ServerOrigin]:
+        secret = None if make is s3 else SECRET  # an S3 secret is never sent
+        with ObjectServer(page=3, secret=secret, keeps_alive=keeps_alive) as server:
+            yield ServerOrigin(server, make, prefix)
+
+
+class MotoOrigin:
+    """A bucket of moto's server, written to with boto3."""
+
+    keeps_modes = False
+    secrets = (SECRET,)
+
+    def __init__(self, endpoint: str, name: str) -> None:
+        import boto3
+
+        self.endpoint, self.name = endpoint, name
+        keys = {"aws_access_key_id": "ada", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
+        self.client = boto3.client("s3", endpoint_url=endpoint, **keys)
+        self.client.create_bucket(Bucket=name)
+
+    def publish(self, files: Mapping[str, MemoryFile], /) -> None:
+        held = self.client.list_objects_v2(Bucket=self.name).get("Contents", [])
+        for key in {item["Key"] for item in held} - files.keys():
+            self.client.delete_object(Bucket=self.name, Key=key)
+        for key, file in files.items():
+            self.client.put_object(Bucket=self.name, Key=key, Body=file.data)
+
+    def source(self, **options: Any) -> BucketSource:
+        return BucketSource(self._bucket(self.name), **options)
+
+    def missing(self) -> BucketSource:
+        return BucketSource(self._bucket("no-such-bucket"))
+
+    def _bucket(self, name: str) -> S3Bucket:
+        return S3Bucket(name, endpoint=self.endpoint, region="us-east-1", credentials=AWSKeys("ada", SECRET))
+
+
+@pytest.fixture(scope="module")
+def moto_endpoint() -> Iterator[str]:
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        yield f"http://{host}:{port}"
+
+
+class TestMoto(SourceContract):
+    """S3 as others understand it."""
+
+    @pytest.fixture
+    def origin(self, moto_endpoint: str) -> MotoOrigin:
+        return MotoOrigin(moto_endpoint, f"bucket-{os.urandom(6).hex()}")
+
+
+def test_a_public_bucket_needs_no_credentials() -> None:
+    """Anonymous requests carry no signature."""
+    with ObjectServer() as server:
+        server.put("public", "a", b"1")
+        for bucket in (
+            S3Bucket("public", endpoint=server.url, credentials=Anonymous()),
+            GCSBucket("public", endpoint=server.url, credentials=Anonymous()),
+            AzureBucket("public", account="ada", endpoint=server.url, credentials=Anonymous()),
+        ):
+            with BucketSource(bucket).fetch() as snapshot:
+                assert [(entry.path, entry.read()) for entry in snapshot.entries()] == [("a", b"1")]
+        assert not any("Authorization" in request.headers for request in server.requests)
