@@ -1,0 +1,159 @@
+"""Real registries on loopback, each in a directory of its own, and the tools that others wrote.
+
+A server or a tool that is missing is a failure: this lane was asked for.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+TLS = Path(__file__).parents[1] / "unit" / "data" / "tls"
+USER, PASSWORD = "robot", "hunter2"
+_BCRYPT = "$2y$05$GMloFXddzqQmNNyqTq3IlutgXrh0GDek4FMmvU7679kMSNQGRo.C2"
+"""Of the password; made by `htpasswd -nbB`."""
+
+
+def tool(name: str) -> str:
+    """The path of a program; $GOBIN is looked into first."""
+    search = os.pathsep.join(filter(None, (os.environ.get("GOBIN"), os.environ.get("PATH"))))
+    found = shutil.which(name, path=search)
+    if found is None:
+        pytest.fail(f"{name} is not installed: run tests/servers/install.sh")
+    return found
+
+
+def run(*command: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    """Run a tool, and give what it prints."""
+    words = [tool(str(command[0])), *map(str, command[1:])]
+    environment = {**os.environ, **(env or {})}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment, cwd=cwd)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def process(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[None]:
+    """A server, from when it accepts connections until the block ends."""
+    with log.open("wb") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(env or {})})
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"{command[0]} does not start:\n{log.read_text()}")
+            time.sleep(0.02)
+        yield
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@contextlib.contextmanager
+def docker_registry(
+    root: Path, *, tls: bool = False, htpasswd: bool = False, token_realm: str | None = None, bundle: Path | None = None
+) -> Iterator[str]:
+    """Debian's `docker-registry` (distribution 2.8); yields HOST:PORT."""
+    port = free_port()
+    http: dict[str, object] = {"addr": f"127.0.0.1:{port}", "secret": secrets.token_hex(16)}
+    config: dict[str, object] = {
+        "version": "0.1",
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(root / "data")}, "delete": {"enabled": True}},
+        "http": http,
+    }
+    if tls:
+        http["tls"] = {"certificate": str(TLS / "server.pem"), "key": str(TLS / "server.key")}
+    if htpasswd:
+        (root / "htpasswd").write_text(f"{USER}:{_BCRYPT}\n")
+        config["auth"] = {"htpasswd": {"realm": "test", "path": str(root / "htpasswd")}}
+    if token_realm is not None:
+        config["auth"] = {
+            "token": {"realm": token_realm, "service": "registry", "issuer": "test", "rootcertbundle": str(bundle)}
+        }
+    (root / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    command = [tool("docker-registry"), "serve", str(root / "config.yml")]
+    with process(command, port, root / "log", {"OTEL_TRACES_EXPORTER": "none"}):
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def crane_registry(root: Path) -> Iterator[str]:
+    """The registry of go-containerregistry, which shares no code with Debian's; yields HOST:PORT."""
+    port = free_port()
+    with process([tool("crane"), "registry", "serve", "--address", f"127.0.0.1:{port}"], port, root / "log"):
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def token_service(root: Path) -> Iterator[tuple[str, Path]]:
+    """A token service as Docker specifies it; yields its realm, and the certificate that registries shall trust."""
+    key, certificate = root / "token.key", root / "token.pem"
+    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tokens",
+        "-keyout", key, "-out", certificate)  # fmt: skip
+    der = subprocess.run(["openssl", "x509", "-in", certificate, "-outform", "DER"], capture_output=True, check=True)
+
+    def encoded(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    def token(subject: str, service: str, scopes: list[str]) -> str:
+        now = int(time.time())
+        access = []
+        for scope in " ".join(scopes).split():
+            kind, _, rest = scope.partition(":")
+            name, _, actions = rest.rpartition(":")
+            access.append({"type": kind, "name": name, "actions": actions.split(",")})
+        header = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(der.stdout).decode()]}
+        claims = {"iss": "test", "sub": subject, "aud": service, "exp": now + 300, "nbf": now - 10, "iat": now - 10,
+                  "jti": secrets.token_hex(8), "access": access}  # fmt: skip
+        signed = f"{encoded(json.dumps(header).encode())}.{encoded(json.dumps(claims).encode())}"
+        signature = subprocess.run(
+            ["openssl", "dgst", "-sha256", "-sign", key], input=signed.encode(), capture_output=True, check=True
+        )
+        return f"{signed}.{encoded(signature.stdout)}"
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            expected = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            query = parse_qs(urlsplit(self.path).query)
+            good = self.headers.get("Authorization") == expected
+            body = json.dumps({"token": token(USER, query["service"][0], query.get("scope", [])), "expires_in": 300})
+            self.send_response(200 if good else 401)
+            self.send_header("Content-Length", str(len(body) if good else 0))
+            self.end_headers()
+            if good:
+                self.wfile.write(body.encode())
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/token", certificate
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
