@@ -34,7 +34,17 @@ def test_a_revision_splits_at_the_last_at():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "main", "main@", "@sha1:" + SHA1, "main@md5:00", "sha1:" + SHA1[:-1], "sha1:" + SHA1.upper(), f"a\nb@sha1:{SHA1}"]
+    "text",
+    [
+        "",
+        "main",
+        "main@",
+        "@sha1:" + SHA1,
+        "main@md5:00",
+        "sha1:" + SHA1[:-1],
+        "sha1:" + SHA1.upper(),
+        f"a\nb@sha1:{SHA1}",
+    ],
 )
 def test_what_is_no_revision_is_refused(text):
     with pytest.raises(ConfigurationError):
@@ -55,7 +65,9 @@ def test_a_checked_path_is_relative_and_stays_inside(path):
     assert "\0" not in path
 
 
-@pytest.mark.parametrize("path", ["", "/a", "a//b", "a/", "../a", "a/..", ".", "a/./b", "a\\b", "a\0b", "a\nb", "\ud800"])
+@pytest.mark.parametrize(
+    "path", ["", "/a", "a//b", "a/", "../a", "a/..", ".", "a/./b", "a\\b", "a\0b", "a\nb", "\ud800"]
+)
 def test_unsafe_paths_are_refused(path):
     with pytest.raises(UnsafeEntryError):
         check_path(path)
@@ -80,7 +92,7 @@ def test_a_secret_shows_itself_to_nobody(caplog):
     ]
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("test").debug("%s %r", secret, secret)
-    texts = [caplog.text, f"{secret:>20}", "{0!s:10}".format(secret), *map(repr, values), *map(str, values)]
+    texts = [caplog.text, f"{secret:>20}", f"{secret!s:10}", *map(repr, values), *map(str, values)]
     assert all("hunter2" not in text for text in texts)
     assert pickle.loads(pickle.dumps(secret)).reveal() == "hunter2"
     assert secret == Secret("hunter2") != Secret("other")
@@ -190,6 +202,7 @@ def test_errors_pickle_with_their_facts(cls):
 def test_every_error_stands_in_the_tree_of_the_docstring():
     for cls in ERRORS:
         assert cls.__name__ in errors.__doc__
-        assert ("[retryable]" in next(line for line in errors.__doc__.splitlines() if f" {cls.__name__}" in f" {line.lstrip('│├└ ')}")) == (
-            "retryable" in vars(cls)
-        ) or cls is FluxSrcError
+        assert (
+            "[retryable]"
+            in next(line for line in errors.__doc__.splitlines() if f" {cls.__name__}" in f" {line.lstrip('│├└ ')}")
+        ) == ("retryable" in vars(cls)) or cls is FluxSrcError
