@@ -134,7 +134,7 @@ def check_path(path: str, *, limits: Limits = DEFAULT_LIMITS) -> str:
             raise UnsafeEntryError(f"path is not UTF-8: {path!a}", path=ascii(path)) from None
     if size > limits.max_path_bytes:
         limits.check("max_path_bytes", size, what="a path", path=path[:200])
-    if not path.isprintable() and any(unicodedata.category(char) == "Cc" for char in path):
+    if not path.isprintable() and _has_control(path):
         raise UnsafeEntryError(f"path has a control character: {path!a}", path=path)
     if "\\" in path:
         raise UnsafeEntryError(f"path has a backslash, a separator on other systems: {path!a}", path=path)
@@ -144,6 +144,11 @@ def check_path(path: str, *, limits: Limits = DEFAULT_LIMITS) -> str:
     if len(parts) > limits.max_path_depth:
         limits.check("max_path_depth", len(parts), what="a path", path=path[:200])
     return path
+
+
+def _has_control(text: str) -> bool:
+    """Control characters, and what is no text at all: they rewrite terminals and logs."""
+    return any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
 
 
 def resolve_link(path: str, target: str) -> str:
@@ -158,7 +163,7 @@ def resolve_link(path: str, target: str) -> str:
     Raises:
         UnsafeEntryError: The target is absolute, empty, not text, or can lead outside the tree.
     """
-    if not target or target.startswith("/") or "\0" in target or "\\" in target or not target.isprintable():
+    if not target or target.startswith("/") or "\\" in target or _has_control(target):
         raise UnsafeEntryError(f"{path}: the link target {target!a} is not a relative path", path=path)
     parts = path.split("/")[:-1]
     named = False

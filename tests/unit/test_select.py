@@ -74,4 +74,4 @@ def test_cycles_and_dangling_links_cannot_be_followed(files):
 
 def test_a_link_target_is_resolved_inside_the_tree():
     assert resolve_link("a/b/link", "../../c/./d") == "c/d"
-    assert resolve_link("link", "a/..") == ""
+    assert resolve_link("a/link", "..") == ""
