@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from fluxsrc._io.atomic import open_scratch, store_errors, write_all
 from fluxsrc.errors import DigestMismatchError, SourceChangedError
@@ -39,7 +39,7 @@ class LFSFiles:
                     return path
         return None
 
-    def open(self, pointer: LFSPointer) -> io.RawIOBase:
+    def open(self, pointer: LFSPointer) -> BinaryIO:
         """A stream of the file, whose last bytes come only if all of them are the right ones.
 
         Raises:
@@ -48,7 +48,7 @@ class LFSFiles:
         path = self.held(pointer)
         if path is not None:
             with suppress(FileNotFoundError):
-                return _VerifiedFile(path, pointer, ours=path.is_relative_to(self._directory))
+                return cast("BinaryIO", _VerifiedFile(path, pointer, ours=path.is_relative_to(self._directory)))
         raise SourceChangedError(f"the LFS file {pointer.oid} was deleted just now: try again")
 
     def keep(self, pointer: LFSPointer, chunks: Iterable[memoryview], *, url: str) -> None:

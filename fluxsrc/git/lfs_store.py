@@ -1,6 +1,5 @@
 """`LFSStore`: the files that LFS pointers stand for, fetched when they are asked for, kept on disk, verified both ways."""
 
-import io
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import BinaryIO, Final
 
 from fluxsrc._io.http import HTTPClient, Response, retrying, status_error
 from fluxsrc.auth import Secret, redact_url
@@ -90,7 +89,7 @@ class LFSStore(AbstractContextManager["LFSStore"]):
         with self._guard:
             self._announced[pointer.oid] = pointer
 
-    def open(self, pointer: LFSPointer) -> io.RawIOBase:
+    def open(self, pointer: LFSPointer) -> BinaryIO:
         """The file's content, checked as it is read; fetched first, if it is not here.
 
         Raises:

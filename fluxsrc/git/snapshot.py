@@ -3,7 +3,7 @@
 import datetime as dt
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -13,6 +13,7 @@ from fluxsrc.entry import Entry, Mode, Skipped, check_path
 from fluxsrc.errors import ContentError, PathNotFoundError
 from fluxsrc.git.commit import Commit
 from fluxsrc.git.lfs import MAX_POINTER_BYTES, MIN_POINTER_BYTES, LFSPointer, LFSPolicy
+from fluxsrc.git.lfs_store import LFSStore
 from fluxsrc.git.objects import ObjectDatabase
 from fluxsrc.git.packfile import Kind
 from fluxsrc.git.tree import DIRECTORY, Node, is_selected, lookup, parse_tree, walk
@@ -22,9 +23,12 @@ from fluxsrc.revision import Revision
 from fluxsrc.snapshot import IGNORE_FILE
 from fluxsrc.source import Snapshot
 
-__all__ = ["GitSnapshot", "SnapshotOptions"]
+__all__ = ["GitSnapshot", "OpenLFS", "SnapshotOptions"]
 
+OpenLFS = Callable[[bytes | None], LFSStore]
+"""Opens the store of LFS files, given the content of `.lfsconfig`."""
 _ATTRIBUTES: Final = ".gitattributes"
+_LFS_CONFIG: Final = ".lfsconfig"
 _LFS_FILTER: Final = b"filter=lfs"
 _MODES: Final = {int(mode): mode for mode in Mode}
 _REGULAR: Final = frozenset({int(Mode.FILE), int(Mode.EXECUTABLE)})
@@ -62,12 +66,20 @@ class GitSnapshot:
     """A `Snapshot` of a commit. Any thread may use it, until the context that gave it closes the object database."""
 
     def __init__(
-        self, objects: ObjectDatabase, revision: Revision, options: SnapshotOptions, operation: Operation
+        self,
+        objects: ObjectDatabase,
+        revision: Revision,
+        options: SnapshotOptions,
+        operation: Operation,
+        *,
+        open_lfs: OpenLFS | None = None,
     ) -> None:
         self._objects = objects
         self._revision = revision
         self._options = options
         self._operation = operation
+        self._open_lfs = open_lfs
+        self._lfs: LFSStore | None = None
         self._lock = threading.Lock()
         self._trees: dict[bytes, list[Node]] = {}
         self._cached = 0
@@ -215,8 +227,28 @@ class GitSnapshot:
             objects = self._objects
             read, opener = partial(objects.read_blob, oid), partial(objects.open, oid)
             return Entry(path, mode, partial(objects.size, oid), opener, f"git:{oid.hex()}", read)
+        if self._options.lfs is LFSPolicy.FETCH and self._open_lfs is not None:
+            store = self._lfs_store(self._open_lfs)
+            store.announce(pointer)
+            read, opener = partial(store.read, pointer), partial(store.open, pointer)
+            return Entry(path, mode, pointer.size, opener, f"sha256:{pointer.oid}", read)
         refuse = partial(_refuse_lfs, path)
         return Entry(path, mode, pointer.size, refuse, None, refuse)
+
+    def _lfs_store(self, open_lfs: OpenLFS) -> LFSStore:
+        if self._lfs is None:
+            config = self._lfs_config()
+            with self._lock:
+                if self._lfs is None:
+                    self._lfs = open_lfs(config)
+        return self._lfs
+
+    def _lfs_config(self) -> bytes | None:
+        """The `.lfsconfig` of the commit's own root."""
+        for name, mode, oid in self._read_tree(self._commit.tree, ""):
+            if name == _LFS_CONFIG and mode in _REGULAR:
+                return self._objects.read_kind(oid, Kind.BLOB)
+        return None
 
 
 def _refuse_lfs(path: str) -> NoReturn:
