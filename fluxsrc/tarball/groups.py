@@ -78,8 +78,12 @@ def fingerprint(entries: Sequence[Entry], count: int) -> bytes | None:
     return digest.digest()[:_FINGERPRINT_BYTES]
 
 
-def run_block(ahead: Lookahead) -> tuple[bytes, list[Entry]]:
+def run_block(ahead: Lookahead, recall: Callable[[Entry], bytes | None] | None = None) -> tuple[bytes, list[Entry]]:
     """The next run of small files: as it is in the archive, and of which entries. None are taken before a large file.
+
+    Args:
+        ahead: The entries.
+        recall: Asked for a content before the source is.
 
     Raises:
         SourceChangedError: A content is not of its listed size.
@@ -89,7 +93,9 @@ def run_block(ahead: Lookahead) -> tuple[bytes, list[Entry]]:
     parts: list[bytes] = []
     total = 0
     while (entry := ahead.take()) is not None:
-        data = entry.read_small(LARGE)
+        data = recall(entry) if recall is not None else None
+        if data is None:
+            data = entry.read_small(LARGE)
         name = entry.path.encode()
         if entry.mode is Mode.SYMLINK:
             head = header(name, Mode.SYMLINK, 0, _checked_target(entry.path, data))

@@ -5,7 +5,8 @@ For each group of entries (see `groups`):
 1. If the earlier archive has a group of the same entries, by the names the source has for their contents: copy its
    compressed blocks. They are inflated for the digest and held against their length and CRC-32; at the first doubt the
    entries are read instead, and the earlier archive is not looked at again.
-2. Else read the entries, put their headers in front, and give the blocks to the pipeline.
+2. Else read the entries, those that did not change out of the earlier archive, put their headers in front, and give the
+   blocks to the pipeline.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,9 +33,12 @@ from fluxsrc.tarball.groups import (
 from fluxsrc.tarball.headers import END, header, padded
 from fluxsrc.tarball.index import Group, Place, read_index, write_index
 from fluxsrc.tarball.pipeline import Pipeline, Sink, Written, default_threads
+from fluxsrc.tarball.recall import Recall, entry_names
 
 __all__ = ["Packed", "Reuse", "pack"]
 
+_NEAR: Final = 512
+"""Entries that a source is told about before they are read."""
 _CHECK_EVERY: Final = 64
 """Entries between two looks at the deadline."""
 
@@ -83,7 +87,7 @@ def pack(
     """Write a canonical archive.
 
     Memory is bounded by the number of threads, whatever the number and size of files; the index grows with the archive,
-    by some hundred bytes for each 200 KiB. The bytes do not depend on the number of threads, nor on what was reused.
+    by some hundred bytes for each 200 KiB and some ten for each file. The bytes do not depend on the number of threads, nor on what was reused.
 
     Args:
         entries: Sorted by the UTF-8 bytes of their paths, each path once, no path below another.
@@ -126,20 +130,30 @@ class _Packer:
         self._operation = operation
         self._earlier = earlier
         self._size = 0
-        self._groups: list[tuple[str, int, bytes | None, int]] = []
+        self._groups: list[tuple[str, int, bytes | None, int, bytes]] = []
+        self._taken = 0
+        self._announced = 0
 
     def run(self, entries: Iterable[Entry]) -> None:
         ahead = Lookahead(self._checked(entries))
         while ahead.peek(1):
-            if self._earlier is None or not self._take_over(ahead, self._earlier):  # 1
-                self._read(ahead)  # 2
+            if self._earlier is None:
+                self._read(ahead, None)  # 2
+            elif not self._take_over(ahead, self._earlier):  # 1
+                self._announce(ahead, self._earlier)
+                self._read(ahead, self._earlier)  # 2
         self._write(END)
 
     def groups(self) -> list[Group]:
         """What the index says of the archive, once it is finished."""
         places = iter(self._pipeline.places)
-        rows = [(first, count, name, tuple(islice(places, blocks))) for first, count, name, blocks in self._groups]
-        return [Group(first, count, name, blocks) for first, count, name, blocks in rows if name is not None]
+        rows = [
+            (first, count, name, tuple(islice(places, blocks)), names)
+            for first, count, name, blocks, names in self._groups
+        ]
+        return [
+            Group(first, count, name, blocks, names) for first, count, name, blocks, names in rows if name is not None
+        ]
 
     def _checked(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The entries, as long as they are sorted, do not collide, and are not too many."""
@@ -181,14 +195,22 @@ class _Packer:
                 break
             self._count_bytes(place.size)
             self._pipeline.splice(earlier.copying(place, partial(_block, entries, number)))
-        self._groups.append((group.first, group.count, group.fingerprint, len(group.blocks)))
+        self._taken += group.count
+        self._groups.append((group.first, group.count, group.fingerprint, len(group.blocks), group.names))
         return True
 
-    def _read(self, ahead: Lookahead) -> None:
-        block, taken = run_block(ahead)
+    def _announce(self, ahead: Lookahead, earlier: "_Earlier") -> None:
+        """Tell the source what will be asked of it soon: what is near, and not in the earlier archive."""
+        for entry in ahead.peek(_NEAR)[max(0, self._announced - self._taken) :]:
+            if not earlier.recall.has(entry):
+                entry.expect()
+        self._announced = self._taken + _NEAR
+
+    def _read(self, ahead: Lookahead, earlier: "_Earlier | None") -> None:
+        block, taken = run_block(ahead, None if earlier is None else earlier.recall.read)
         if taken:
             self._write(block)
-            self._remember(taken, ahead, 1)
+            self._remember(taken, ahead.peek(1), 1)
         else:
             self._read_large(ahead)
 
@@ -201,13 +223,15 @@ class _Packer:
         for block in large_blocks(entry, size):
             self._write(block)
             blocks += 1
-        self._remember([entry], ahead, blocks)
+        self._remember([entry], [], blocks)  # what follows cannot change where a large file ends
 
-    def _remember(self, taken: list[Entry], ahead: Lookahead, blocks: int) -> None:
+    def _remember(self, taken: list[Entry], following: list[Entry], blocks: int) -> None:
         count = len(taken)
+        self._taken += count
         # Sources know all contents by name, or none: no need to make the names of many for nothing.
-        name = None if taken[0].content_id is None else fingerprint(taken + ahead.peek(1), count)
-        self._groups.append((taken[0].path, count, name, blocks))
+        known = taken[0].content_id is not None
+        name = fingerprint(taken + following, count) if known else None
+        self._groups.append((taken[0].path, count, name, blocks, entry_names(taken) if known else b""))
 
     def _write(self, data: bytes) -> None:
         self._count_bytes(len(data))
@@ -246,6 +270,7 @@ class _Earlier:
 
     Attributes:
         is_trusted: Whether nothing does yet.
+        recall: Its single contents.
     """
 
     def __init__(self, reuse: Reuse, compression: Compression, codec: Codec) -> None:
@@ -253,18 +278,30 @@ class _Earlier:
         self._archive = reuse.archive
         self._codec = codec
         self.is_trusted = True
+        self.recall = Recall(self._groups, self._load)
 
     def find(self, ahead: Lookahead) -> tuple[Group, list[Entry]] | None:
         """The group that consists of exactly the next entries, and these."""
         group = self._groups.get(ahead.peek(1)[0].path)
         if group is None or not self.is_trusted:
             return None
-        entries = ahead.peek(group.count + 1)
+        first = ahead.peek(1)[0]
+        alone = group.count == 1 and first.mode is not Mode.SYMLINK and first.size > LARGE
+        entries = ahead.peek(group.count + (not alone))
         if len(entries) < group.count or fingerprint(entries, group.count) != group.fingerprint:
             return None
         if len(group.blocks) > 1 and sum(block.size for block in group.blocks) != _large_size(entries[0]):
             return None
         return group, entries[: group.count]
+
+    def _load(self, place: Place) -> bytes | None:
+        """The content of a block, or None if it is not what the index says."""
+        if not self.is_trusted:
+            return None
+        self._archive.seek(place.offset)
+        data = self._codec.decompress(self._archive.read(place.length), place.size)
+        self.is_trusted = data is not None and crc32(data) == place.crc
+        return data if self.is_trusted else None
 
     def copying(self, place: Place, again: Callable[[], bytes]) -> Callable[[], Written]:
         """What `Pipeline.splice` wants for a block: the old bytes if they are right, else what `again` makes anew."""

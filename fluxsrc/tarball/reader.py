@@ -321,7 +321,7 @@ class _Headers:
 
     def _checked(self, name: str, kind: MemberType) -> str:
         while name.startswith("./"):
-            name = name[2:].lstrip("/") if name.startswith(".//") else name[2:]
+            name = name[2:]
         if kind is MemberType.DIRECTORY:
             name = name.removesuffix("/")
             if name in ("", "."):
