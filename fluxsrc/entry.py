@@ -45,11 +45,17 @@ class Entry:
     _opener: Callable[[], BinaryIO] = attrs.field(repr=False)
     content_id: str | None = None
     _reader: Callable[[], bytes] | None = attrs.field(default=None, repr=False)
+    _expecter: Callable[[], None] | None = attrs.field(default=None, repr=False)
 
     @property
     def size(self) -> int:  # noqa: D102 - in the class docstring
         size = self._size
         return size if isinstance(size, int) else size()
+
+    def expect(self) -> None:
+        """Say that this entry will be read soon: a source that can fetch ahead may begin. Never blocks."""
+        if self._expecter is not None:
+            self._expecter()
 
     def open(self) -> BinaryIO:
         """A new stream over the content, at its start; close it.

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 import attrs
 
 from fluxsrc.digest import Digest
-from fluxsrc.entry import Entry
+from fluxsrc.entry import Entry, Mode
 from fluxsrc.errors import UnsafeEntryError
 from fluxsrc.gzip import Block, crc32
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
@@ -25,6 +25,7 @@ from fluxsrc.operation import Operation
 from fluxsrc.recipe import Compression
 from fluxsrc.tarball.codec import Codec, codec_for
 from fluxsrc.tarball.groups import (
+    LARGE,
     Lookahead,
     fingerprint,
     large_blocks,
