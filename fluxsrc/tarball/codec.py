@@ -226,6 +226,8 @@ class _Members:
         self._member: Inflater | None = None
         self._data = b""
         self._is_full = False
+        self._count_of_members = 0
+        self._padded = False
 
     def read(self) -> bytes:
         while True:
@@ -239,7 +241,10 @@ class _Members:
                         return b""
                     raise ContentError("the archive is cut short inside its compressed data")
             if self._member is None:
+                if self._is_padding():
+                    continue
                 self._member = self._start()
+                self._count_of_members += 1
             try:
                 out = self._member.decompress(self._data, _PIECE)
             except self._errors as exc:
@@ -249,6 +254,15 @@ class _Members:
             if out:
                 self._count(len(out))
                 return out
+
+    def _is_padding(self) -> bool:
+        """Drop the zeros that bsdtar and tapes put after the last member; there is nothing else behind them."""
+        if not self._padded and not (self._count_of_members and self._data.startswith(b"\0")):
+            return False
+        if self._data.strip(b"\0"):
+            raise ContentError("the archive has data after its end")
+        self._padded, self._data = True, b""
+        return True
 
 
 if TYPE_CHECKING:

@@ -155,6 +155,10 @@ MALFORMED = {
     "gzip-damaged": gzip.compress(random.Random(1).randbytes(9000))[:4000] + b"\xff" * 4000,
     "gzip-then-garbage": gzip.compress(FILE + END) + b"garbage",
     "gzip-alone": b"\x1f\x8b",
+    "gzip-then-zeros-then-garbage": gzip.compress(FILE + END) + bytes(200_000) + b"x",
+    "gzip-then-zeros-then-gzip": gzip.compress(FILE + END) + bytes(9) + gzip.compress(END),
+    "zstd-then-zeros-then-garbage": zstd.compress(FILE + END) + bytes(200_000) + b"x",
+    "zeros-then-gzip": bytes(9) + gzip.compress(FILE + END),
     "zstd-cut": zstd.compress(FILE + END)[:-5],
     "zstd-garbage": b"\x28\xb5\x2f\xfd" + b"\xff" * 100,
     "zstd-then-garbage": zstd.compress(FILE + END) + b"garbage!",
@@ -328,6 +332,12 @@ def test_gzip_members_and_zstd_frames_may_follow_each_other():
     first, second = (FILE + END)[:100], (FILE + END)[100:]
     for compress in (gzip.compress, zstd.compress):
         assert read(compress(first) + compress(b"") + compress(second)) == {"file": (MemberType.FILE, b"content")}
+
+
+def test_zeros_may_fill_up_the_last_record_of_a_compressed_archive():
+    """As bsdtar does where it writes to a pipe."""
+    for compress in (gzip.compress, zstd.compress):
+        assert read(compress(FILE + END) + bytes(300_000)) == {"file": (MemberType.FILE, b"content")}
 
 
 def test_a_compression_that_is_named_is_not_guessed():
