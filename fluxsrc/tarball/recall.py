@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from fluxsrc.entry import Entry, Mode
+from fluxsrc.tarball.groups import LARGE
 from fluxsrc.tarball.headers import BLOCK, header, padded
 from fluxsrc.tarball.index import NAME_BYTES, Group, Place
 
@@ -50,9 +51,9 @@ class Recall:
         return self._find(entry) is not None
 
     def read(self, entry: Entry) -> bytes | None:
-        """The content of a small entry, or None if it is not there after all."""
+        """The content of a small entry, or None: it is large, or not there after all."""
         found = self._find(entry)
-        if found is None:
+        if found is None or entry.size > LARGE:
             return None
         group, number = found
         if group is not self._group:
