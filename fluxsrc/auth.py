@@ -203,7 +203,7 @@ class TLSConfig:
 class Proxy:
     """A proxy for all connections of a source: `http`, `https`, `socks5` or `socks5h`."""
 
-    url: str
+    url: str = attrs.field(repr=lambda url: repr(redact_url(url)))
     username: str | None = None
     password: Secret | None = attrs.field(default=None, converter=_optional_secret)
 

@@ -52,13 +52,13 @@ class LFSServer:
     """
 
     username: str = ""
-    password: str = ""
-    token: str = ""
+    password: str = attrs.field(default="", repr=False)
+    token: str = attrs.field(default="", repr=False)
     context: ssl.SSLContext | None = None
     batch: Callable[[dict[str, Any]], Any] = lambda answer: answer
     spoil: Callable[[bytes], bytes] = lambda data: data
-    objects: dict[str, bytes] = attrs.field(factory=dict)
-    requests: list[LFSRequest] = attrs.field(factory=list)
+    objects: dict[str, bytes] = attrs.field(factory=dict, repr=False)
+    requests: list[LFSRequest] = attrs.field(factory=list, repr=False)
     _server: ThreadingHTTPServer = attrs.field(init=False)
     _thread: threading.Thread = attrs.field(init=False)
 
