@@ -7,7 +7,7 @@ time. A commit counts as held once a file named after it is in `refs/held`: writ
         lock                     shared while it is opened, exclusive while something is fetched into it
         shallow                  commits that are there without their parents
         refs/held/<commit>       commits that are there whole
-        refs/partial/<commit>    commits of which only some paths are there
+        partial/<commit>-<hash>  commits of which some paths are there; the hash is of the paths
         objects/pack/…
 """
 
@@ -20,7 +20,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -131,7 +131,7 @@ class CachedRepository:
     def _make(self) -> None:
         if (self.directory / "HEAD").is_file() and self._packs.is_dir():
             return
-        for name in ("objects/pack", "refs/held", "refs/partial"):
+        for name in ("objects/pack", "refs/held", "partial"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         extension = "\tobjectFormat = sha256\n" if self.object_format is ObjectFormat.SHA256 else ""
         version = 1 if extension else 0
@@ -176,31 +176,31 @@ class CachedRepository:
         """Its objects. They stay readable when the repository is removed."""
         return ObjectDatabase([self.directory / "objects"], self.object_format, limits)
 
-    def holds(self, commit: str) -> bool:
-        """Whether a commit is there whole."""
-        return (self.directory / "refs" / "held" / commit).is_file()
+    def holds(self, commit: str, paths: Sequence[str] = ()) -> bool:
+        """Whether a commit is there whole, or at least all of these paths of it."""
+        if (self.directory / "refs" / "held" / commit).is_file():
+            return True
+        return bool(paths) and (self.directory / "partial" / _partial_name(commit, paths)).is_file()
 
     @property
     def held(self) -> list[str]:
         """Commits that are there whole, the newest first."""
-        return self._commits("held")
+        return _newest_first(self.directory / "refs" / "held")
 
     @property
-    def partial(self) -> list[str]:
-        """Commits of which the trees, but not all blobs, are there."""
-        return self._commits("partial")
+    def has_partial(self) -> bool:
+        """Whether paths of some commit are there."""
+        return bool(_newest_first(self.directory / "partial"))
 
-    def record(self, commit: str, *, whole: bool) -> None:
-        """Note that a commit is there now."""
-        kind = "held" if whole else "partial"
-        self._write(f"refs/{kind}/{commit}", f"{commit}\n")
-        for old in self._commits(kind)[_MAX_HELD:]:
-            (self.directory / "refs" / kind / old).unlink(missing_ok=True)
+    def record(self, commit: str) -> None:
+        """Note that a commit is there whole now."""
+        self._write(f"refs/held/{commit}", f"{commit}\n")
+        for old in self.held[_MAX_HELD:]:
+            (self.directory / "refs" / "held" / old).unlink(missing_ok=True)
 
-    def forget(self, commit: str) -> None:
-        """Note that a commit is not there after all."""
-        for kind in ("held", "partial"):
-            (self.directory / "refs" / kind / commit).unlink(missing_ok=True)
+    def record_partial(self, commit: str, paths: Sequence[str]) -> None:
+        """Note that these paths of a commit are there now."""
+        self._write(f"partial/{_partial_name(commit, paths)}", "")
 
     @property
     def shallow(self) -> frozenset[str]:
@@ -222,7 +222,8 @@ class CachedRepository:
 
     def clear(self) -> None:
         """Forget everything. Whoever reads goes on reading."""
-        shutil.rmtree(self.directory / "refs", ignore_errors=True)
+        for name in ("refs", "partial"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
         (self.directory / "shallow").unlink(missing_ok=True)
         shutil.rmtree(self.directory / "objects", ignore_errors=True)
         (self.directory / "HEAD").unlink(missing_ok=True)
@@ -242,15 +243,6 @@ class CachedRepository:
                     return True
         return False
 
-    def _commits(self, kind: str) -> list[str]:
-        found = []
-        with suppress(FileNotFoundError):
-            for item in os.scandir(self.directory / "refs" / kind):
-                if len(item.name) == self.object_format.hex_size:
-                    with suppress(FileNotFoundError):
-                        found.append((item.stat().st_mtime_ns, item.name))
-        return [name for _, name in sorted(found, reverse=True)]
-
     def _write(self, name: str, text: str) -> None:
         write_atomic(self.directory / name, text.encode(), scratch=self.directory, durable=False)
 
@@ -267,6 +259,20 @@ def fingerprint(credentials: Credentials | None, salt: bytes) -> str:
         case SSHKey():
             parts = ["ssh", credentials.username, credentials.identity.reveal()]
     return hmac.digest(salt, json.dumps(parts).encode(), "sha256").hex()
+
+
+def _partial_name(commit: str, paths: Sequence[str]) -> str:
+    return f"{commit}-{hashlib.sha256(json.dumps(sorted(paths)).encode()).hexdigest()[:24]}"
+
+
+def _newest_first(directory: Path) -> list[str]:
+    found = []
+    with suppress(FileNotFoundError):
+        for item in os.scandir(directory):
+            with suppress(FileNotFoundError):
+                if not item.name.endswith(".tmp"):
+                    found.append((item.stat().st_mtime_ns, item.name))
+    return [name for _, name in sorted(found, reverse=True)]
 
 
 def _last_use(directory: Path) -> float:

@@ -92,8 +92,6 @@ class Advertisement:
                         symrefs[source] = target
                     capabilities[name] = f"{capabilities[name]} {value}" if name in capabilities else value
             rows.append(row)
-        if version != 2 and not rows:  # noqa: PLR2004 - the version
-            raise RemoteProtocolError(f"{url} says nothing that upload-pack would say", url=url)
         return cls(version, capabilities, _refs_v0(rows, symrefs, url))
 
     @property
@@ -106,6 +104,11 @@ class Advertisement:
         if self.version == 2:  # noqa: PLR2004 - the version
             return feature in self.capabilities.get("fetch", "").split()
         return feature in self.capabilities
+
+    @property
+    def gives_out_any(self) -> bool:
+        """Whether trees and blobs can be asked for."""
+        return self.version == 2 or "allow-any-sha1-in-want" in self.capabilities  # noqa: PLR2004 - the version
 
     def gives_out(self, oid: str) -> bool:
         """Whether asking for this object by its name has a chance."""

@@ -156,10 +156,14 @@ class GitSource(SourceOptions):
             with local_errors(self._path):
                 opened: AbstractContextManager[ObjectDatabase] = self._local().open_objects(self.limits)
         else:
-            opened = self._remote().open(revision, self.selector, operation)
+            opened = self._remote().open(revision, self.selector, self._sparse_paths(), operation)
         with opened as objects:
             self._check_commit(objects, revision)
             yield objects
+
+    def _sparse_paths(self) -> tuple[str, ...]:
+        """The sparse paths from the root of the repository."""
+        return tuple(f"{self.path}/{path}" if self.path else path for path in self.sparse)
 
     @property
     def _path(self) -> Path:

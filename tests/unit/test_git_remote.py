@@ -1,0 +1,692 @@
+"""Remote repositories: one exchange to resolve, one commit to fetch, nothing twice, and every way to fail."""
+
+import concurrent.futures
+import os
+import pickle
+import subprocess
+import threading
+import time
+
+import pytest
+
+from fluxsrc.auth import BasicAuth, BearerToken, Origin, SSHKey, StaticKeychain
+from fluxsrc.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ContentError,
+    LimitExceededError,
+    OperationCancelledError,
+    PathNotFoundError,
+    RemoteProtocolError,
+    RevisionNotFoundError,
+    SourceChangedError,
+    TransportError,
+    TransportTimeoutError,
+)
+from fluxsrc.git import GitCache, GitSource
+from fluxsrc.limits import Limits
+from fluxsrc.memory import MemoryFile
+from fluxsrc.operation import Operation
+from fluxsrc.revision import Revision
+from fluxsrc.stores import MemoryStore
+from fluxsrc.testing.git import GitRepositoryBuilder
+from fluxsrc.testing.git_server import GitHTTPServer
+
+FILTERS = {"uploadpack.allowFilter": "true"}
+STRICT = {"uploadpack.allowAnySHA1InWant": "false"}
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return GitRepositoryBuilder(tmp_path / "served" / "repository.git")
+
+
+@pytest.fixture
+def serve(tmp_path, repository):
+    """Start servers over the repository's directory; they end with the test."""
+    started = []
+
+    def start(**options):
+        server = GitHTTPServer(tmp_path / "served", **options).__enter__()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return GitCache(path=tmp_path / "cache")
+
+
+def contents(source):
+    with source.fetch() as snapshot:
+        return {entry.path: entry.read() for entry in snapshot.entries()}
+
+
+def posts(server):
+    """The bodies of the requests that were posted, of the served ones."""
+    time.sleep(0.05)  # the server notes a request after it has answered it
+    return [served for served in server.take_served() if served.method == "POST"]
+
+
+def monorepo(teams=10, files=20):
+    return {
+        f"teams/{team:02}/app-{number:02}.yaml": os.urandom(300) for team in range(teams) for number in range(files)
+    } | {"README.md": b"# readme\n", ".sourceignore": b"*.md\n"}
+
+
+class TestResolving:
+    @pytest.mark.parametrize("version", [0, 1, 2])
+    @pytest.mark.parametrize(
+        "choice",
+        [
+            {},
+            {"branch": "main"},
+            {"tag": "v1.0.0"},
+            {"semver": "1.x"},
+            {"ref": "refs/pull/1/head"},
+            {"ref": "refs/tags/v1.0.0^{}"},
+        ],
+        ids=str,
+    )
+    def test_every_choice_resolves_as_it_does_on_disk(self, repository, serve, cache, version, choice):
+        commit = repository.commit({"a": b"1"})
+        repository.tag("v1.0.0", commit, message="annotated")
+        repository.tag("v1.1.0", commit)
+        repository.set_ref("refs/pull/1/head", commit)
+        server = serve(version=version)
+        remote = GitSource(server.url("repository.git"), cache=cache, **choice).resolve_revision()
+        assert remote == GitSource(repository.path, **choice).resolve_revision()
+
+    def test_it_costs_one_exchange_and_downloads_nothing(self, repository, serve, cache):
+        for number in range(50):
+            repository.tag(f"v1.0.{number}", repository.commit({"a": os.urandom(10_000)}))
+        server = serve()
+        GitSource(server.url("repository.git"), cache=cache, semver="*").resolve_revision()
+        (post,) = posts(server)
+        assert b"command=ls-refs" in post.body
+        assert b"ref-prefix refs/tags/\n" in post.body
+        assert post.sent < 50 * 100
+
+    def test_a_pinned_commit_costs_nothing(self, cache):
+        source = GitSource("https://nobody.invalid/r.git", commit="1" * 40, cache=cache)
+        assert str(source.resolve_revision()) == f"sha1:{'1' * 40}"
+
+    def test_a_detached_head_has_no_pointer(self, repository, serve, cache):
+        repository.set_ref("HEAD", repository.commit({"a": b"1"}))
+        assert GitSource(serve().url("repository.git"), cache=cache).resolve_revision().pointer is None
+
+    @pytest.mark.parametrize("version", [0, 2])
+    def test_an_empty_repository_has_no_revision(self, repository, serve, cache, version):
+        with pytest.raises(RevisionNotFoundError):
+            GitSource(serve(version=version).url("repository.git"), cache=cache).resolve_revision()
+
+    def test_a_repository_that_is_not_there_is_not_found(self, serve, cache):
+        with pytest.raises(RevisionNotFoundError):
+            GitSource(serve().url("other.git"), cache=cache).resolve_revision()
+
+    @pytest.mark.parametrize("version", [0, 2])
+    def test_references_beyond_the_limit_are_refused(self, repository, serve, cache, version):
+        commit = repository.commit({"a": b"1"})
+        lines = "".join(f"{commit} refs/tags/v1.0.{number}\n" for number in range(500))
+        (repository.path / "packed-refs").write_text(lines)
+        url = serve(version=version).url("repository.git")
+        with pytest.raises(LimitExceededError, match=r"references|refs"):
+            GitSource(url, cache=cache, semver="*", limits=Limits(max_refs=100)).resolve_revision()
+
+    def test_a_sha256_repository_resolves_and_fetches(self, tmp_path, serve, cache):
+        repository = GitRepositoryBuilder(tmp_path / "served" / "sha256.git", object_format="sha256")
+        commit = repository.commit({"a": b"1"})
+        source = GitSource(serve().url("sha256.git"), cache=cache)
+        assert str(source.resolve_revision()) == f"main@sha256:{commit}"
+        assert contents(source) == {"a": b"1"}
+
+
+class TestFetching:
+    def test_only_one_commit_travels(self, repository, serve, cache):
+        for _ in range(20):
+            repository.commit({"large": os.urandom(50_000)})
+        server = serve()
+        contents(GitSource(server.url("repository.git"), cache=cache))
+        assert 50_000 < posts(server)[-1].sent < 60_000
+
+    def test_what_is_there_does_not_travel_again(self, repository, serve, cache):
+        files = monorepo()
+        repository.commit(files)
+        server = serve()
+        source = GitSource(server.url("repository.git"), cache=cache)
+        assert contents(source) == files
+        whole = posts(server)[-1].sent
+        assert contents(source) == files
+        assert not any(b"command=fetch" in post.body for post in posts(server))
+        files["teams/03/app-07.yaml"] = b"changed"
+        repository.commit(files)
+        assert contents(source) == files
+        assert posts(server)[-1].sent < whole / 20
+
+    def test_a_rewritten_branch_is_still_incremental(self, repository, serve, cache):
+        files = monorepo()
+        repository.commit(files)
+        server = serve()
+        source = GitSource(server.url("repository.git"), cache=cache)
+        contents(source)
+        whole = posts(server)[-1].sent
+        files["new"] = b"new"
+        (repository.path / "refs/heads/main").unlink()
+        repository.commit(files, message="no parent")
+        assert contents(source) == files
+        assert posts(server)[-1].sent < whole / 20
+
+    def test_the_cache_is_a_repository_that_git_finds_sound(self, repository, serve, cache):
+        files = monorepo()
+        source = GitSource(serve().url("repository.git"), cache=cache)
+        for number in range(3):
+            repository.commit(files | {"n": b"%d" % number, "teams/03/app-07.yaml": os.urandom(300) + b"x" * number})
+            contents(source)
+        (directory,) = [path for path in cache.directory.iterdir() if path.is_dir()]
+        done = subprocess.run(["git", "fsck", "--strict"], cwd=directory, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def test_many_sources_at_once_are_one_fetch(self, repository, serve, cache):
+        files = monorepo()
+        repository.commit(files)
+        server = serve()
+        sources = [GitSource(server.url("repository.git"), cache=cache, path=f"teams/0{n % 10}") for n in range(40)]
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(contents, sources))
+        assert found[3] == {path.removeprefix("teams/03/"): data for path, data in files.items() if "/03/" in path}
+        assert sum(b"command=fetch" in post.body for post in posts(server)) == 1
+
+    def test_many_processes_at_once_are_one_fetch(self, repository, serve, cache):
+        repository.commit(monorepo())
+        server = serve()
+        source = GitSource(server.url("repository.git"), cache=cache)
+        with concurrent.futures.ProcessPoolExecutor(4) as pool:
+            found = list(pool.map(contents, [source] * 8))
+        assert all(one == found[0] for one in found)
+        assert sum(b"command=fetch" in post.body for post in posts(server)) == 1
+
+    def test_producing_uses_one_conversation(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        server = serve()
+        GitSource(server.url("repository.git"), cache=cache).produce_artifact(MemoryStore())
+        time.sleep(0.05)
+        assert [served.method for served in server.take_served()] == ["GET", "POST", "POST"]
+
+    def test_an_old_commit_that_no_reference_reaches_is_fetched_by_name(self, repository, serve, cache):
+        old = repository.commit({"a": b"old"})
+        (repository.path / "refs/heads/main").unlink()
+        repository.commit({"a": b"new"})
+        source = GitSource(serve().url("repository.git"), cache=cache, commit=old)
+        assert contents(source) == {"a": b"old"}
+
+    def test_a_commit_that_is_not_there_is_not_found(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        for version in (0, 2):
+            source = GitSource(serve(version=version).url("repository.git"), cache=cache, commit="1" * 40)
+            with pytest.raises(RevisionNotFoundError), source.fetch():
+                pass
+
+    def test_a_tag_of_a_tree_is_no_revision(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        repository.tag("tree", repository.tree([(b"a", 0o100644, repository.blob(b"1"))]).hex())
+        with (
+            pytest.raises(RevisionNotFoundError),
+            GitSource(serve().url("repository.git"), cache=cache, tag="tree").fetch(),
+        ):
+            pass
+
+    def test_an_object_of_another_kind_is_no_commit(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        tree = repository.tree([(b"a", 0o100644, repository.blob(b"1"))]).hex()
+        with (
+            pytest.raises(RevisionNotFoundError),
+            GitSource(serve().url("repository.git"), cache=cache, commit=tree).fetch(),
+        ):
+            pass
+
+    def test_without_a_cache_nothing_is_left_behind(self, repository, serve, tmp_path, monkeypatch):
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+        (tmp_path / "tmp").mkdir()
+        repository.commit({"a": b"1"})
+        assert contents(GitSource(serve().url("repository.git"), cache=None)) == {"a": b"1"}
+        assert list((tmp_path / "tmp").iterdir()) == []
+
+
+class TestServersThatGiveOutOnlyWhatTheyList:
+    """Version 0 without `allow-reachable-sha1-in-want`: what many servers of today still are."""
+
+    def test_a_tip_is_one_fetch_of_depth_one(self, repository, serve, cache):
+        for _ in range(20):
+            repository.commit({"large": os.urandom(50_000)})
+        server = serve(version=0)
+        contents(GitSource(server.url("repository.git"), cache=cache))
+        (post,) = posts(server)
+        assert b"deepen 1\n" in post.body
+        assert 50_000 < post.sent < 60_000
+
+    def test_the_next_commit_is_incremental(self, repository, serve, cache):
+        files = monorepo()
+        repository.commit(files)
+        server = serve(version=0)
+        source = GitSource(server.url("repository.git"), cache=cache)
+        contents(source)
+        whole = posts(server)[-1].sent
+        repository.commit(files | {"new": b"new"})
+        assert contents(source)["new"] == b"new"
+        assert posts(server)[-1].sent < whole / 10
+
+    def test_a_branch_that_moved_on_is_deepened_a_little(self, repository, serve, cache):
+        commits = [repository.commit({"large": os.urandom(20_000)}) for _ in range(60)]
+        server = serve(version=0)
+        source = GitSource(server.url("repository.git"), cache=cache, branch="main")
+        with source.fetch(Revision.parse(f"main@sha1:{commits[-5]}")) as snapshot:
+            assert len(list(snapshot.entries())) == 1
+        (post,) = posts(server)
+        assert post.sent < 20 * 21_000
+
+    def test_a_pinned_commit_is_found_by_deepening(self, repository, serve, cache):
+        commits = [repository.commit({"a": b"%d" % number}) for number in range(60)]
+        server = serve(version=0)
+        source = GitSource(server.url("repository.git"), cache=cache, commit=commits[20])
+        assert contents(source) == {"a": b"20"}
+        assert [b"deepen 16\n" in post.body or b"deepen 256\n" in post.body for post in posts(server)] == [True, True]
+
+    def test_a_revision_that_is_gone_is_a_changed_source(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        source = GitSource(serve(version=0).url("repository.git"), cache=cache, branch="main")
+        with pytest.raises(SourceChangedError), source.fetch(Revision.parse(f"main@sha1:{'1' * 40}")):
+            pass
+
+
+class TestSparse:
+    @pytest.mark.parametrize("config", [FILTERS, FILTERS | {"uploadpackfilter.combine.allow": "false"}, {}], ids=str)
+    def test_the_files_are_those_of_the_whole(self, repository, serve, cache, config):
+        files = monorepo()
+        repository.commit(files)
+        source = GitSource(serve(config=config).url("repository.git"), cache=cache, sparse=["teams/03", "README.md"])
+        expected = {path: data for path, data in files.items() if path.startswith(("teams/03/", "README"))}
+        with source.fetch() as snapshot:
+            assert snapshot.ignore_files() == {"": "*.md\n"}
+            assert {entry.path: entry.read() for entry in snapshot.entries()} == expected
+
+    def test_only_what_is_needed_travels(self, repository, serve, cache):
+        repository.commit(monorepo(teams=50))
+        server = serve(config=FILTERS)
+        contents(GitSource(server.url("repository.git"), cache=None))
+        whole = posts(server)[-1].sent
+        contents(GitSource(server.url("repository.git"), cache=cache, sparse=["teams/03"]))
+        sparse = [post for post in posts(server) if b"command=fetch" in post.body]
+        assert len(sparse) <= 2
+        assert sum(post.sent for post in sparse) < whole / 10
+
+    def test_the_next_commit_brings_only_what_is_new(self, repository, serve, cache):
+        files = monorepo(teams=3, files=200)
+        repository.commit(files)
+        server = serve(config=FILTERS)
+        source = GitSource(server.url("repository.git"), cache=cache, sparse=["teams/01"])
+        contents(source)
+        first = sum(post.sent for post in posts(server))
+        files["teams/01/app-07.yaml"] = b"changed"
+        repository.commit(files)
+        assert contents(source)["teams/01/app-07.yaml"] == b"changed"
+        assert sum(post.sent for post in posts(server)) < first / 3
+
+    def test_a_path_below_the_root_counts_from_there(self, repository, serve, cache):
+        repository.commit(monorepo())
+        url = serve(config=FILTERS).url("repository.git")
+        assert set(contents(GitSource(url, cache=cache, path="teams", sparse=["03"]))) == {
+            f"03/app-{n:02}.yaml" for n in range(20)
+        }
+
+    def test_a_path_that_is_not_there_is_an_error(self, repository, serve, cache):
+        repository.commit(monorepo())
+        url = serve(config=FILTERS).url("repository.git")
+        for path in ("teams/0", "teams/03/none", "README.md/x"):
+            with pytest.raises(PathNotFoundError), GitSource(url, cache=cache, sparse=[path]).fetch():
+                pass
+
+    def test_the_whole_is_fetched_whole_afterwards(self, repository, serve, cache):
+        files = monorepo()
+        repository.commit(files)
+        url = serve(config=FILTERS).url("repository.git")
+        contents(GitSource(url, cache=cache, sparse=["teams/03"]))
+        assert contents(GitSource(url, cache=cache)) == files
+        assert set(contents(GitSource(url, cache=cache, sparse=["teams/04"]))) < set(files)
+
+
+class TestCache:
+    def directories(self, cache):
+        return sorted(path for path in cache.directory.iterdir() if path.is_dir())
+
+    def test_other_credentials_are_another_repository(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        url = serve().url("repository.git")
+        for password in ("one", "two", "one"):
+            keychain = StaticKeychain.for_url(url.removeprefix("git+"), BasicAuth("ada", password))
+            contents(GitSource(url, cache=cache, keychain=keychain))
+        assert len(self.directories(cache)) == 2
+
+    def test_nothing_in_it_tells_the_credentials(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        url = serve().url("repository.git")
+        keychain = StaticKeychain.for_url(url.removeprefix("git+"), BasicAuth("ada", "hunter2"))
+        contents(GitSource(url, cache=cache, keychain=keychain))
+        for path in cache.directory.rglob("*"):
+            assert "hunter2" not in str(path)
+            assert not path.is_file() or b"hunter2" not in path.read_bytes()
+
+    def test_it_can_be_deleted_at_any_time(self, repository, serve, cache):
+        import shutil
+
+        files = monorepo()
+        repository.commit(files)
+        source = GitSource(serve().url("repository.git"), cache=cache)
+        with source.fetch() as snapshot:
+            entries = list(snapshot.entries())
+            shutil.rmtree(cache.directory)
+            assert {entry.path: entry.read() for entry in entries} == files
+        assert contents(source) == files
+
+    def test_what_was_not_used_for_longest_goes_first(self, tmp_path, serve):
+        server = serve()
+        for number in range(3):
+            GitRepositoryBuilder(tmp_path / "served" / f"{number}.git").commit({"a": os.urandom(100_000)})
+        cache = GitCache(path=tmp_path / "cache", max_bytes=250_000)
+        sources = [GitSource(server.url(f"{number}.git"), cache=cache) for number in range(3)]
+        for number in (0, 1, 0, 2):
+            contents(sources[number])
+            time.sleep(0.01)
+        posts(server)
+        contents(sources[0])
+        assert not any(b"command=fetch" in post.body for post in posts(server))
+        contents(sources[1])
+        assert any(b"command=fetch" in post.body for post in posts(server))
+
+    def test_a_damaged_copy_is_noticed_and_heals(self, repository, serve, cache):
+        files = monorepo()
+        repository.commit(files)
+        source = GitSource(serve().url("repository.git"), cache=cache)
+        contents(source)
+        (pack,) = cache.directory.rglob("*.pack")
+        data = bytearray(pack.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        pack.chmod(0o644)
+        pack.write_bytes(data)
+        with pytest.raises(SourceChangedError, match="damaged"):
+            contents(source)
+        assert contents(source) == files
+
+    def test_an_artifact_survives_a_damaged_copy(self, repository, serve, cache):
+        repository.commit(monorepo())
+        source = GitSource(serve().url("repository.git"), cache=cache)
+        expected = source.produce_artifact(MemoryStore()).content_digest
+        for pack in cache.directory.rglob("*.pack"):
+            pack.write_bytes(pack.read_bytes()[:-100] + b"x" * 100)
+        assert source.produce_artifact(MemoryStore()).content_digest == expected
+
+    def test_half_a_download_leaves_nothing_behind(self, repository, serve, cache):
+        files = monorepo()
+        repository.commit(files)
+        cut = [True]
+
+        def before(handler):
+            if handler.command == "POST" and cut[0]:
+                write = handler.wfile.write
+
+                def short(data):
+                    if len(data) > 4096 and cut[0]:
+                        write(data[:1000])
+                        handler.connection.shutdown(2)
+                        cut[0] = False
+                        raise ConnectionResetError
+                    return write(data)
+
+                handler.wfile.write = short
+            return False
+
+        source = GitSource(serve(before=before).url("repository.git"), cache=cache)
+        revision = source.resolve_revision()
+        with pytest.raises(TransportError), source.fetch(revision):
+            pass
+        assert list(cache.directory.rglob("*.pack")) == []
+        assert contents(source) == files
+
+    def test_a_source_with_a_cache_pickles(self, cache):
+        source = GitSource("https://example.com/r.git", cache=cache)
+        assert pickle.loads(pickle.dumps(source)) == source
+
+
+class TestCredentials:
+    @pytest.fixture
+    def server(self, repository, serve):
+        repository.commit({"a": b"1"})
+        return serve(username="ada", password="hunter2")
+
+    def test_a_keychain_is_asked_anew_each_time(self, server, cache):
+        class Rotating:
+            def __init__(self):
+                self.password = "old"
+
+            def credentials(self, origin):
+                return BasicAuth("ada", self.password)
+
+        keychain = Rotating()
+        source = GitSource(server.url("repository.git"), cache=cache, keychain=keychain)
+        with pytest.raises(AuthenticationError):
+            source.resolve_revision()
+        keychain.password = "hunter2"
+        assert contents(source) == {"a": b"1"}
+
+    def test_those_written_into_the_address_are_used(self, server, cache):
+        url = server.url("repository.git").replace("://", "://ada:hunter2@")
+        assert contents(GitSource(url, cache=cache)) == {"a": b"1"}
+
+    @pytest.mark.parametrize("credentials", [None, BasicAuth("ada", "wrong-hunter3"), BearerToken("wrong-hunter3")])
+    def test_wrong_ones_are_an_error_that_shows_none(self, server, cache, credentials):
+        url = server.url("repository.git")
+        keychain = credentials and StaticKeychain.for_url(url.removeprefix("git+"), credentials)
+        with pytest.raises(AuthenticationError) as caught:
+            GitSource(url, cache=cache, keychain=keychain).resolve_revision()
+        assert "hunter3" not in f"{caught.value!r} {caught.value} {caught.value.__dict__}"
+
+    def test_an_ssh_key_is_of_no_use_over_http(self, server, cache):
+        url = server.url("repository.git")
+        keychain = StaticKeychain.for_url(url.removeprefix("git+"), SSHKey(identity="k", known_hosts=""))
+        with pytest.raises(ConfigurationError, match="SSH key"):
+            GitSource(url, cache=cache, keychain=keychain).resolve_revision()
+
+    def test_a_redirect_elsewhere_never_sees_them(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        seen = []
+
+        def note(handler):
+            seen.append(handler.headers.get("Authorization"))
+            return False
+
+        target = serve(before=note)
+
+        def redirect(handler):
+            handler.send_response(302)
+            handler.send_header("Location", f"http://127.0.0.1:{target.port}{handler.path}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return True
+
+        first = serve(before=redirect)
+        url = first.url("repository.git")
+        keychain = StaticKeychain.for_url(url.removeprefix("git+"), BasicAuth("ada", "hunter2"))
+        assert contents(GitSource(url, cache=cache, keychain=keychain)) == {"a": b"1"}
+        assert seen
+        assert set(seen) == {None}
+
+    def test_a_redirect_elsewhere_gets_its_own(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        target = serve(username="bob", password="other")
+
+        def redirect(handler):
+            handler.send_response(301)
+            handler.send_header("Location", f"http://127.0.0.1:{target.port}{handler.path}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return True
+
+        url = serve(before=redirect).url("repository.git")
+        keychain = StaticKeychain(((Origin("http", "127.0.0.1", target.port), BasicAuth("bob", "other")),))
+        assert contents(GitSource(url, cache=cache, keychain=keychain)) == {"a": b"1"}
+
+
+class TestServersThatMisbehave:
+    def answer(self, serve, body, *, content_type="application/x-git-upload-pack-advertisement", post=None):
+        def before(handler):
+            data = body
+            kind = content_type
+            if handler.command == "POST" and post is not None:
+                data, kind = post, "application/x-git-upload-pack-result"
+            handler.send_response(200)
+            handler.send_header("Content-Type", kind)
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(data)
+            return True
+
+        return serve(before=before).url("repository.git")
+
+    V2 = b"000eversion 2\n0013ls-refs=unborn\n0012fetch=shallow\n0000"
+
+    @pytest.mark.parametrize(
+        ("body", "error"),
+        [
+            (b"", TransportError),
+            (b"<html>hello</html>", RemoteProtocolError),
+            (b"zzzz", RemoteProtocolError),
+            (b"0003", RemoteProtocolError),
+            (b"ffff" + b"x" * 70000, RemoteProtocolError),
+            (b"0010short", TransportError),
+            (b"0000", RevisionNotFoundError),
+            (b"001e# service=git-receive-pack\n0000", RemoteProtocolError),
+            (b"0014not an oid refs/0000", RemoteProtocolError),
+            (b"0022ERR repository does not exist\n", RevisionNotFoundError),
+        ],
+    )
+    def test_nonsense_instead_of_an_advertisement_is_an_error(self, serve, cache, body, error):
+        with pytest.raises(error):
+            GitSource(self.answer(serve, body), cache=cache).resolve_revision()
+
+    def test_a_web_page_is_no_repository(self, serve, cache):
+        with pytest.raises(RemoteProtocolError, match="no Git repository"):
+            GitSource(self.answer(serve, b"<html>", content_type="text/html"), cache=cache).resolve_revision()
+
+    @pytest.mark.parametrize(
+        ("post", "error"),
+        [
+            (b"0017not-hex refs/heads/x\n0000", RemoteProtocolError),
+            (b"0009ERR x", RemoteProtocolError),
+            (b"", TransportError),
+        ],
+    )
+    def test_nonsense_instead_of_references_is_an_error(self, serve, cache, post, error):
+        with pytest.raises(error):
+            GitSource(self.answer(serve, self.V2, post=post), cache=cache).resolve_revision()
+
+    @pytest.mark.parametrize(
+        ("post", "error"),
+        [
+            (b"0000", RemoteProtocolError),
+            (b"000dpackfile\n0000", RemoteProtocolError),
+            (b"000dpackfile\n0009\x01PACK0000", RemoteProtocolError),
+            (b"000dpackfile\n000d\x03out of mem0000", RemoteProtocolError),
+            (b"000dpackfile\n0009\x07PACK0000", RemoteProtocolError),
+            (b"000dpackfile\n0029\x01PACK\0\0\0\2\0\0\0\1" + b"x" * 24 + b"0000", ContentError),
+        ],
+    )
+    def test_nonsense_instead_of_a_pack_is_an_error(self, serve, cache, post, error):
+        source = GitSource(self.answer(serve, self.V2, post=post), cache=cache, commit="1" * 40)
+        with pytest.raises(error), source.fetch():
+            pass
+        assert list(cache.directory.rglob("*.pack")) == []
+
+    def test_a_pack_without_the_commit_is_an_error(self, repository, serve, cache):
+        import hashlib
+
+        pack = b"PACK\0\0\0\2\0\0\0\0"
+        pack += hashlib.sha1(pack).digest()
+        post = b"000dpackfile\n%04x\x01%s0000" % (len(pack) + 5, pack)
+        source = GitSource(self.answer(serve, self.V2, post=post), cache=cache, commit="1" * 40)
+        with pytest.raises((RevisionNotFoundError, RemoteProtocolError)), source.fetch():
+            pass
+
+    def test_a_silent_server_runs_into_the_deadline(self, serve, cache):
+        released = threading.Event()
+
+        def before(handler):
+            released.wait(10)
+            return True
+
+        source = GitSource(serve(before=before).url("repository.git"), cache=cache, timeout=0.3)
+        with pytest.raises(TransportTimeoutError):
+            source.resolve_revision()
+        released.set()
+
+    def test_a_server_that_drips_runs_into_the_deadline(self, serve, cache):
+        released = threading.Event()
+
+        def before(handler):
+            handler.send_response(200)
+            handler.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
+            handler.end_headers()
+            try:
+                while not released.wait(0.02):
+                    handler.wfile.write(b"0")
+                    handler.wfile.flush()
+            except OSError:
+                pass
+            handler.close_connection = True
+            return True
+
+        source = GitSource(serve(before=before).url("repository.git"), cache=cache, timeout=0.5)
+        with pytest.raises((TransportTimeoutError, RemoteProtocolError)):
+            source.resolve_revision()
+        released.set()
+
+    def test_cancelling_ends_a_fetch(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        cancel = threading.Event()
+
+        def before(handler):
+            if handler.command == "POST":
+                cancel.set()
+                time.sleep(0.3)
+            return False
+
+        source = GitSource(serve(before=before).url("repository.git"), cache=cache)
+        with pytest.raises(OperationCancelledError):
+            source.resolve_revision(operation=Operation(cancel=cancel))
+
+    def test_nobody_there_is_a_transport_error(self, cache):
+        with pytest.raises(TransportError):
+            GitSource("http://127.0.0.1:1/r.git", cache=cache).resolve_revision()
+
+    def test_a_pack_above_the_limit_is_refused(self, repository, serve, cache):
+        repository.commit({"a": os.urandom(100_000)})
+        source = GitSource(serve().url("repository.git"), cache=cache, limits=Limits(max_archive_bytes=50_000))
+        with pytest.raises(LimitExceededError, match="archive bytes"), source.fetch():
+            pass
+
+    def test_a_file_above_the_limit_is_refused_while_it_is_received(self, repository, serve, cache):
+        repository.commit({"a": b"x" * 100_000})
+        source = GitSource(serve().url("repository.git"), cache=cache, limits=Limits(max_file_bytes=50_000))
+        with pytest.raises(LimitExceededError, match="file bytes"), source.fetch():
+            pass
+
+    def test_progress_is_reported(self, repository, serve, cache):
+        repository.commit({"a": MemoryFile(b"1")})
+        seen = []
+        source = GitSource(serve().url("repository.git"), cache=cache)
+        with source.fetch(operation=Operation(progress=seen.append)):
+            pass
+        assert {"receive", "index"} <= {progress.phase for progress in seen}
