@@ -6,7 +6,8 @@ A part whose connection breaks is asked for again by the client: nothing starts 
 
 How far to look ahead is learned from the reader, as a kernel does it for files: each object that is opened right after
 the one before it doubles the number of objects requested ahead, anything else starts over. Packing everything runs at
-full width after a few objects, and a reader that opens ten of ten thousand costs ten requests.
+full width after a few objects, and a reader that opens ten of ten thousand costs ten requests. A reader that says what it
+will open (`Entry.expect`) is believed, and from then on nothing is guessed.
 """
 
 import io
@@ -57,6 +58,11 @@ class Handle:
     next: "Handle | None" = attrs.field(default=None, repr=False)
     batch: "Batch | None" = attrs.field(default=None, repr=False)
     place_in_batch: int = 0
+    opened: bool = False
+
+    def expect(self) -> None:
+        """It will be opened soon: request it, if there is room for it."""
+        self._ahead.expect(self)
 
     def open(self) -> BinaryIO:
         """A stream over the object; its last byte is handed out only if all of them were right."""
@@ -97,6 +103,8 @@ class ReadAhead:
         self._depth = 0
         self._requested: dict[int, Handle] = {}
         self._bytes = 0
+        self._told = False
+        self._announced: deque[Handle] = deque()
         self._frontier: Handle | None = None
         self._frontier_place = 0
 
@@ -105,6 +113,15 @@ class ReadAhead:
         while handle is not None:
             yield handle
             handle = self._after(handle)
+
+    def expect(self, handle: Handle) -> None:
+        """Request this object, now or as soon as there is room; and guess no more."""
+        with self._lock:
+            self._told = True
+            if 0 < handle.item.size <= PART:
+                self._announced.append(handle)
+                if len(self._announced) >= _BATCH:
+                    self._request_announced()
 
     def parts(self, handle: Handle) -> Iterator[bytes | bytearray]:
         """The content of an object, in order and checked; the last part comes only if all of it was right."""
@@ -121,7 +138,7 @@ class ReadAhead:
             batch = self._forget(handle)
         if batch is not None:
             yield batch.result()[handle.place_in_batch]
-        elif handle.item.size:  # opened for a second time
+        elif handle.item.size:  # opened for a second time, or there was no room for it
             again = self._executor.submit(self._client.read, handle.item)
             yield result_of(again, self._operation, "receive", url=self._url)
 
@@ -158,6 +175,10 @@ class ReadAhead:
 
     def _opened(self, handle: Handle) -> None:
         """Learn from it, and request what is likely to come."""
+        handle.opened = True
+        if self._told:
+            self._request_announced()
+            return
         if handle.place == self._expected or handle.place in self._requested:
             self._depth = min(max(1, self._depth * 2), _MAX_DEPTH)
         else:
@@ -190,6 +211,21 @@ class ReadAhead:
             handle = self._after(handle)
         self._submit(batch)
         self._move_frontier(handle)
+
+    def _request_announced(self) -> None:
+        batch: list[Handle] = []
+        while self._announced and self._bytes < WINDOW and len(self._requested) < _MAX_DEPTH:
+            handle = self._announced.popleft()
+            if handle.opened:
+                continue
+            if handle.item.size > _SMALL:
+                self._submit([handle])
+            else:
+                batch.append(handle)
+                if len(batch) == _BATCH:
+                    self._submit(batch)
+                    batch = []
+        self._submit(batch)
 
     def _move_frontier(self, handle: Handle | None) -> None:
         self._frontier = handle

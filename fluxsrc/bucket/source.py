@@ -219,7 +219,15 @@ class _BucketSnapshot:
         ahead = ReadAhead(self._objects(), session.client, session.executor, session.operation, url=session.source.url)
         for handle in ahead:
             item = handle.item
-            yield Entry(handle.path, Mode.FILE, item.size, handle.open, f"etag:{item.etag}:{item.size}", handle.read)
+            yield Entry(
+                handle.path,
+                Mode.FILE,
+                item.size,
+                handle.open,
+                f"etag:{item.etag}:{item.size}",
+                handle.read,
+                handle.expect,
+            )
 
     def _objects(self) -> Iterator[tuple[str, BucketObject]]:
         strip, dropped = len(self._session.source._scope.strip), self._screening.dropped  # noqa: SLF001 - one room
