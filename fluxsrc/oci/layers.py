@@ -11,10 +11,11 @@ from fluxsrc.limits import Limits
 from fluxsrc.oci.archive import FileTree, Spool
 from fluxsrc.oci.manifest import Descriptor, Manifest
 from fluxsrc.oci.repository import Repository
+from fluxsrc.oci.stream import BlobStream, as_binary, reading
 from fluxsrc.operation import Operation
 from fluxsrc.tarball.codec import Stream
 
-__all__ = ["LayerOperation", "build_tree", "content_of", "select_layers"]
+__all__ = ["LayerOperation", "build_tree", "content_of", "is_archive", "not_an_archive", "select_layers"]
 
 _TITLE: Final = "org.opencontainers.image.title"
 _UNPACK: Final = "io.deis.oras.content.unpack"
@@ -62,7 +63,7 @@ def build_tree(
     limits: Limits,
     operation: Operation,
 ) -> FileTree:
-    """Download layers and read their files. Each layer is verified as a whole before a byte of it is looked at.
+    """Download layers and read their files. What is returned is verified: a layer's end is only reached if it is right.
 
     Raises:
         ContentError: A layer is not what it should be.
@@ -70,53 +71,55 @@ def build_tree(
     tree = FileTree(limits, operation)
     try:
         for layer in layers:
-            blob = Spool()
-            try:
-                repository.fetch(layer, blob)
-                _add(tree, layer, blob, how, where=repository.name)
-            finally:
-                blob.close()
+            with reading(repository, layer) as stream:
+                _add(tree, layer, stream, how, where=repository.name)
     except BaseException:
         tree.close()
         raise
     return tree
 
 
-def _add(tree: FileTree, layer: Descriptor, blob: Spool, how: LayerOperation, *, where: str) -> None:
+def _add(tree: FileTree, layer: Descriptor, stream: BlobStream, how: LayerOperation, *, where: str) -> None:
+    blob = as_binary(stream)
     if how is LayerOperation.IMAGE:
-        tree.add_layer(blob.open())
+        tree.add_layer(blob)
         return
     title = layer.annotations.get(_TITLE)
     if how is LayerOperation.FILES:
         if layer.annotations.get(_UNPACK) == "true":
-            tree.add_archive(blob.open())
+            tree.add_archive(blob)
         elif title is None:
             raise ContentError(f"{where}: the layer {layer.digest} has no title to name a file by")
         else:
-            tree.add_file(check_path(title), blob.open())
+            tree.add_file(check_path(title), blob)
         return
-    if _is_archive(layer, blob):
-        tree.add_archive(blob.open())
+    if is_archive(layer, stream):
+        tree.add_archive(blob)
         return
     # A plain file: as ORAS names it, or as `flux push artifact -f app.yaml` types it.
     if title is None and layer.media_type.startswith(_STATIC):
         title = f"artifact.{layer.media_type.removeprefix(_STATIC)}"
     if title is None:
-        raise ContentError(
-            f"{where}: the layer {layer.digest} of media type {layer.media_type} is not an archive",
-            hint="choose another one by its media type, or copy it as it is",
-        )
-    tree.add_file(check_path(title), blob.open())
+        raise not_an_archive(layer, where=where)
+    tree.add_file(check_path(title), blob)
 
 
-def _is_archive(layer: Descriptor, blob: Spool) -> bool:
+def is_archive(layer: Descriptor, stream: BlobStream) -> bool:
     """By its content, or by its name: what claims to be a tar and is none must fail, not become a file."""
-    head = blob.read_at(0, 512)
+    head = stream.peek(512)
     return (
         head.startswith(_MAGICS)
         or head[_USTAR] == b"ustar"
         or ".tar" in layer.media_type
         or "+gzip" in layer.media_type
+    )
+
+
+def not_an_archive(layer: Descriptor, *, where: str) -> ContentError:
+    """The error for a layer that cannot be unpacked."""
+    return ContentError(
+        f"{where}: the layer {layer.digest} of media type {layer.media_type} is not an archive",
+        hint="choose another one by its media type, or copy it as it is",
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
@@ -16,10 +17,11 @@ from fluxsrc.entry import Entry, Skipped
 from fluxsrc.errors import ConfigurationError, PathNotFoundError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.oci.access import Access, open_repository
 from fluxsrc.oci.archive import FileTree, Spool
-from fluxsrc.oci.layers import LayerOperation, build_tree, content_of, select_layers
+from fluxsrc.oci.layers import LayerOperation, build_tree, content_of, is_archive, not_an_archive, select_layers
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
 from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
 from fluxsrc.oci.repository import Document, Repository
+from fluxsrc.oci.stream import as_binary, reading
 from fluxsrc.oci.tokens import TokenCache
 from fluxsrc.operation import Operation
 from fluxsrc.produce import Packing, SourceOptions
@@ -28,7 +30,7 @@ from fluxsrc.semver import Range, TagPattern, select_tag
 from fluxsrc.snapshot import read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
-from fluxsrc.tarball import Packed, Reuse
+from fluxsrc.tarball import Packed, Reuse, unpack
 
 __all__ = ["OCISource"]
 
@@ -156,6 +158,22 @@ class OCISource(SourceOptions):
             finally:
                 snapshot.close()
 
+    def pull(self, destination: Path, /, *, operation: Operation | None = None) -> Revision:
+        """Unpack the selected layer into a directory that is not there yet or is empty, as `flux pull artifact` does.
+
+        The layer as it is: nothing is filtered, and nothing packed again. All of it, verified, or nothing.
+
+        Raises:
+            ConfigurationError: The destination is in use, or the layers are to be more than extracted.
+            ContentError: The layer is no archive, unsafe, over a limit, or not what its digest says.
+        """
+        if self.layer_operation is not LayerOperation.EXTRACT:
+            raise ConfigurationError(f"pull extracts one layer; {self.layer_operation} is the store's business")
+        with self.fetch(operation=operation) as snapshot:
+            assert isinstance(snapshot, _OCISnapshot)
+            snapshot.unpack(destination)
+            return snapshot.revision
+
     def _manifest(self, repository: Repository, top: Document) -> tuple[Manifest, Mapping[str, str]]:
         """The manifest that has the layers, chosen from an index if need be, and all annotations on the way to it."""
         parsed = parse_document(top.data, where=self.url, media_type=top.descriptor.media_type or None)
@@ -244,19 +262,25 @@ class _OCISnapshot:
         """A new iteration over the files."""
         return iter(self._listing())
 
+    def unpack(self, destination: Path) -> None:
+        """The selected layer as a directory."""
+        (layer,) = self._layers
+        with reading(self._repository, layer) as stream:
+            if not is_archive(layer, stream):
+                raise not_an_archive(layer, where=self._source.url)
+            # Into a directory that only `unpack` knows of, until the stream has come to its end and is known to be good.
+            unpack(as_binary(stream), destination, limits=self._source.limits, operation=self._operation)
+
     def copy_layer(self, blob: Ingest) -> Packing:
         """The selected layer, byte for byte."""
         (layer,) = self._layers
-        spool = Spool()
-        try:
+        with contextlib.closing(Spool()) as spool:
             self._repository.fetch(layer, spool)
             content, size = content_of(layer, spool, self._source.limits)
             stream = spool.open()
             while data := stream.read(_PIECE):
                 self._operation.check("store")
                 blob.write(data)
-        finally:
-            spool.close()
         return Packing(Packed(content, size, 0, None), layer.media_type)
 
     def close(self) -> None:

@@ -10,7 +10,9 @@ from_apt() { # PROGRAM PACKAGE
     command -v "$1" >/dev/null && return
     (
         flock 9
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends -y "$2"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get install -qq --no-install-recommends -y "$2" ||
+            { apt-get update -qq && apt-get install -qq --no-install-recommends -y "$2"; }
     ) 9>"${TMPDIR:-/tmp}/fluxsrc-apt.lock"
 }
 
