@@ -1,9 +1,13 @@
 """`ObjectServer`: an object store in this process, on a real socket, for tests; S3, Google Cloud Storage and Azure at once.
 
 ```python
+from fluxsrc.auth import Anonymous
+from fluxsrc.bucket import BucketSource, S3Bucket
+
 with ObjectServer() as server:
     server.put("models", "prod/model.bin", b"...")
-    source = BucketSource(S3Bucket("models", endpoint=server.url, region="us-east-1", credentials=Anonymous()))
+    bucket = S3Bucket("models", endpoint=server.url, region="us-east-1", credentials=Anonymous())
+    revision = BucketSource(bucket).resolve_revision()
 ```
 
 It lists in pages, from a key on or in ranges, and reads with preconditions and ranges, as far as the backends use it. It
