@@ -71,7 +71,7 @@ class Session:
         Only URLs of the registry's own origin are sent credentials: uploads may lead elsewhere.
         """
         scope = scope or self.scope(PULL)
-        ours = Origin.of(url) == Origin.of(self.base)
+        ours = url.startswith(self.base) or Origin.of(url) == Origin.of(self.base)
         authorization = self.authorizer.header(scope) if ours else None
         for attempt in (1, 2):
             sent: dict[str, str | Secret] = dict(headers or {})

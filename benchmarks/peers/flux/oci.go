@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/fluxcd/pkg/oci"
 	"github.com/google/go-containerregistry/pkg/crane"
@@ -27,14 +28,17 @@ func ociPush(args []string) (any, error) {
 }
 
 func ociPull(args []string) (any, error) {
+	start := time.Now()
 	meta, err := ociClient().Pull(context.Background(), args[0], args[1])
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"digest": meta.Digest, "source": meta.Source, "revision": meta.Revision}, nil
+	seconds := time.Since(start).Seconds()
+	return map[string]any{"digest": meta.Digest, "source": meta.Source, "revision": meta.Revision, "seconds": seconds}, nil
 }
 
 func ociList(args []string) (any, error) {
+	start := time.Now()
 	found, err := ociClient().List(context.Background(), args[0], oci.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -43,10 +47,11 @@ func ociList(args []string) (any, error) {
 	for _, meta := range found {
 		lines = append(lines, strings.Join([]string{meta.URL, meta.Digest, meta.Source, meta.Revision}, " "))
 	}
-	return map[string]any{"tags": lines}, nil
+	return map[string]any{"tags": lines, "seconds": time.Since(start).Seconds()}, nil
 }
 
 func ociDigest(args []string) (any, error) {
+	start := time.Now()
 	digest, err := crane.Digest(args[0], ociClient().GetOptions()...)
-	return map[string]any{"digest": digest}, err
+	return map[string]any{"digest": digest, "seconds": time.Since(start).Seconds()}, err
 }

@@ -49,21 +49,20 @@ class Response:
         self,
         status: int,
         headers: Headers,
-        location: str,
+        target: "_Target",
         body: Body,
         client: "HTTPClient",
         channel: Channel,
-        origin: Origin,
         secrets: tuple[str, ...],
     ) -> None:
         self.status = status
         self.headers = headers
-        self.url = redact_url(location)
-        self.location = location
+        self.url = target.shown
+        self.location = target.url
         self._body = body
         self._client = client
         self._channel: Channel | None = channel
-        self._origin = origin
+        self._origin = target.origin
         self._secrets = secrets
         self._release_when_done()
 
@@ -236,18 +235,18 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         follow: bool = True,
     ) -> Response:
         """Send a request and return its response, whatever its status. See `Transport`."""
-        origin = _origin(url)
-        sent = dict(headers or {})
+        target = _Target.of(url)
+        origin, sent = target.origin, dict(headers or {})
         for _ in range(self.limits.max_redirects + 1):
-            bound = Bound(operation, phase, redact_url(url), self.idle)
-            response = self._once(method, url, sent, content, bound)
+            bound = Bound(operation, phase, target.shown, self.idle)
+            response = self._once(method, target, sent, content, bound)
             location = response.headers.get("location")
             followed = _REDIRECTS if method in ("GET", "HEAD") else _REDIRECTS_OF_ALL_METHODS
             if not follow or response.status not in followed or location is None:
                 return response
             response.close()
-            url = _redirected(url, location)
-            if _origin(url) != origin:
+            target = _redirected(target, location)
+            if target.origin != origin:
                 # Once they would have left their origin they are gone for good, even if a later hop leads back.
                 sent = {name: value for name, value in sent.items() if not _is_private(name, value)}
         raise RemoteProtocolError(
@@ -264,7 +263,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         Raises:
             TransportError: The connection could not be made.
         """
-        origin = _origin(url)
+        origin = _Target.of(url).origin
         return self._idle_channel(origin) or self._open(origin, bound), _host(origin)
 
     def close(self) -> None:
@@ -280,23 +279,20 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         self.close()
 
     def _once(
-        self, method: str, url: str, headers: Mapping[str, str | Secret], content: Content | None, bound: Bound
+        self, method: str, target: "_Target", headers: Mapping[str, str | Secret], content: Content | None, bound: Bound
     ) -> Response:
-        parts = urlsplit(url)
-        origin = _origin(url)
+        origin = target.origin
         forwarded = self.proxy is not None and origin.scheme == "http" and forwards_plain_http(self.proxy)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         fields, secrets = self._fields(origin, headers, content, forwarded=forwarded)
-        if forwarded:
-            target = f"http://{_host(origin)}{target}"
+        line = f"http://{_host(origin)}{target.path}" if forwarded else target.path
         while True:
             channel = self._idle_channel(origin)
             reused = channel is not None
             if channel is None:
                 channel = self._open(origin, bound)
             try:
-                status, received, body = exchange(channel, method, target, fields, content, bound)
-                return Response(status, received, url, body, self, channel, origin, secrets)
+                status, received, body = exchange(channel, method, line, fields, content, bound)
+                return Response(status, received, target, body, self, channel, secrets)
             except BaseException as exc:
                 channel.close()
                 # The server may close a kept-alive connection just as we write to it. That says nothing about the
@@ -381,15 +377,34 @@ def _is_private(name: str, value: str | Secret) -> bool:
     return isinstance(value, Secret) or name.lower() in _PRIVATE
 
 
-def _origin(url: str) -> Origin:
-    origin = Origin.of(url)
-    if origin.scheme not in ("http", "https"):
-        raise ConfigurationError(f"not an http or https URL: {redact_url(url)}")
-    if urlsplit(url).username is not None:
-        raise ConfigurationError(
-            f"{redact_url(url)}: user name and password do not belong into the URL", hint="give them as credentials"
-        )
-    return origin
+@attrs.frozen
+class _Target:
+    """A URL, taken apart once.
+
+    Attributes:
+        url: As it was given.
+        origin: Whom to talk to.
+        path: What to ask for, query included.
+        shown: The URL for people.
+    """
+
+    url: str
+    origin: Origin
+    path: str
+    shown: str
+
+    @classmethod
+    def of(cls, url: str) -> "_Target":
+        origin = Origin.of(url)
+        parts = urlsplit(url)
+        shown = redact_url(url)
+        if origin.scheme not in ("http", "https"):
+            raise ConfigurationError(f"not an http or https URL: {shown}")
+        if parts.username is not None:
+            raise ConfigurationError(
+                f"{shown}: user name and password do not belong into the URL", hint="give them as credentials"
+            )
+        return cls(url, origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), shown)
 
 
 def _host(origin: Origin) -> str:
@@ -398,20 +413,21 @@ def _host(origin: Origin) -> str:
     return host if origin.port in (None, default) else f"{host}:{origin.port}"
 
 
-def _redirected(url: str, location: str) -> str:
+def _redirected(source: _Target, location: str) -> _Target:
     """Where a redirect leads.
 
     Raises:
         RemoteProtocolError: Nowhere we follow.
     """
-    shown = redact_url(url)
+    shown = source.shown
+    target = None
     try:
-        target = urljoin(url, quote(location, safe="%/:=&?~#+!$,;'@()*[]"), allow_fragments=True).partition("#")[0]
-        origin = _origin(target)
+        url = urljoin(source.url, quote(location, safe="%/:=&?~#+!$,;'@()*[]"), allow_fragments=True)
+        target = _Target.of(url.partition("#")[0])
     except ValueError:  # ConfigurationError is one: the server chose this URL, not the caller
-        target = None
+        pass
     if target is None:
         raise RemoteProtocolError(f"{shown} redirects to an address that is none", url=shown)
-    if urlsplit(url).scheme == "https" and origin.scheme != "https":
-        raise RemoteProtocolError(f"{shown} redirects from https to plain http, to {origin}", url=shown)
+    if source.origin.scheme == "https" and target.origin.scheme != "https":
+        raise RemoteProtocolError(f"{shown} redirects from https to plain http, to {target.origin}", url=shown)
     return target
