@@ -18,6 +18,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -50,59 +51,64 @@ class Layout:
     durable: bool
     lock_timeout: float
 
-    @property
+    @cached_property
     def blobs(self) -> Path:
         """Where sha256 blobs are."""
         return self.root / "blobs" / "sha256"
 
-    @property
+    @cached_property
     def ingest(self) -> Path:
         """Where files are written before they are renamed into place."""
         return self.root / "ingest"
 
-    @property
+    @cached_property
     def sources(self) -> Path:
         """Where the histories are."""
         return self.root / "sources"
 
-    @property
+    @cached_property
     def indexes(self) -> Path:
         """Where pack indexes are."""
         return self.root / "index"
 
-    @property
+    @cached_property
     def pins(self) -> Path:
         """Where pins are."""
         return self.root / "pins"
 
-    @property
+    @cached_property
     def leases(self) -> Path:
         """Where leases are."""
         return self.root / "leases"
 
-    @property
+    @cached_property
     def source_locks(self) -> Path:
         """Where the sources' lock files are."""
         return self.root / "locks" / "sources"
 
-    @property
+    @cached_property
     def index_json(self) -> Path:
         """The OCI index."""
         return self.root / "index.json"
 
-    @property
+    @cached_property
     def journal(self) -> Path:
         """Sources whose entry in the OCI index is out of date."""
         return self.root / "index.journal"
 
-    @property
+    @cached_property
+    def gate_lock(self) -> Path:
+        """Held by whoever waits for the store's lock alone, so that no more writers come in before."""
+        return self.root / "locks" / "gate.lock"
+
+    @cached_property
     def store_lock(self) -> Path:
         """The lock that writers share and the collector takes alone."""
         return self.root / "locks" / "store.lock"
 
     def blob(self, digest: Digest) -> Path:
         """A blob's file."""
-        return self.root / "blobs" / digest.algorithm / digest.hex
+        return self.root / f"blobs/{digest.algorithm}/{digest.hex}"
 
     def pack_index(self, digest: Digest) -> Path:
         """The pack index of the blob of this digest."""
@@ -110,11 +116,11 @@ class Layout:
 
     def record(self, key: SourceKey) -> Path:
         """A source's history."""
-        return self.sources / key.kind / key.namespace / f"{_stem(key.name)}.json"
+        return self.sources / f"{key.kind}/{key.namespace}/{_stem(key.name)}.json"
 
     def source_lock(self, key: SourceKey) -> Path:
         """A source's lock file."""
-        return self.source_locks / key.kind / key.namespace / f"{_stem(key.name)}.lock"
+        return self.source_locks / f"{key.kind}/{key.namespace}/{_stem(key.name)}.lock"
 
     def create(self) -> None:
         """Make the directories, and what makes them an OCI image layout; nothing that is there is touched."""
@@ -189,7 +195,7 @@ class Layout:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the store's lock together with all other writers: nothing is swept meanwhile."""
-        with locked(self.root / "locks" / "gate.lock", shared=True, timeout=self.lock_timeout):
+        with locked(self.gate_lock, shared=True, timeout=self.lock_timeout):
             pass  # whoever waits to be alone holds the gate; without it, writers could keep it waiting for ever
         with locked(self.store_lock, shared=True, timeout=self.lock_timeout):
             yield
@@ -198,7 +204,7 @@ class Layout:
     def alone(self) -> Iterator[None]:
         """Hold the store's lock alone: no artifact is between its blob and its record. Keep it short."""
         with (
-            locked(self.root / "locks" / "gate.lock", timeout=self.lock_timeout),
+            locked(self.gate_lock, timeout=self.lock_timeout),
             locked(self.store_lock, timeout=self.lock_timeout),
         ):
             yield

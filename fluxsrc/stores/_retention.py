@@ -233,15 +233,8 @@ def collect(layout: Layout, *, grace: float, dry_run: bool) -> GCReport:
             except StoreError as exc:
                 full = exc  # a full disk is what collecting is for: go on, and try again afterwards
         marked = references(layout)  # 2
-        unmarked: list[Path] = []
-        kept = 0
-        for path in _files(layout.blobs):
-            if not _BLOB_NAME.fullmatch(path.name):
-                continue  # not ours
-            if f"sha256:{path.name}" in marked:
-                kept += 1
-            else:
-                unmarked.append(path)
+        blobs = [name for name in _names(layout.blobs) if _BLOB_NAME.fullmatch(name)]  # all else is not ours
+        unmarked = [layout.blobs / name for name in blobs if f"sha256:{name}" not in marked]
         sizes = _sweep(layout, unmarked, horizon, dry_run=dry_run)  # 3
         leftovers = _sweep_leftovers(layout, horizon, dry_run=dry_run)
         if full is not None:
@@ -250,7 +243,7 @@ def collect(layout: Layout, *, grace: float, dry_run: bool) -> GCReport:
         blobs=len(sizes),
         bytes=sum(sizes),
         leftovers=leftovers,
-        kept=kept,
+        kept=len(blobs) - len(unmarked),
         young=len(unmarked) - len(sizes),
         dry_run=dry_run,
     )
@@ -319,9 +312,13 @@ def _abandoned(layout: Layout) -> list[Path]:
     return abandoned
 
 
-def _files(directory: Path) -> list[Path]:
+def _names(directory: Path) -> list[str]:
     with store_errors("list", directory):
-        return sorted(directory.iterdir()) if directory.exists() else []
+        return sorted(os.listdir(directory)) if directory.exists() else []
+
+
+def _files(directory: Path) -> list[Path]:
+    return [directory / name for name in _names(directory)]
 
 
 def _json_files(directory: Path) -> list[Path]:

@@ -104,11 +104,13 @@ class LocalStore:
     lock_timeout: float = attrs.field(default=30.0, kw_only=True)
     max_records: int = attrs.field(default=100, kw_only=True, validator=attrs.validators.ge(1))
     _clock: Callable[[], dt.datetime] = attrs.field(default=_utc_now, kw_only=True, repr=False, eq=False)
+    _layout: Layout = attrs.field(
+        default=attrs.Factory(lambda self: Layout(self.path, self.durable, self.lock_timeout), takes_self=True),
+        init=False,
+        repr=False,
+        eq=False,
+    )
     _at_exit: _AtExit = attrs.field(factory=_AtExit, init=False, repr=False, eq=False)
-
-    @property
-    def _layout(self) -> Layout:
-        return Layout(self.path, self.durable, self.lock_timeout)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
