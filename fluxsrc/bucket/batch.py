@@ -1,7 +1,7 @@
 """A batch of small objects on its way through the pump; what does not come as hoped for is read one by one."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING
 
 import attrs
@@ -38,32 +38,25 @@ class PumpedBatch:
     executor: Executor
     operation: Operation
     url: str
-    _contents: Sequence[Content] | None = attrs.field(default=None, init=False)
+    _contents: list[Content | Future[Content]] | None = attrs.field(default=None, init=False)
 
-    def result(self) -> Sequence[Content]:
+    def content(self, place: int, /) -> Content:
         """See `Batch`."""
         if self._contents is None:
             self.pump.wait(self.job)
-            self._contents = self._complete()
-        return self._contents
+            self._contents = list(map(self._settle, self.items, self.job.answers))
+        content = self._contents[place]
+        if isinstance(content, Content):
+            return content
+        return result_of(content, self.operation, "receive", url=self.url)
 
     def cancel(self) -> None:
         """See `Batch`."""
         self.pump.drop(self.job)
 
-    def _complete(self) -> Sequence[Content]:
-        contents = [
-            self.accept(item, answer) if answer is not None else None
-            for item, answer in zip(self.items, self.job.answers, strict=True)
-        ]
-        again = {
-            place: self.executor.submit(self.read, self.items[place])
-            for place, content in enumerate(contents)
-            if content is None
-        }
-        for place, future in again.items():
-            contents[place] = result_of(future, self.operation, "receive", url=self.url)
-        return [content for content in contents if content is not None]
+    def _settle(self, item: BucketObject, answer: Answer | None) -> "Content | Future[Content]":
+        content = self.accept(item, answer) if answer is not None else None
+        return self.executor.submit(self.read, item) if content is None else content
 
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ import attrs
 from fluxsrc.bucket.checksum import Checker
 from fluxsrc.bucket.protocol import Batch, BatchReader, BucketClient, BucketObject, Content
 from fluxsrc.bucket.wait import result_of
+from fluxsrc.errors import FluxSrcError
 from fluxsrc.operation import Operation
 
 __all__ = ["PART", "WINDOW", "WORKERS", "Handle", "ReadAhead"]
@@ -137,7 +138,7 @@ class ReadAhead:
             self._opened(handle)
             batch = self._forget(handle)
         if batch is not None:
-            yield batch.result()[handle.place_in_batch]
+            yield batch.content(handle.place_in_batch)
         elif handle.item.size:  # opened for a second time, or there was no room for it
             again = self._executor.submit(self._client.read, handle.item)
             yield result_of(again, self._operation, "receive", url=self._url)
@@ -259,19 +260,28 @@ class ReadAhead:
 class _Future:
     """Objects that a thread reads one after the other: the batch of clients that know nothing better."""
 
-    _future: Future[Sequence[Content]]
+    _future: Future[Sequence[Content | FluxSrcError]]
     _operation: Operation
     _url: str
 
-    def result(self) -> Sequence[Content]:
-        return result_of(self._future, self._operation, "receive", url=self._url)
+    def content(self, place: int, /) -> Content:
+        outcome = result_of(self._future, self._operation, "receive", url=self._url)[place]
+        if isinstance(outcome, FluxSrcError):
+            raise outcome
+        return outcome
 
     def cancel(self) -> None:
         self._future.cancel()
 
 
-def _read_all(client: BucketClient, items: Sequence[BucketObject]) -> Sequence[Content]:
-    return [client.read(item) for item in items]
+def _read_all(client: BucketClient, items: Sequence[BucketObject]) -> Sequence[Content | FluxSrcError]:
+    def read(item: BucketObject) -> Content | FluxSrcError:
+        try:
+            return client.read(item)
+        except FluxSrcError as exc:  # of this one; the others may be well
+            return exc
+
+    return [read(item) for item in items]
 
 
 class _Stream(io.RawIOBase):

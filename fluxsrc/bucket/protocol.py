@@ -90,12 +90,12 @@ class BucketClient(Protocol):
 class Batch(Protocol):
     """Some small objects on their way."""
 
-    def result(self) -> Sequence[Content]:
-        """All of each, in order; waits for them. Raises as `BucketClient.read`."""
+    def content(self, place: int, /) -> Content:
+        """All of the object at this place; waits for it. Raises as `BucketClient.read`, for each object on its own."""
         ...
 
     def cancel(self) -> object:
-        """Nobody will ask for the result any more."""
+        """Nobody will ask for a content any more."""
         ...
 
 

@@ -11,6 +11,7 @@ from fluxsrc.auth import Anonymous, BearerToken
 from fluxsrc.bucket import AWSKeys, AzureBucket, AzureSAS, Bucket, BucketSource, GCSBucket, S3Bucket
 from fluxsrc.memory import MemoryFile
 from fluxsrc.testing import SourceContract
+from fluxsrc.testing.bucket_contract import BucketContract
 from fluxsrc.testing.object_server import ObjectServer
 
 SECRET = "hunter2-secret"
@@ -45,6 +46,12 @@ class ServerOrigin:
         for key, data in {**noise, **{self.prefix + path: file.data for path, file in files.items()}}.items():
             self.server.put("models", key, data)
 
+    def put(self, key: str, data: bytes, /) -> None:
+        self.server.put("models", key, data)
+
+    def delete(self, key: str, /) -> None:
+        self.server.delete("models", key)
+
     def source(self, **options: Any) -> BucketSource:
         return BucketSource(self.make(self.server, "models"), self.prefix, strip_prefix=True, **options)
 
@@ -52,19 +59,53 @@ class ServerOrigin:
         return BucketSource(self.make(self.server, "no-such-bucket"))
 
 
-@pytest.mark.parametrize(
-    ("make", "prefix", "keeps_alive"),
-    [(s3, "", True), (s3, "apps/prod/", True), (s3, "", False), (gcs, "", True), (azure, "apps/", True)],
-    ids=["s3", "s3-prefix", "s3-one-request-per-connection", "gcs", "azure-prefix"],
-)
-class TestServices(SourceContract):
-    """Three objects on a page, so that every listing has several."""
+def server_for(make: Any, **options: Any) -> ObjectServer:
+    """A server that wants the secret, where a secret is sent: an S3 one never is."""
+    return ObjectServer(secret=None if make is s3 else SECRET, **options)
+
+
+@pytest.mark.parametrize("make", [s3, gcs, azure])
+class TestServices(BucketContract):
+    """A hundred objects on a page."""
+
+    many = 203
 
     @pytest.fixture
-    def origin(self, make: Any, prefix: str, keeps_alive: bool) -> Iterator[ServerOrigin]:
-        secret = None if make is s3 else SECRET  # an S3 secret is never sent
-        with ObjectServer(page=3, secret=secret, keeps_alive=keeps_alive) as server:
-            yield ServerOrigin(server, make, prefix)
+    def origin(self, make: Any) -> Iterator[ServerOrigin]:
+        with server_for(make, page=100) as server:
+            yield ServerOrigin(server, make, "")
+
+
+@pytest.mark.parametrize("make", [s3, azure])
+class TestServicesWithAPrefix(SourceContract):
+    """A prefix that is stripped, among other objects; three of them on a page."""
+
+    @pytest.fixture
+    def origin(self, make: Any) -> Iterator[ServerOrigin]:
+        with server_for(make, page=3) as server:
+            yield ServerOrigin(server, make, "apps/prod/")
+
+
+class TestAServerThatClosesEachConnection(BucketContract):
+    """The fast path gives up, and the slow one takes over."""
+
+    many = 203
+
+    @pytest.fixture
+    def origin(self) -> Iterator[ServerOrigin]:
+        with server_for(s3, page=100, keeps_alive=False) as server:
+            yield ServerOrigin(server, s3, "")
+
+
+class TestAServerWithoutPreconditions(BucketContract):
+    """The etag of what came is looked at, too."""
+
+    many = 203
+
+    @pytest.fixture
+    def origin(self) -> Iterator[ServerOrigin]:
+        with server_for(s3, page=100, checks_preconditions=False) as server:
+            yield ServerOrigin(server, s3, "")
 
 
 class MotoOrigin:
@@ -87,6 +128,12 @@ class MotoOrigin:
             self.client.delete_object(Bucket=self.name, Key=key)
         for key, file in files.items():
             self.client.put_object(Bucket=self.name, Key=key, Body=file.data)
+
+    def put(self, key: str, data: bytes, /) -> None:
+        self.client.put_object(Bucket=self.name, Key=key, Body=data)
+
+    def delete(self, key: str, /) -> None:
+        self.client.delete_object(Bucket=self.name, Key=key)
 
     def source(self, **options: Any) -> BucketSource:
         return BucketSource(self._bucket(self.name), **options)
