@@ -15,7 +15,11 @@ from fluxsrc.git.lfs import LFSPointer
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["LFSFiles"]
+__all__ = ["LFSFiles", "LFSMismatchError"]
+
+
+class LFSMismatchError(DigestMismatchError):
+    """An LFS file is not what its pointer says."""
 
 
 class LFSFiles:
@@ -90,13 +94,13 @@ class LFSFiles:
                 write_all(descriptor, chunk)
         if size != pointer.size:
             many = "more" if size > pointer.size else f"{size:,}"
-            raise DigestMismatchError(
+            raise LFSMismatchError(
                 f"{url} sends {many} bytes for an LFS file of {pointer.size:,}",
                 expected=f"{pointer.size} bytes",
                 actual=f"{many} bytes",
             )
         if digest.hexdigest() != pointer.oid:
-            raise DigestMismatchError(
+            raise LFSMismatchError(
                 f"{url} sends something else than the LFS file {pointer.oid}",
                 expected=f"sha256:{pointer.oid}",
                 actual=f"sha256:{digest.hexdigest()}",
@@ -143,7 +147,7 @@ class _VerifiedFile(io.RawIOBase):
         if self._ours:
             self._path.unlink(missing_ok=True)
             return SourceChangedError(f"the kept LFS file {self._pointer.oid} was damaged, and is gone: try again")
-        return DigestMismatchError(
+        return LFSMismatchError(
             f"{self._path} is damaged", expected=f"sha256:{self._pointer.oid}", actual="something else"
         )
 

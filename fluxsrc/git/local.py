@@ -75,6 +75,11 @@ class LocalRepository:
         """Its objects, alternates included; close it."""
         return ObjectDatabase(object_directories(self.common_dir / "objects"), self.object_format, limits)
 
+    @property
+    def lfs_objects(self) -> Path:
+        """Where git-lfs keeps files."""
+        return self.common_dir / "lfs" / "objects"
+
     def refs(self, prefixes: tuple[str, ...], limits: Limits = DEFAULT_LIMITS) -> dict[str, GitRef]:
         """The references whose names begin with one of these, by name. HEAD only if asked for.
 

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 
@@ -43,11 +44,12 @@ class RemoteRepository:
         session = converse(self.access, operation)
         try:
             refs = session.list_refs(selector.prefixes)
+            revision = selector.revision(selector.choose(refs, url=self.url), url=self.url)
         except BaseException:
             session.close()
             raise
         self._park(session, operation)
-        return selector.revision(selector.choose(refs, url=self.url), url=self.url)
+        return revision
 
     @contextmanager
     def open(
@@ -120,9 +122,17 @@ class RemoteRepository:
             who = fingerprint(self.access.credentials(), self.cache.salt())
             yield self.cache.repository(self.access.address.url, who, object_format)
 
+    def lfs_directory(self, revision: Revision) -> Path | None:
+        """Where LFS files are kept: with the objects, since who may read the ones may read the others."""
+        if self.cache is None:
+            return None
+        with self._repository(revision) as repository:
+            return repository.directory / "lfs" / "objects"
+
     def _blame(self, repository: CachedRepository, exc: Exception, operation: Operation) -> None:
         """Was it the cache? Then forget what is wrong there, so that the next attempt fetches it anew."""
-        damaged = isinstance(exc, DigestMismatchError) or (type(exc) is ContentError and repository.is_damaged())
+        # Not a subclass of it: an LFS server that sends the wrong bytes says nothing about the cache.
+        damaged = type(exc) is DigestMismatchError or (type(exc) is ContentError and repository.is_damaged())
         if not damaged and not isinstance(exc, MissingObjectError):
             return
         with repository.locked(operation, shared=False):

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from fluxsrc.errors import ConfigurationError, RevisionNotFoundError
 from fluxsrc.git.address import GitAddress
 from fluxsrc.git.cache import GitCache
 from fluxsrc.git.lfs import LFSPolicy
+from fluxsrc.git.lfs_store import LFSStore
 from fluxsrc.git.local import LocalRepository, local_errors, peel
 from fluxsrc.git.objects import ObjectDatabase
 from fluxsrc.git.packfile import Kind
@@ -59,6 +62,7 @@ class GitSource(SourceOptions):
         commit: A full commit.
         sparse: Directories and files, relative to `path`, that are all of the snapshot; each must exist.
         lfs: What becomes of Git LFS pointers: "keep" (reported), "error" or "fetch".
+        lfs_url: The LFS server, if it is not the repository's own.
         keychain: Asked for the credentials of an origin, anew for each operation.
         tls: How HTTPS servers prove who they are, and how we do.
         proxy: For HTTP and SSH.
@@ -74,6 +78,7 @@ class GitSource(SourceOptions):
     commit: str | None = attrs.field(default=None, kw_only=True)
     sparse: tuple[str, ...] = attrs.field(default=(), converter=_sparse, kw_only=True)
     lfs: LFSPolicy = attrs.field(default=LFSPolicy.KEEP, converter=LFSPolicy, kw_only=True)
+    lfs_url: str | None = attrs.field(default=None, kw_only=True)
 
     keychain: Keychain | None = attrs.field(default=None, kw_only=True)
     tls: TLSConfig = attrs.field(factory=TLSConfig, kw_only=True)
@@ -138,8 +143,10 @@ class GitSource(SourceOptions):
         if revision is None:
             revision = self.resolve_revision(operation=operation)
         options = SnapshotOptions(path=self.path, sparse=self.sparse, lfs=self.lfs, limits=self.limits)
-        with self._open(revision, operation) as objects:
-            yield GitSnapshot(objects, revision, options, operation)
+        with ExitStack() as stack:
+            open_lfs = partial(self._open_lfs, stack, revision, operation)
+            objects = stack.enter_context(self._open(revision, operation))
+            yield GitSnapshot(objects, revision, options, operation, open_lfs=open_lfs)
 
     def _recipe_options(self) -> tuple[tuple[str, str], ...]:
         options = []
@@ -161,6 +168,15 @@ class GitSource(SourceOptions):
             self._check_commit(objects, revision)
             yield objects
 
+    def _open_lfs(self, stack: ExitStack, revision: Revision, operation: Operation, config: bytes | None) -> LFSStore:
+        """The LFS files of a revision: beside its objects, where those are kept, and as long as the snapshot, else."""
+        elsewhere = [self._local().lfs_objects] if self.address.is_local else []
+        directory = None if self.address.is_local else self._remote().lfs_directory(revision)
+        if directory is None:
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="fluxsrc-lfs-", ignore_cleanup_errors=True)))
+        store = LFSStore(self._access(), directory, operation, config=config, url=self.lfs_url, elsewhere=elsewhere)
+        return stack.enter_context(store)
+
     def _sparse_paths(self) -> tuple[str, ...]:
         """The sparse paths from the root of the repository."""
         return tuple(f"{self.path}/{path}" if self.path else path for path in self.sparse)
@@ -174,10 +190,10 @@ class GitSource(SourceOptions):
             return LocalRepository.find(self._path)
 
     def _remote(self) -> RemoteRepository:
-        access = Access(
-            address=self.address, keychain=self.keychain, tls=self.tls, proxy=self.proxy, limits=self.limits
-        )
-        return RemoteRepository(access, self.cache, self.url)
+        return RemoteRepository(self._access(), self.cache, self.url)
+
+    def _access(self) -> Access:
+        return Access(address=self.address, keychain=self.keychain, tls=self.tls, proxy=self.proxy, limits=self.limits)
 
     def _check_commit(self, objects: ObjectDatabase, revision: Revision) -> None:
         oid = bytes.fromhex(revision.digest.hex)
