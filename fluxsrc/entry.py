@@ -52,6 +52,11 @@ class Entry:
         size = self._size
         return size if isinstance(size, int) else size()
 
+    @property
+    def can_expect(self) -> bool:
+        """Whether `expect` does anything: reading costs so much that the source fetches ahead."""
+        return self._expecter is not None
+
     def expect(self) -> None:
         """Say that this entry will be read soon: a source that can fetch ahead may begin. Never blocks."""
         if self._expecter is not None:

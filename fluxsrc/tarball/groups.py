@@ -78,12 +78,15 @@ def fingerprint(entries: Sequence[Entry], count: int) -> bytes | None:
     return digest.digest()[:_FINGERPRINT_BYTES]
 
 
-def run_block(ahead: Lookahead, recall: Callable[[Entry], bytes | None] | None = None) -> tuple[bytes, list[Entry]]:
+def run_block(
+    ahead: Lookahead, recall: Callable[[Entry], bytes | None] | None = None, *, at_most: int = LARGE
+) -> tuple[bytes, list[Entry]]:
     """The next run of small files: as it is in the archive, and of which entries. None are taken before a large file.
 
     Args:
         ahead: The entries.
         recall: Asked for a content before the source is.
+        at_most: A file of more bytes is large, or too large.
 
     Raises:
         SourceChangedError: A content is not of its listed size.
@@ -95,7 +98,7 @@ def run_block(ahead: Lookahead, recall: Callable[[Entry], bytes | None] | None =
     while (entry := ahead.take()) is not None:
         data = recall(entry) if recall is not None else None
         if data is None:
-            data = entry.read_small(LARGE)
+            data = entry.read_small(at_most)
         name = entry.path.encode()
         if entry.mode is Mode.SYMLINK:
             head = header(name, Mode.SYMLINK, 0, _checked_target(entry.path, data))

@@ -15,12 +15,10 @@ import attrs
 from fluxsrc.recipe import FORMAT_VERSION, Compression
 from fluxsrc.tarball.groups import MAX_BLOCK
 
-__all__ = ["NAME_BYTES", "Group", "Place", "read_index", "write_index"]
+__all__ = ["Group", "Place", "read_index", "write_index"]
 
-NAME_BYTES: Final = 8
-"""Of the name of one entry: see `recall`."""
 _MAGIC: Final = b"fluxsrc pack index\n"
-_VERSION: Final = [FORMAT_VERSION, 2]
+_VERSION: Final = [FORMAT_VERSION, 3]
 """Of the canonical tar, and of this file."""
 _MAX_BYTES: Final = 256 * 1024 * 1024
 _MAX_LENGTH: Final = 2 * MAX_BLOCK
@@ -52,14 +50,14 @@ class Group:
         count: How many entries there are.
         fingerprint: See `groups.fingerprint`.
         blocks: Where they are.
-        names: The short name of each entry, one after the other; or none.
+        content_ids: What the source calls the content of each entry, one on a line.
     """
 
     first: str
     count: int
     fingerprint: bytes
     blocks: tuple[Place, ...]
-    names: bytes = b""
+    content_ids: str
 
 
 def write_index(compression: Compression, groups: Sequence[Group]) -> bytes | None:
@@ -76,7 +74,7 @@ def write_index(compression: Compression, groups: Sequence[Group]) -> bytes | No
                 group.fingerprint.hex(),
                 group.blocks[0].offset,
                 [[block.length, block.size, block.crc] for block in group.blocks],
-                group.names.hex(),
+                group.content_ids,
             ]
             for group in groups
         ],
@@ -101,13 +99,19 @@ def read_index(data: bytes, compression: Compression) -> Mapping[str, Group]:
 
 
 def _group(row: Any) -> Group:
-    first, count, name, offset, rows, names = row
+    first, count, name, offset, rows, content_ids = row
     blocks = []
     for length, size, crc in rows:
         if not (offset >= 0 and 0 < length <= _MAX_LENGTH and 0 < size <= _MAX_LENGTH):
             raise ValueError("a block of impossible size")
         blocks.append(Place(offset, length, size, int(crc)))
         offset += length
-    if not isinstance(first, str) or not isinstance(count, int) or count < 1 or not blocks:
+    if (
+        not isinstance(first, str)
+        or not isinstance(content_ids, str)
+        or not isinstance(count, int)
+        or count < 1
+        or not blocks
+    ):
         raise ValueError("an impossible group")
-    return Group(first, count, bytes.fromhex(name), tuple(blocks), bytes.fromhex(names))
+    return Group(first, count, bytes.fromhex(name), tuple(blocks), content_ids)

@@ -34,7 +34,7 @@ from fluxsrc.tarball.groups import (
 from fluxsrc.tarball.headers import END, header, padded
 from fluxsrc.tarball.index import Group, Place, read_index, write_index
 from fluxsrc.tarball.pipeline import Pipeline, Sink, Written, default_threads
-from fluxsrc.tarball.recall import Recall, entry_names
+from fluxsrc.tarball.recall import Recall
 
 __all__ = ["Packed", "Reuse", "pack"]
 
@@ -87,8 +87,9 @@ def pack(
 ) -> Packed:
     """Write a canonical archive.
 
-    Memory is bounded by the number of threads, whatever the number and size of files; the index grows with the archive,
-    by some hundred bytes for each 200 KiB and some ten for each file. The bytes do not depend on the number of threads, nor on what was reused.
+    Memory is bounded by the number of threads, whatever the number and size of files; only the index grows with the
+    archive, by the path of each group and the content id of each file. The bytes depend neither on the number of
+    threads nor on what was reused.
 
     Args:
         entries: Sorted by the UTF-8 bytes of their paths, each path once, no path below another.
@@ -131,7 +132,8 @@ class _Packer:
         self._operation = operation
         self._earlier = earlier
         self._size = 0
-        self._groups: list[tuple[str, int, bytes | None, int, bytes]] = []
+        self._groups: list[tuple[str, int, bytes | None, int, str]] = []
+        self._at_most = min(LARGE, limits.max_file_bytes)
         self._taken = 0
         self._announced = 0
 
@@ -149,12 +151,9 @@ class _Packer:
         """What the index says of the archive, once it is finished."""
         places = iter(self._pipeline.places)
         rows = [
-            (first, count, name, tuple(islice(places, blocks)), names)
-            for first, count, name, blocks, names in self._groups
+            (first, count, name, tuple(islice(places, blocks)), ids) for first, count, name, blocks, ids in self._groups
         ]
-        return [
-            Group(first, count, name, blocks, names) for first, count, name, blocks, names in rows if name is not None
-        ]
+        return [Group(first, count, name, blocks, ids) for first, count, name, blocks, ids in rows if name is not None]
 
     def _checked(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The entries, as long as they are sorted, do not collide, and are not too many."""
@@ -197,18 +196,19 @@ class _Packer:
             self._count_bytes(place.size)
             self._pipeline.splice(earlier.copying(place, partial(_block, entries, number)))
         self._taken += group.count
-        self._groups.append((group.first, group.count, group.fingerprint, len(group.blocks), group.names))
+        self._groups.append((group.first, group.count, group.fingerprint, len(group.blocks), group.content_ids))
         return True
 
     def _announce(self, ahead: Lookahead, earlier: "_Earlier") -> None:
         """Tell the source what will be asked of it soon: what is near, and not in the earlier archive."""
         for entry in ahead.peek(_NEAR)[max(0, self._announced - self._taken) :]:
-            if not earlier.recall.has(entry):
+            if entry.can_expect and not earlier.recall.has(entry):
                 entry.expect()
         self._announced = self._taken + _NEAR
 
     def _read(self, ahead: Lookahead, earlier: "_Earlier | None") -> None:
-        block, taken = run_block(ahead, None if earlier is None else earlier.recall.read)
+        recall = None if earlier is None else earlier.recall.read
+        block, taken = run_block(ahead, recall, at_most=self._at_most)
         if taken:
             self._write(block)
             self._remember(taken, ahead.peek(1), 1)
@@ -229,10 +229,11 @@ class _Packer:
     def _remember(self, taken: list[Entry], following: list[Entry], blocks: int) -> None:
         count = len(taken)
         self._taken += count
-        # Sources know all contents by name, or none: no need to make the names of many for nothing.
-        known = taken[0].content_id is not None
-        name = fingerprint(taken + following, count) if known else None
-        self._groups.append((taken[0].path, count, name, blocks, entry_names(taken) if known else b""))
+        ids = ""
+        name = fingerprint(taken + following, count)
+        if name is not None:
+            ids = "\n".join([str(entry.content_id) for entry in taken])
+        self._groups.append((taken[0].path, count, name, blocks, ids))
 
     def _write(self, data: bytes) -> None:
         self._count_bytes(len(data))
