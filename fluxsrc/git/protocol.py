@@ -39,9 +39,9 @@ _REF_BYTES: Final = 256
 _NOT_THERE: Final = re.compile(
     r"not our ref|not a valid object|bad object|unadvertised object|no such remote ref", re.IGNORECASE
 )
-_REFUSED: Final = re.compile(r"access denied|not exported|permission|forbidden|not authori[sz]ed", re.IGNORECASE)
+_REFUSED: Final = re.compile(r"access denied|permission|forbidden|not authori[sz]ed", re.IGNORECASE)
 _NO_REPOSITORY: Final = re.compile(
-    r"not found|does not exist|not appear to be a git repository|no such repository", re.IGNORECASE
+    r"not found|does not exist|repository not exported|not appear to be a git repository|no such repository", re.IGNORECASE
 )
 
 
@@ -207,10 +207,10 @@ def server_error(message: bytes, *, url: str) -> SourceError:
     said = f"{url} says: {text}"
     if _NOT_THERE.search(text):
         return UnavailableError(said, url=url)
-    if _REFUSED.search(text):
-        return PermissionDeniedError(said, url=url)
     if _NO_REPOSITORY.search(text):
         return RevisionNotFoundError(said, url=url)
+    if _REFUSED.search(text):
+        return PermissionDeniedError(said, url=url)
     return RemoteProtocolError(said, url=url)
 
 

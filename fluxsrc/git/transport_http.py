@@ -1,13 +1,14 @@
 """Git over HTTP: `git-upload-pack` as a web service."""
 
 import base64
+from contextlib import suppress
 from typing import Final, Self
 
 import attrs
 
 from fluxsrc._io.http import HTTPClient, Response, Transport, raise_for_status
 from fluxsrc.auth import Anonymous, BasicAuth, BearerToken, Credentials, Keychain, Origin, Proxy, Secret, TLSConfig
-from fluxsrc.errors import ConfigurationError, RemoteProtocolError
+from fluxsrc.errors import ConfigurationError, RemoteProtocolError, TransportError
 from fluxsrc.git.address import GitAddress
 from fluxsrc.git.pktline import ByteStream
 from fluxsrc.limits import Limits
@@ -98,7 +99,10 @@ class HTTPConnection:
         return response
 
     def obey(self, operation: Operation | None, /) -> None:
-        """Go on under another operation."""
+        """Go on under another operation; with None, let go of the last answer, which would keep the earlier one alive."""
+        if operation is None:
+            with suppress(TransportError):  # it was read; if its end does not come, the next request tells
+                self._finish()
         self._operation = operation
 
     def close(self) -> None:

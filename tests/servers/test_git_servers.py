@@ -1,0 +1,124 @@
+"""The Git source against the servers of others: the contract, references, sparse and incremental fetches."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from fluxsrc.auth import BasicAuth, SSHKey, StaticKeychain, TLSConfig
+from fluxsrc.errors import AuthenticationError, CertificateError, RevisionNotFoundError
+from fluxsrc.git import GitSource
+from fluxsrc.memory import MemoryFile
+from fluxsrc.testing import SourceContract
+
+pytestmark = pytest.mark.servers
+
+_spec = importlib.util.spec_from_file_location("git_servers", Path(__file__).with_name("git_servers.py"))
+servers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(servers)
+
+
+def contents(source):
+    with source.fetch() as snapshot:
+        return {entry.path: entry.read() for entry in snapshot.entries()}
+
+
+class GitServerContract(SourceContract):
+    """What every server has to do, besides the contract of all sources."""
+
+    FILES = {f"teams/{team}/{n}.yaml": MemoryFile(os.urandom(200)) for team in range(5) for n in range(20)}
+
+    def test_every_choice_resolves_as_it_does_on_disk(self, origin):
+        """Annotated and plain tags, ranges, pull requests, HEAD, commits."""
+        origin.publish({"a": MemoryFile(b"1")})
+        for name, arguments in (("v1.0.0", ["-a", "-m", "m"]), ("v1.1.0", [])):
+            servers.git("tag", *arguments, name, "main", cwd=origin.path)
+        servers.git("update-ref", "refs/pull/1/head", "main", cwd=origin.path)
+        commit = servers.git("rev-parse", "main", cwd=origin.path).strip()
+        for choice in (
+            {"branch": "main"},
+            {"tag": "v1.0.0"},
+            {"tag": "v1.1.0"},
+            {"semver": "1.x"},
+            {"ref": "refs/pull/1/head"},
+            {"commit": commit},
+        ):
+            source = origin.source(**choice)
+            assert source.resolve_revision() == GitSource(origin.path, **choice).resolve_revision()
+            assert contents(source) == {"a": b"1"}
+
+    def test_a_commit_that_no_reference_reaches_is_fetched(self, origin):
+        """As of a pull request that was closed."""
+        origin.publish({"a": MemoryFile(b"1")})
+        commit = servers.git("rev-parse", "main", cwd=origin.path).strip()
+        tree = servers.git("rev-parse", "main^{tree}", cwd=origin.path).strip()
+        lonely = servers.git("commit-tree", "-m", "lonely", tree, cwd=origin.path).strip()
+        assert lonely != commit
+        assert contents(origin.source(commit=lonely)) == {"a": b"1"}
+
+    def test_a_sparse_fetch_gives_the_files_of_its_paths(self, origin):
+        """Whether or not the server filters."""
+        origin.publish(self.FILES)
+        expected = {path: file.data for path, file in self.FILES.items() if path.startswith("teams/3/")}
+        assert contents(origin.source(sparse=["teams/3"])) == expected
+
+    def test_the_next_commit_adds_a_small_pack(self, origin):
+        """What is there does not travel again."""
+        origin.publish(self.FILES)
+        contents(origin.source())
+        cache = origin.options["cache"].directory
+        (first,) = cache.rglob("*.pack")
+        origin.publish(self.FILES | {"new": MemoryFile(b"new")})
+        assert contents(origin.source())["new"] == b"new"
+        (second,) = set(cache.rglob("*.pack")) - {first}
+        assert second.stat().st_size < first.stat().st_size / 5
+
+    def test_a_repository_that_is_not_there_is_not_found(self, origin):
+        """And no other error."""
+        source = GitSource(origin.url.replace("repository.git", "other.git"), **origin.options)
+        with pytest.raises(RevisionNotFoundError):
+            source.resolve_revision()
+
+
+class TestHTTPSWithAPassword(GitServerContract):
+    @pytest.fixture
+    def origin(self, tmp_path):
+        with servers.https(tmp_path) as origin:
+            yield origin
+
+    def test_a_wrong_password_and_an_unknown_ca_are_named(self, origin):
+        """The right error for each."""
+        origin.publish({"a": MemoryFile(b"1")})
+        wrong = StaticKeychain(((origin.source().address.origin, BasicAuth("robot", "wrong")),))
+        with pytest.raises(AuthenticationError):
+            GitSource(origin.url, **(origin.options | {"keychain": wrong})).resolve_revision()
+        with pytest.raises(CertificateError):
+            GitSource(origin.url, **(origin.options | {"tls": TLSConfig()})).resolve_revision()
+
+
+class TestGitDaemon(GitServerContract):
+    @pytest.fixture
+    def origin(self, tmp_path):
+        with servers.daemon(tmp_path) as origin:
+            yield origin
+
+
+class TestOpenSSH(GitServerContract):
+    @pytest.fixture
+    def origin(self, tmp_path):
+        with servers.sshd(tmp_path) as origin:
+            yield origin
+
+    def test_an_unknown_host_and_an_unknown_key_are_refused(self, origin):
+        """The right error for each."""
+        address = origin.source().address
+        good = origin.options["keychain"].credentials(address.origin)
+        host = good.known_hosts.split()[0]
+        for known_hosts, identity, error in (
+            (good.known_hosts.replace(host, "elsewhere"), good.identity, CertificateError),
+            (good.known_hosts, (origin.path.parent / "sshd" / "host").read_text(), AuthenticationError),
+        ):
+            chain = StaticKeychain(((address.origin, SSHKey(identity=identity, known_hosts=known_hosts)),))
+            with pytest.raises(error):
+                GitSource(origin.url, **(origin.options | {"keychain": chain})).resolve_revision()
