@@ -4,8 +4,20 @@ Nothing here is used unless it is named: no `.netrc` is read and no helper is ru
 """
 
 from fluxsrc.keychains.chain import ChainKeychain, keychain_from_env
+from fluxsrc.keychains.docker import DockerConfig
 from fluxsrc.keychains.github import GitHubApp
 from fluxsrc.keychains.helper import GitCredentialHelper
 from fluxsrc.keychains.netrc import NetrcKeychain
+from fluxsrc.keychains.registries import AzureRegistry, ElasticContainerRegistry, GoogleRegistry
 
-__all__ = ["ChainKeychain", "GitCredentialHelper", "GitHubApp", "NetrcKeychain", "keychain_from_env"]
+__all__ = [
+    "AzureRegistry",
+    "ChainKeychain",
+    "DockerConfig",
+    "ElasticContainerRegistry",
+    "GitCredentialHelper",
+    "GitHubApp",
+    "GoogleRegistry",
+    "NetrcKeychain",
+    "keychain_from_env",
+]

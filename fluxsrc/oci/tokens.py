@@ -12,12 +12,12 @@ import attrs
 from fluxsrc._io.http import Response, Transport, retrying, status_error
 from fluxsrc.auth import BasicAuth, BearerToken, Credentials, Origin, Secret, redact_url
 from fluxsrc.errors import AuthenticationError, ConfigurationError, RemoteProtocolError
+from fluxsrc.keychains.docker import IDENTITY_TOKEN_USER
 from fluxsrc.oci.challenge import Challenge, parse_challenges
 from fluxsrc.operation import Operation
 
-__all__ = ["IDENTITY_TOKEN_USER", "Authorizer", "TokenCache"]
+__all__ = ["Authorizer", "TokenCache"]
 
-IDENTITY_TOKEN_USER: Final = "<token>"  # noqa: S105 - Docker's word for: the password is a refresh token
 _MAX_TOKEN_BYTES: Final = 256 * 1024
 _DEFAULT_SECONDS: Final = 60.0
 """A token's life where the server does not say, as the specification has it."""

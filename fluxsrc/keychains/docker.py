@@ -1,0 +1,197 @@
+"""`DockerConfig`: credentials for registries as `docker login` leaves them, and as Kubernetes keeps them in secrets."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from fluxsrc.auth import BasicAuth, BearerToken, Credentials, Keychain, Origin, Secret
+from fluxsrc.errors import AuthenticationError, ConfigurationError, TransportTimeoutError
+
+__all__ = ["IDENTITY_TOKEN_USER", "DockerConfig"]
+
+IDENTITY_TOKEN_USER: Final = "<token>"  # noqa: S105 - Docker's word for: the password is a refresh token
+_HUB: Final = "https://index.docker.io/v1/"
+_HUB_HOSTS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+_HELPER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_MAX_CONFIG: Final = 4 * 1024 * 1024
+_NOT_FOUND: Final = b"credentials not found"
+_DEFAULT_TIMEOUT: Final = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class DockerConfig:
+    """A Docker configuration: `auths`, `credHelpers` and `credsStore`.
+
+    A file is read anew for each question, so that a later `docker login`, or a secret that Kubernetes replaces, is seen.
+    A helper is a program: those that a file names are run, those that a secret names never are.
+
+    Entries for a path within a registry, which Kubernetes knows, are not looked at: credentials are for an origin.
+
+    Attributes:
+        path: The file.
+        text: The content of a `kubernetes.io/dockerconfigjson` secret, instead of a file.
+        timeout: Seconds for a helper's answer.
+    """
+
+    path: str | None = None
+    text: Secret | None = None
+    timeout: float = _DEFAULT_TIMEOUT
+
+    def __attrs_post_init__(self) -> None:
+        if (self.path is None) == (self.text is None):
+            raise ConfigurationError("a DockerConfig has a path or a text: give exactly one of them")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "DockerConfig":
+        """The user's own: `$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`. It need not be there."""
+        environ = os.environ if environ is None else environ
+        directory = environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
+        return cls(path=str(Path(directory) / "config.json"))
+
+    @classmethod
+    def from_secret(cls, text: str | bytes) -> "DockerConfig":
+        """From the `.dockerconfigjson` of a Kubernetes secret, base64-decoded."""
+        return cls(text=Secret(text if isinstance(text, str) else text.decode(errors="replace")))
+
+    def credentials(self, origin: Origin, /) -> Credentials | None:
+        """What the configuration has for a registry.
+
+        Raises:
+            ConfigurationError: The configuration cannot be read.
+            AuthenticationError: A helper failed.
+            TransportTimeoutError: A helper did not answer.
+        """
+        if origin.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(origin.host):
+            return None
+        config = self._load()
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        if origin.port != _DEFAULT_PORTS[origin.scheme]:
+            host += f":{origin.port}"
+        hosts = _HUB_HOSTS if host in _HUB_HOSTS else frozenset({host})
+        server = _HUB if host in _HUB_HOSTS else host
+        if self.path is not None:
+            helpers = _mapping(config.get("credHelpers"), self._where)
+            named = next((helpers[key] for key in helpers if _server(key) in hosts), None)
+            if named is not None:
+                return self._ask(named, server)
+        for key, entry in _mapping(config.get("auths"), self._where).items():
+            if _server(key) in hosts and (found := self._entry(entry)) is not None:
+                return found
+        if self.path is not None and config.get("credsStore"):
+            return self._ask(config["credsStore"], server)
+        return None
+
+    @property
+    def _where(self) -> str:
+        return self.path or "the Docker configuration of a secret"
+
+    def _load(self) -> dict[str, Any]:
+        if self.text is not None:
+            data: str | bytes = self.text.reveal()
+        else:
+            assert self.path is not None
+            try:
+                with open(self.path, "rb") as file:
+                    data = file.read(_MAX_CONFIG + 1)
+            except FileNotFoundError:
+                return {}
+            except OSError as exc:
+                raise ConfigurationError(f"cannot read {self.path}: {exc.strerror}") from exc
+        if len(data) > _MAX_CONFIG:
+            raise ConfigurationError(f"{self._where} is larger than {_MAX_CONFIG:,} bytes")
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            value = None  # the library's text may quote a password: it is not chained
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{self._where} is not a Docker configuration in JSON")
+        return value
+
+    def _entry(self, entry: Any) -> Credentials | None:
+        if not isinstance(entry, dict):
+            raise ConfigurationError(f"{self._where}: an entry of auths is not an object")
+        text: dict[str, str] = {key: value for key, value in entry.items() if isinstance(value, str) and value}
+        if "registrytoken" in text:
+            return BearerToken(text["registrytoken"])
+        username, password = text.get("username", ""), text.get("password", "")
+        if "auth" in text:
+            try:
+                decoded = base64.b64decode(text["auth"], validate=True).decode()
+            except ValueError:
+                decoded = ""
+            if ":" not in decoded:
+                raise ConfigurationError(f"{self._where}: an auth is not base64 of USER:PASSWORD") from None
+            username, _, password = decoded.rstrip("\0").partition(":")
+        if "identitytoken" in text:
+            return BasicAuth(IDENTITY_TOKEN_USER, text["identitytoken"])
+        return BasicAuth(username, password) if username and password else None
+
+    def _ask(self, helper: Any, server: str) -> Credentials | None:
+        if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
+            raise ConfigurationError(f"{self._where} names a credential helper that is none: {str(helper)[:64]!r}")
+        program = f"docker-credential-{helper}"
+        try:
+            process = subprocess.Popen(  # noqa: S603 - no shell, and the name was checked
+                [program, "get"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # without a terminal, and a group that can be ended as a whole
+            )
+        except OSError as exc:
+            raise ConfigurationError(f"cannot run {program}, which {self._where} names: {exc.strerror}") from None
+        with process:
+            try:
+                answer, _ = process.communicate(server.encode(), timeout=self.timeout)
+            except BaseException as exc:
+                os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+                if isinstance(exc, subprocess.TimeoutExpired):
+                    raise TransportTimeoutError(
+                        f"{program} did not answer for {server} within {self.timeout:g} s", phase="credentials"
+                    ) from None
+                raise
+        if process.returncode:
+            if _NOT_FOUND in answer.lower():
+                return None
+            # Without what it said: that may well be a part of a password.
+            raise AuthenticationError(f"{program} failed for {server} with status {process.returncode}")
+        try:
+            value = json.loads(answer)
+            username, password = value["Username"], value["Secret"]
+        except (KeyError, TypeError, ValueError, RecursionError):
+            username = password = None
+        if not isinstance(username, str) or not isinstance(password, str):
+            raise AuthenticationError(f"{program} answers nonsense for {server}")
+        return BasicAuth(username, password) if password else None
+
+
+def _server(key: str) -> str:
+    """The host, and perhaps port, that a key of `auths` or `credHelpers` means; a path other than /v1/ means none.
+
+    >>> _server("https://index.docker.io/v1/"), _server("ghcr.io"), _server("host/team")
+    ('index.docker.io', 'ghcr.io', '')
+    """
+    host, _, path = key.removeprefix("https://").removeprefix("http://").partition("/")
+    return host.lower() if path.strip("/") in ("", "v1", "v2") else ""
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{where}: auths and credHelpers are objects")
+    return value
+
+
+if TYPE_CHECKING:
+    _: Keychain = DockerConfig(path="")
