@@ -30,6 +30,7 @@ __all__ = ["GCSBucket"]
 _ENDPOINT: Final = "https://storage.googleapis.com"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _FIELDS: Final = "nextPageToken,items(name,size,etag,generation,md5Hash)"
+_PAGE: Final = "1000"
 _EMULATOR: Final = "STORAGE_EMULATOR_HOST"
 
 
@@ -109,7 +110,12 @@ class _GCS:
     def list(self, prefix: str, after: str, token: str | None) -> Ask:
         """objects.list."""
         query = {"prefix": prefix, "startOffset": after, "pageToken": token or ""}
-        query |= {"fields": _FIELDS, "projection": "noAcl", "userProject": self._bucket.user_project or ""}
+        query |= {
+            "maxResults": _PAGE,
+            "fields": _FIELDS,
+            "projection": "noAcl",
+            "userProject": self._bucket.user_project or "",
+        }
         text = urlencode([pair for pair in query.items() if pair[1]], quote_via=quote)
         return Ask(self._server, f"{self._above}/storage/v1/b/{self._bucket.name}/o?{text}", self._headers())
 

@@ -1,0 +1,107 @@
+"""The contract of object stores against real ones; what our own fakes are held to."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluxsrc.auth import Anonymous
+from fluxsrc.bucket import AWSKeys, AzureAccountKey, AzureBucket, BucketSource, S3Bucket
+from fluxsrc.bucket import azure as azure_module
+from fluxsrc.errors import AuthenticationError, FluxSrcError, PermissionDeniedError
+from fluxsrc.testing.bucket_contract import BucketContract
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
+
+_spec = importlib.util.spec_from_file_location("bucket_servers", Path(__file__).with_name("bucket_servers.py"))
+servers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(servers)
+
+
+@pytest.fixture(scope="module")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.minio(tmp_path_factory.mktemp("minio")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def fake_gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.fake_gcs(tmp_path_factory.mktemp("gcs")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.azurite(tmp_path_factory.mktemp("azurite")) as endpoint:
+        yield endpoint
+
+
+class TestMinIO(BucketContract):
+    """S3; pages of a thousand objects."""
+
+    @pytest.fixture
+    def origin(self, minio: str) -> Iterator[Any]:
+        with contextlib.closing(servers.S3Origin(minio)) as origin:
+            yield origin
+
+
+class TestFakeGCSServer(BucketContract):
+    """Google Cloud Storage; pages of a thousand objects."""
+
+    @pytest.fixture
+    def origin(self, fake_gcs: str) -> Iterator[Any]:
+        with contextlib.closing(servers.GCSOrigin(fake_gcs)) as origin:
+            yield origin
+
+
+class TestAzurite(BucketContract):
+    """Azure Blob Storage, with the account's key; pages of a hundred objects."""
+
+    many = 203
+
+    @pytest.fixture
+    def origin(self, azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        monkeypatch.setattr(azure_module, "_PAGE", "100")
+        with contextlib.closing(servers.AzureOrigin(azurite)) as origin:
+            yield origin
+
+
+class TestAzuriteWithSAS(BucketContract):
+    """The same, with a SAS token."""
+
+    many = 203
+
+    @pytest.fixture
+    def origin(self, azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        monkeypatch.setattr(azure_module, "_PAGE", "100")
+        with contextlib.closing(servers.SASOrigin(azurite)) as origin:
+            yield origin
+
+
+def test_minio_refuses_wrong_keys(minio: str) -> None:
+    """The error says so, and holds no secret."""
+    for keys in (AWSKeys(servers.USER, "wrong-secret"), AWSKeys("nobody", "wrong-secret")):
+        bucket = S3Bucket("any", endpoint=minio, region="us-east-1", credentials=keys)
+        with pytest.raises(AuthenticationError) as caught:
+            BucketSource(bucket).resolve_revision()
+        assert "wrong-secret" not in repr(caught.value) + str(caught.value)
+
+
+def test_minio_lets_nobody_in_without_keys(minio: str) -> None:
+    """A private bucket is not there for all."""
+    bucket = S3Bucket("any", endpoint=minio, region="us-east-1", credentials=Anonymous())
+    with pytest.raises(PermissionDeniedError):
+        BucketSource(bucket).resolve_revision()
+
+
+def test_azurite_refuses_a_wrong_key(azurite: str) -> None:
+    """With whatever it answers, the error is ours and holds no secret."""
+    key = AzureAccountKey("d3Jvbmc=")
+    bucket = AzureBucket("any-container", account=servers.ACCOUNT, endpoint=azurite, credentials=key)
+    with pytest.raises(FluxSrcError) as caught:
+        BucketSource(bucket).resolve_revision()
+    assert isinstance(caught.value, AuthenticationError | PermissionDeniedError)
+    assert "d3Jvbmc=" not in repr(caught.value) + str(caught.value)
