@@ -221,7 +221,7 @@ def parse_document(data: bytes, *, where: str, media_type: str | None = None) ->
     """
     value = _loads(data, where)
     stated = value.get("mediaType")
-    kinds = {kind for kind in (stated, media_type) if kind is not None and kind in _MANIFESTS | _INDEXES}
+    kinds = {kind for kind in (stated, media_type) if isinstance(kind, str) and kind in _MANIFESTS | _INDEXES}
     if len(kinds) > 1 or ("manifests" in value and ("layers" in value or "config" in value)):
         raise RemoteProtocolError(f"{where}: a document that could be read in two ways", url=where)
     if value.get("schemaVersion") != _SCHEMA_VERSION:
@@ -317,6 +317,8 @@ def _descriptor(value: Any) -> Descriptor:
 
 
 def _platform(value: Any) -> Platform:
+    if not isinstance(value, dict):
+        raise TypeError("a platform that is not an object")
     return Platform(_text(value.get("os")) or "", _text(value.get("architecture")) or "", _text(value.get("variant")))
 
 
