@@ -89,15 +89,23 @@ def ingesting(layout: Layout) -> Iterator[BlobWriter]:
     with store_errors("write to the store", layout.root):
         if not layout.ingest.exists() or not layout.index_json.exists():
             layout.create()
-        with layout.writing():
-            descriptor, path = open_scratch(layout.ingest)
-            # Held until the file is closed: tells the collector that somebody is still writing, however slowly.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor, path = _open_locked(layout)
     writer = BlobWriter(descriptor, path)
     try:
         yield writer
     finally:
         writer.close()
+
+
+def _open_locked(layout: Layout) -> tuple[int, Path]:
+    """A new file, locked until it is closed: tells the collector that somebody is still writing, however slowly."""
+    while True:
+        descriptor, path = open_scratch(layout.ingest)
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists():
+                return descriptor, path
+        os.close(descriptor)  # a collector came between the two steps
 
 
 def check_ingest(artifact: Artifact, digest: Digest, size: int) -> None:

@@ -276,7 +276,7 @@ def _sweep_leftovers(layout: Layout, horizon: int, *, dry_run: bool) -> int:
     count = len(
         _sweep(layout, [p for p in _files(layout.indexes) if not _has_blob(layout, p)], horizon, dry_run=dry_run)
     )
-    count += len(_sweep(layout, _abandoned(layout), horizon, dry_run=dry_run))
+    count += _sweep_abandoned(layout, horizon, dry_run=dry_run)
     for path in _json_files(layout.leases):
         data = layout.read(path)
         if data is not None and _expired(data, path):
@@ -300,16 +300,21 @@ def _has_blob(layout: Layout, index: Path) -> bool:
     return not _BLOB_NAME.fullmatch(index.name) or (layout.blobs / index.name).exists()
 
 
-def _abandoned(layout: Layout) -> list[Path]:
-    """Files in `ingest/` that no living process is writing."""
-    abandoned: list[Path] = []
-    for path in _files(layout.ingest):
-        if path.suffix == ".tmp" and path.is_file() and not path.is_symlink():
+def _sweep_abandoned(layout: Layout, horizon: int, *, dry_run: bool) -> int:
+    """Remove files in `ingest/` that no living process is writing."""
+    count = 0
+    with layout.alone(), store_errors("remove", layout.ingest):
+        for path in _files(layout.ingest):
+            if path.suffix != ".tmp" or path.is_symlink() or not path.is_file() or path.stat().st_mtime_ns >= horizon:
+                continue
             descriptor = try_lock(path, create=False)
             if descriptor is not None:
+                # Removed while held: a writer that is only about to lock its new file sees that it is gone.
+                count += 1
+                if not dry_run:
+                    path.unlink(missing_ok=True)
                 os.close(descriptor)
-                abandoned.append(path)
-    return abandoned
+    return count
 
 
 def _names(directory: Path) -> list[str]:
