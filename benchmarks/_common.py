@@ -1,7 +1,7 @@
 """What all benchmarks share: measuring a command, the trees to work on, Flux's own code to compare with, tables.
 
-Everything that is measured runs in a process of its own. This one stays small: Linux counts the memory of a parent
-against a child that it starts.
+Everything that is measured runs in a process of its own, started by a launcher that is smaller than any of them: Linux
+counts the memory a child shares with its parent before `exec` against the child.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +23,26 @@ MIB = 1 << 20
 
 
 class Measured(NamedTuple):
-    """One run: wall-clock seconds, the process's peak resident bytes, and what it printed."""
+    """One run: seconds on the clock and of all processors, the largest process's peak resident bytes, what it printed."""
 
     seconds: float
+    cpu: float
     peak: int
     output: str
+
+
+_LAUNCHER = """
+import os, sys, time
+start = time.perf_counter()
+pid = os.fork()
+if not pid:
+    os.execvp(sys.argv[2], sys.argv[2:])
+_, status, usage = os.wait4(pid, 0)
+seconds = time.perf_counter() - start
+with open(sys.argv[1], "w") as out:
+    print(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, file=out)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 def scratch() -> Path:
@@ -56,16 +70,13 @@ def measure(command: Sequence[str | Path], *, before: Callable[[], object] = lam
 
 def _once(command: Sequence[str | Path]) -> Measured:
     os.sync()  # one run's dirty pages are not the next one's bill
-    with tempfile.TemporaryFile() as out:
-        start = time.perf_counter()
-        process = subprocess.Popen([os.fspath(word) for word in command], stdout=out, cwd=REPOSITORY)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(map(str, command))[:200]}: exit status {process.returncode}")
-        out.seek(0)
-        return Measured(seconds, usage.ru_maxrss * 1024, out.read().decode())
+    with tempfile.NamedTemporaryFile("r") as report:
+        launch = [sys.executable, "-I", "-S", "-c", _LAUNCHER, report.name, *map(os.fspath, command)]
+        done = subprocess.run(launch, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(map(str, command))[:200]}: exit status {done.returncode}")
+        seconds, cpu, peak = report.read().split()
+    return Measured(float(seconds), float(cpu), int(peak), done.stdout)
 
 
 def python(script: str, *arguments: str | Path) -> list[str | Path]:
