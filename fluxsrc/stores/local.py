@@ -52,6 +52,11 @@ def _utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
+def _absolute(path: str | Path) -> Path:
+    # A value must mean the same after a change of directory, and in another process.
+    return Path(path).absolute()
+
+
 class _AtExit:
     """Flushes when the process ends normally; armed by the first `put`, not by being made.
 
@@ -91,7 +96,7 @@ class LocalStore:
     end of the process do as well; everything else is there, and durable, when `put` returns.
 
     Attributes:
-        path: The directory; made by the first `ingest`.
+        path: The directory, made absolute; it is created by the first `ingest`.
         durable: Whether `put` returns only when the disk has it (four fsyncs). Without, a crash of the *process* at any
             instant is still harmless; a power cut may lose or damage what was put in the last half minute.
         lock_timeout: Seconds to wait for another writer of the same source.
@@ -99,7 +104,7 @@ class LocalStore:
         clock: Tells the time of observations, with a time zone.
     """
 
-    path: Path = attrs.field(converter=Path)
+    path: Path = attrs.field(converter=_absolute)
     durable: bool = attrs.field(default=True, kw_only=True)
     lock_timeout: float = attrs.field(default=30.0, kw_only=True)
     max_records: int = attrs.field(default=100, kw_only=True, validator=attrs.validators.ge(1))

@@ -681,6 +681,17 @@ def test_a_store_is_a_value(tmp_path):
         store.path = tmp_path
 
 
+def test_a_store_does_not_move_with_the_working_directory(tmp_path, monkeypatch):
+    """Nor in a process that works elsewhere, nor at the end of this one."""
+    monkeypatch.chdir(tmp_path)
+    store = LocalStore("store", durable=False)
+    artifact = put_new(store)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert store.lookup(KEY) == artifact
+    assert store.path == tmp_path / "store"
+
+
 def test_threads_share_one_store_object(store):
     """While one of them collects and another verifies."""
     put_new(store)
