@@ -112,10 +112,18 @@ class Anonymous:
 
 @attrs.frozen
 class BasicAuth:
-    """A user name and a password or token."""
+    """A user name and a password or token.
+
+    Attributes:
+        username: The user name.
+        password: The password or token.
+        identity: Who this is, for a password that changes by itself: what one got from a cache, the next one gets too.
+            Only for credentials that were proven good just before, such as a token fresh from its issuer.
+    """
 
     username: str
     password: Secret = attrs.field(converter=_secret)
+    identity: str | None = attrs.field(default=None, kw_only=True, eq=False)
 
 
 @attrs.frozen

@@ -252,6 +252,8 @@ def fingerprint(credentials: Credentials | None, salt: bytes) -> str:
     match credentials:
         case None | Anonymous():
             return ""
+        case BasicAuth(identity=str(identity)):
+            parts = ["identity", identity]
         case BasicAuth(username, password):
             parts = ["basic", username, password.reveal()]
         case BearerToken(token):

@@ -144,7 +144,13 @@ class GitHubApp:
         with cache.lock:  # one request, however many threads ask at once
             if cache.token is None or time.time() > cache.expires - _MARGIN:
                 cache.token, cache.expires = self._fetch()
-            return BasicAuth(_USERNAME, cache.token)
+            return BasicAuth(_USERNAME, cache.token, identity=self._identity)
+
+    @property
+    def _identity(self) -> str:
+        """What a token is good for, whichever it is: a cache of what it may read outlives the token's hour."""
+        who = self.installation_id or f"@{self.owner}"
+        return json.dumps(["github-app", self.app_id, who, sorted(self.repositories)])
 
     def _fetch(self) -> tuple[Secret, float]:
         operation = Operation(self.timeout)

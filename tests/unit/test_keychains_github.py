@@ -23,6 +23,7 @@ from fluxsrc.errors import (
     RateLimitedError,
     RemoteProtocolError,
 )
+from fluxsrc.git.cache import fingerprint
 from fluxsrc.keychains import GitHubApp
 from fluxsrc.keychains.github import app_token
 
@@ -172,6 +173,18 @@ def test_a_token_is_kept_until_shortly_before_its_end(github):
     github.lifetime = 200  # less than the margin: not worth keeping
     other = app(github)
     assert [other.credentials(other.origin).password.reveal() for _ in range(2)] == ["ghs_2", "ghs_3"]
+
+
+def test_a_cache_recognises_the_next_token(github):
+    """Tokens change every hour; what they may read does not, and is not to be fetched anew each time."""
+    github.lifetime = 200
+    keychain = app(github)
+    first, second = (keychain.credentials(keychain.origin) for _ in range(2))
+    assert first != second
+    assert fingerprint(first, b"salt") == fingerprint(second, b"salt")
+    others = [app(github, repositories=["one"]), app(github, installation_id=8)]
+    prints = {fingerprint(other.credentials(other.origin), b"salt") for other in others}
+    assert len(prints | {fingerprint(first, b"salt")}) == 3
 
 
 def test_many_threads_ask_once(github):
