@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fluxsrc.ignore import IgnoreRules
     from fluxsrc.limits import Limits
     from fluxsrc.memory import MemoryFile, MemorySource
+    from fluxsrc.oci import OCISource
     from fluxsrc.operation import Operation, Progress
     from fluxsrc.produce import produce_artifact
     from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
@@ -56,6 +57,7 @@ _HOMES: Final = {
     "MemorySource": "memory",
     "MemoryStore": "stores",
     "Mode": "entry",
+    "OCISource": "oci",
     "Operation": "operation",
     "Progress": "operation",
     "Proxy": "auth",
@@ -94,6 +96,7 @@ __all__ = [
     "MemorySource",
     "MemoryStore",
     "Mode",
+    "OCISource",
     "Operation",
     "Progress",
     "Proxy",

@@ -7,6 +7,7 @@ from fluxsrc.address import Address
 from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.git import GitSource
+from fluxsrc.oci import OCISource
 from fluxsrc.source import Source
 
 __all__ = ["source_from_url"]
@@ -18,6 +19,7 @@ def source_from_url(text: str, /, **options: Any) -> Source:
     | URL | source |
     |---|---|
     | `git+file://PATH`, `git+https://…`, `git+http://…`, `git+ssh://…`, `git://…` | `GitSource`; `?branch=`, `tag=`, `semver=`, `commit=` or `ref=` |
+    | `oci://HOST/REPOSITORY[:TAG][@DIGEST]`, `oci-layout:PATH[:NAME]` | `OCISource`; `?semver=` with `filter=`, `layer=`, `operation=`, `platform=` |
     | `file://PATH`, a plain path | `DirectorySource` |
 
     `#path=SUB/TREE` makes a sub-tree the whole, for all of them.
@@ -44,6 +46,13 @@ def _git(address: Address, options: dict[str, Any]) -> Source:
     return GitSource(f"{address.scheme}:{address.location}", **options)
 
 
+def _oci(address: Address, options: dict[str, Any]) -> Source:
+    chosen = address.take("semver", "filter", "layer", "operation", "platform")
+    renamed = {"filter": "semver_filter", "operation": "layer_operation"}
+    options |= {renamed.get(name, name): value for name, value in chosen.items()}
+    return OCISource(f"{address.scheme}:{address.location}", **options)
+
+
 def _directory(address: Address, options: dict[str, Any]) -> Source:
     address.take()
     return DirectorySource(address.location, **options)
@@ -56,4 +65,6 @@ _MAKERS: Final[Mapping[str, Callable[[Address, dict[str, Any]], Source]]] = {
     "git+http": _git,
     "git+https": _git,
     "git+ssh": _git,
+    "oci": _oci,
+    "oci-layout": _oci,
 }

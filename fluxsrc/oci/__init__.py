@@ -1,20 +1,42 @@
-"""OCI registries: acquire, publish, promote and look into artifacts."""
+"""OCI registries and image layouts: acquire from them (`OCISource`), publish to them, promote, list and look back.
+
+All functions take an `Access` (credentials, TLS, proxy), and an `Operation` (deadline, cancel switch, progress); all raise
+only `FluxSrcError`. References are `oci://HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]` or `oci-layout:PATH[:NAME][@DIGEST]`.
+"""
 
 from fluxsrc.oci.access import Access
 from fluxsrc.oci.layers import LayerOperation
+from fluxsrc.oci.listing import Candidate, RefMoved, TagInfo, candidates, history, list_tags, moves
 from fluxsrc.oci.manifest import Descriptor, Platform
+from fluxsrc.oci.publish import Copied, copy, delete, promote, tag
+from fluxsrc.oci.push import Pushed, build, push
 from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
 from fluxsrc.oci.source import OCISource
 from fluxsrc.oci.tokens import TokenCache
 
 __all__ = [
     "Access",
+    "Candidate",
+    "Copied",
     "Descriptor",
     "LayerOperation",
     "LayoutReference",
     "OCISource",
     "Platform",
+    "Pushed",
+    "RefMoved",
     "Reference",
+    "TagInfo",
     "TokenCache",
+    "build",
+    "candidates",
+    "copy",
+    "delete",
+    "history",
+    "list_tags",
+    "moves",
     "parse_reference",
+    "promote",
+    "push",
+    "tag",
 ]

@@ -6,9 +6,11 @@ import pytest
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, RemoteProtocolError, RevisionNotFoundError
+from fluxsrc.oci import OCISource
 from fluxsrc.oci.challenge import Challenge, parse_challenges
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
 from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
+from fluxsrc.urls import source_from_url
 
 HEX = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 SHA = f"sha256:{HEX}"
@@ -168,3 +170,28 @@ def test_an_index_of_one_needs_no_choice():
 def test_what_is_not_a_platform_is_refused(text):
     with pytest.raises(ConfigurationError):
         Platform.parse(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "oci://ghcr.io/team/app:v1",
+        f"oci://localhost:5000/app@{SHA}",
+        "oci://ghcr.io/app?semver=%3E%3D1.0+%3C2.0&filter=%5Ev",
+        "oci-layout:/media/usb:v1#path=deploy/prod",
+    ],
+)
+def test_a_sources_url_names_it(url):
+    source = source_from_url(url)
+    assert isinstance(source, OCISource)
+    assert source.url == url
+    assert source_from_url(source.url) == source
+
+
+def test_a_url_takes_what_chooses_the_content():
+    source = source_from_url("oci://h/app?layer=x/y&operation=image&platform=linux/arm64", insecure=True)
+    assert source == OCISource(
+        "oci://h/app", layer="x/y", layer_operation="image", platform="linux/arm64", insecure=True
+    )
+    with pytest.raises(ConfigurationError, match="no option 'tag'"):
+        source_from_url("oci://h/app?tag=v1")
