@@ -1,0 +1,240 @@
+"""A bucket becomes an artifact: fluxsrc against Flux's path, `rclone` and `aws s3 sync`, all from one MinIO on loopback.
+
+    python benchmarks/bench_bucket.py [case ...]        cases: small large changed unchanged listing
+
+fluxsrc does what a user does, `BucketSource(...).produce_artifact(LocalStore(...))`: listing, ignore rules, preconditions,
+checksums, two digests, manifest, record and fsync included. Flux's path is source-controller's: list, then a hundred
+workers with minio-go into a directory, then `Storage.Archive`. rclone and aws copy into a directory; `tar | gzip` follows.
+Time includes starting the process. Needs `minio` (and for the others `rclone`, `aws`, `go`) in $GOBIN or on the PATH.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import _common as common
+import boto3
+from botocore.config import Config
+
+USER, PASSWORD = "fluxsrc", "fluxsrc-secret-key"
+MIB = common.MIB
+
+OURS = """
+import json, sys
+from fluxsrc.bucket import AWSKeys, BucketSource, S3Bucket
+from fluxsrc.stores.local import LocalStore
+endpoint, user, password, name, store = sys.argv[1:]
+bucket = S3Bucket(name, endpoint=endpoint, region="us-east-1", credentials=AWSKeys(user, password))
+with LocalStore(store) as store:
+    artifact = BucketSource(bucket, timeout=None).produce_artifact(store)
+print(json.dumps({"size": artifact.size, "files": artifact.files, "revision": str(artifact.revision)}))
+"""
+
+LISTING = """
+import contextlib, hashlib, json, sys, time
+from fluxsrc.bucket import BucketObject, BucketSource
+class Million:
+    url, jumps = "s3://million", True
+    @contextlib.contextmanager
+    def connect(self, operation):
+        yield self
+    def pages(self, prefix="", *, after=""):
+        for page in range(1000 * (prefix == "")):
+            yield [BucketObject(f"datasets/2026/part-{page:05}/shard-{n:05}.parquet", n,
+                   hashlib.md5(b"%d" % (page * 1000 + n)).hexdigest()) for n in range(1000)]
+    def read(self, item, start=0, length=None):
+        raise AssertionError
+started = time.perf_counter()
+source = BucketSource(Million(), timeout=None)
+revision = source.resolve_revision()
+resolved = time.perf_counter() - started
+with source.fetch() as snapshot:
+    paths = sum(1 for _ in snapshot.entries())
+print(json.dumps({"objects": paths, "resolve": resolved, "all": time.perf_counter() - started}))
+"""
+
+
+def tool(name):
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("GOBIN", ""), os.environ.get("PATH", "")]))
+
+
+@contextlib.contextmanager
+def minio():
+    """A MinIO with its data kept between runs; yields HOST:PORT."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        address, console = (f"127.0.0.1:{s.getsockname()[1]}" for s in (one, other))
+    binary = tool("minio")
+    if binary is None:
+        raise SystemExit("there is no `minio` in $GOBIN or on the PATH: run tests/servers/install-buckets.sh")
+    command = [
+        binary,
+        "server",
+        "--quiet",
+        "--address",
+        address,
+        "--console-address",
+        console,
+        common.scratch() / "minio",
+    ]
+    env = {**os.environ, "MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD, "MINIO_BROWSER": "off"}
+    server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://{address}/minio/health/ready", timeout=2)
+                break
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def client(address):
+    config = Config(max_pool_connections=8, request_checksum_calculation="when_required", proxies={})
+    keys = {"aws_access_key_id": USER, "aws_secret_access_key": PASSWORD, "region_name": "us-east-1"}
+    return boto3.client("s3", endpoint_url=f"http://{address}", config=config, **keys)
+
+
+def small_key(number):
+    return f"d{number % 100:02}/f{number:05}.bin"
+
+
+def small_body(number):
+    return secrets.token_bytes(3072) + b"%0128d" % number * 8
+
+
+def fill(s3, name, count, key, body):
+    """A bucket that is filled once and kept."""
+    if name in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+        return
+    s3.create_bucket(Bucket=name)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: s3.put_object(Bucket=name, Key=key(n), Body=body(n)), range(count)))
+
+
+def contestants(address, name, out, flux, revision="none"):
+    """Name and command of each; what they keep is in `out`."""
+    yield "fluxsrc", common.python(OURS, f"http://{address}", USER, PASSWORD, name, out / "store")
+    if flux is not None:
+        yield "Flux's path", [flux, "bucket", address, USER, PASSWORD, name, revision, out / "artifact.tar.gz"]
+    pack = f"tar -C {out}/files -cf - . | gzip -6 | tee {out}/a.tar.gz | sha256sum > {out}/sum"
+    if tool("rclone"):
+        remote = (
+            f":s3,provider=Minio,access_key_id={USER},secret_access_key={PASSWORD},endpoint='http://{address}':{name}"
+        )
+        copy = f'rclone --config "" sync "{remote}" {out}/files --fast-list'
+        yield "rclone + tar | gzip", ["sh", "-c", f"{copy} && {pack}"]
+        yield "rclone, 32 transfers", ["sh", "-c", f"{copy} --transfers 32 --checkers 32 && {pack}"]
+    if tool("aws"):
+        copy = f"aws --endpoint-url http://{address} s3 sync --only-show-errors s3://{name} {out}/files"
+        yield "aws s3 sync + tar | gzip", ["sh", "-c", f"{copy} && {pack}"]
+
+
+def clear(out):
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+
+
+def restore(saved, out):
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(saved, out, symlinks=True)
+
+
+def report(title, results):
+    print(f"\n## {title}\n")
+    ours = results["fluxsrc"].seconds
+    rows = [
+        [name, f"{r.seconds:.2f} s", f"{r.seconds / ours:.2f}x", f"{r.peak / MIB:.0f} MiB"]
+        for name, r in results.items()
+    ]
+    print(common.table(["", "time", "to ours", "peak memory"], rows), flush=True)
+
+
+def from_nothing(title, address, name, flux, runs):
+    out = common.scratch() / "out"
+    results = {}
+    for who, command in contestants(address, name, out, flux):
+        results[who] = common.measure(command, before=lambda: clear(out), runs=runs)
+    clear(out)
+    report(title, results)
+
+
+def from_before(title, address, name, flux, runs, change):
+    """Everybody has done it once; then some objects change."""
+    out, saved = common.scratch() / "out", common.scratch() / "saved"
+    prepared = {}
+    for who, command in contestants(address, name, out, flux):
+        clear(out)
+        said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=common.REPOSITORY).stdout
+        place = saved / who.replace(" ", "-").replace("'", "").replace("|", "")
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(out, place, symlinks=True)
+        prepared[who] = (place, said)
+    change()
+    known = "none"
+    if flux is not None and change is unchanged:
+        known = common.last_json(prepared["Flux's path"][1])["revision"]
+    results = {}
+    for who, command in contestants(address, name, out, flux, known):
+        place = prepared[who][0]
+        results[who] = common.measure(command, before=lambda place=place: restore(place, out), runs=runs)
+    clear(out)
+    shutil.rmtree(saved)
+    report(title, results)
+
+
+def unchanged():
+    """Nothing happens."""
+
+
+def change_ten(s3, name):
+    """Ten objects spread over the bucket get new content."""
+    for number in range(0, 10_000, 1000):
+        s3.put_object(Bucket=name, Key=small_key(number + 7), Body=small_body(number))
+
+
+def listing():
+    print("\n## A listing of a million keys (simulated pages)\n")
+    bare = common.bare_interpreter()
+    result = common.measure(common.python(LISTING), runs=1)
+    found = common.last_json(result.output)
+    rows = [[f"{found['objects']:,}", f"{found['resolve']:.1f} s", f"{found['all']:.1f} s"]]
+    rows[0] += [f"{result.peak / MIB:.0f} MiB", f"{(result.peak - bare) / MIB:.0f} MiB"]
+    head = ["objects", "resolve", "resolve, list again, iterate", "peak memory", "over bare Python"]
+    print(common.table(head, rows), flush=True)
+
+
+def main(cases):
+    print(f"# Buckets, on {common.machine()}")
+    os.environ.pop("AWS_CA_BUNDLE", None)  # rclone cannot have its own transport and this
+    os.environ |= {"AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": PASSWORD, "AWS_DEFAULT_REGION": "us-east-1"}
+    if "listing" in cases:
+        listing()
+    if {"small", "large", "changed", "unchanged"} & set(cases):
+        flux = common.flux_peer()
+        with minio() as address:
+            s3 = client(address)
+            fill(s3, "small", 10_000, small_key, small_body)
+            if "small" in cases:
+                from_nothing("(a) 10,000 objects of 4 KB", address, "small", flux, 2)
+            if "large" in cases:
+                fill(s3, "large", 20, lambda n: f"model-{n:02}.bin", lambda _: secrets.token_bytes(100_000_000))
+                from_nothing("(b) 20 objects of 100 MB", address, "large", flux, 1)
+            if "changed" in cases:
+                title = "(c) 10,000 objects, of which 10 changed"
+                from_before(title, address, "small", flux, 2, lambda: change_ten(s3, "small"))
+            if "unchanged" in cases:
+                from_before("(d) 10,000 objects, unchanged", address, "small", flux, 2, unchanged)
+            s3.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["small", "large", "changed", "unchanged", "listing"])
