@@ -34,6 +34,7 @@ class Limits:
         max_refs: References a Git server may advertise, tags a registry may list.
         max_list_objects: Objects a bucket listing may hold.
         max_redirects: HTTP redirects followed in one request.
+        max_layers: Layers of one OCI manifest.
         max_ignore_bytes: Characters of all ignore files of one tree together.
         max_ignore_line_bytes: Characters of one line of an ignore file.
         max_ignore_rules: Rules in all ignore files of one tree together.
@@ -50,6 +51,7 @@ class Limits:
     max_refs: int = attrs.field(default=500_000, validator=_positive)
     max_list_objects: int = attrs.field(default=1_000_000, validator=_positive)
     max_redirects: int = attrs.field(default=5, validator=_positive)
+    max_layers: int = attrs.field(default=1000, validator=_positive)
     max_ignore_bytes: int = attrs.field(default=_MIB, validator=_positive)
     max_ignore_line_bytes: int = attrs.field(default=256 * _KIB, validator=_positive)
     max_ignore_rules: int = attrs.field(default=10_000, validator=_positive)

@@ -144,7 +144,7 @@ class FileTree:
         Raises:
             ContentError: It is not a tar, or a bad one.
         """
-        self._nodes.update((path, node) for path, node in self._read(archive, hard_links=False) if node is not None)
+        self._nodes.update((path, node) for path, node in self._read(archive, image=False) if node is not None)
 
     def add_layer(self, archive: BinaryIO) -> None:
         """One layer of a container image on top: its files replace, its whiteouts remove what is below.
@@ -153,7 +153,7 @@ class FileTree:
             ContentError: It is not a tar, or a bad one.
         """
         fresh: dict[str, _Node | None] = {}
-        for path, node in self._read(archive, hard_links=True):
+        for path, node in self._read(archive, image=True):
             directory, _, name = path.rpartition("/")
             if name == _OPAQUE:
                 self._remove_below(directory)
@@ -206,11 +206,13 @@ class FileTree:
             lambda: self._spool.read_at(node.offset, node.size),
         )
 
-    def _read(self, archive: BinaryIO, *, hard_links: bool) -> Iterator[tuple[str, _Node | None]]:
+    def _read(self, archive: BinaryIO, *, image: bool) -> Iterator[tuple[str, _Node | None]]:
         """Spool the archive; each path and where its content is now, None for a directory."""
         seen: dict[str, _Node] = {}
         spool = self._spool
-        for member, body in members(archive, limits=self._limits, hard_links=hard_links, operation=self._operation):
+        # An image's links are meant for its own root. They become entries like others: policies decide, nobody follows.
+        reader = members(archive, limits=self._limits, hard_links=image, any_targets=image, operation=self._operation)
+        for member, body in reader:
             if member.type is MemberType.DIRECTORY:
                 yield member.path, None
                 continue

@@ -39,13 +39,15 @@ class LayerOperation(enum.StrEnum):
 
 
 def select_layers(
-    manifest: Manifest, operation: LayerOperation, media_type: str | None, *, where: str
+    manifest: Manifest, operation: LayerOperation, media_type: str | None, *, limits: Limits, where: str
 ) -> tuple[Descriptor, ...]:
     """The layers an operation is about.
 
     Raises:
         ContentError: There is none, or none of this media type; the message names those there are.
+        LimitExceededError: There are more than `max_layers`.
     """
+    limits.check("max_layers", len(manifest.layers), what=where)
     if not manifest.layers:
         raise ContentError(f"{where} has no layers")
     found = manifest.layers if media_type is None else tuple(x for x in manifest.layers if x.media_type == media_type)

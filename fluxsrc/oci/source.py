@@ -151,7 +151,7 @@ class OCISource(SourceOptions):
                     raise
                 raise SourceChangedError(f"{self.url}: {resolved.short} is not there any more", url=self.url) from exc
             manifest, annotations = self._manifest(repository, top)
-            layers = select_layers(manifest, self.layer_operation, self.layer, where=self.url)
+            layers = select_layers(manifest, self.layer_operation, self.layer, limits=self.limits, where=self.url)
             snapshot = _OCISnapshot(self, resolved, repository, layers, annotations, operation)
             try:
                 yield snapshot

@@ -90,6 +90,7 @@ def members(
     compression: Compression | None = None,
     limits: Limits = DEFAULT_LIMITS,
     hard_links: bool = False,
+    any_targets: bool = False,
     expected: Digest | None = None,
     operation: Operation | None = None,
 ) -> Iterator[tuple[Member, BinaryIO]]:
@@ -103,6 +104,8 @@ def members(
         compression: How; found out from the first bytes if not given.
         limits: How much is too much.
         hard_links: Yield them instead of refusing them. They name an earlier member, or else are an error.
+        any_targets: Yield symbolic links wherever they point, as container images have them, instead of refusing those
+            that leave the archive. They must not be followed, nor made on a disk.
         expected: The digest of the uncompressed archive; held against it at the end.
         operation: The deadline and cancel switch to obey.
 
@@ -114,7 +117,7 @@ def members(
     """
     stream = Stream(archive, limits, compression, "sha256" if expected is None else expected.algorithm)
     tree = _Tree()
-    headers = _Headers(stream, limits)
+    headers = _Headers(stream, limits, any_targets=any_targets)
     while (member := headers.next()) is not None:
         if operation is not None:
             operation.check("read")
@@ -222,9 +225,10 @@ class _Extensions:
 class _Headers:
     """The sequence of headers of a tar stream, extensions merged into the members they precede."""
 
-    def __init__(self, stream: Stream, limits: Limits) -> None:
+    def __init__(self, stream: Stream, limits: Limits, *, any_targets: bool = False) -> None:
         self._stream = stream
         self._limits = limits
+        self._any_targets = any_targets
         self._count = 0
         self._content = 0
 
@@ -314,7 +318,8 @@ class _Headers:
         if kind in (MemberType.SYMLINK, MemberType.HARDLINK):
             target = _decode(_text(block[157:257]) if extensions.target is None else extensions.target)
             if kind is MemberType.SYMLINK:
-                resolve_link(name, target)
+                if not self._any_targets:
+                    resolve_link(name, target)
             else:
                 target = self._checked(target, kind)
         return Member(name, kind, size, bool(_number(block[100:108], "mode") & 0o100), target)

@@ -30,6 +30,7 @@ from fluxsrc.errors import (
     RevisionNotFoundError,
     SourceChangedError,
     TransportError,
+    UnsafeEntryError,
 )
 from fluxsrc.limits import Limits
 from fluxsrc.memory import MemoryFile, MemorySource
@@ -557,11 +558,31 @@ def test_an_image_is_the_sum_of_its_layers(registry):
     media_type = "application/vnd.docker.image.rootfs.diff.tar.gzip"
     lower = layer({"etc/a": b"a1", "etc/b": b"b1", "opt/x/1": b"1", "opt/x/2": b"2", "file": b"f", "dir/in": b"i"})
     middle = layer({"etc/.wh.b": b"", "opt/x/.wh..wh..opq": b"", "opt/x/3": b"3", "file/": b"", "file/now": b"n"})
-    upper = layer({"etc/a": b"a2", "dir": b"flat", "h": b"same"}, links={"etc/link": "a"}, hard={"h2": "h"})
+    links = {"etc/link": "a", "etc/mtab": "/proc/mounts"}
+    upper = layer({"etc/a": b"a2", "dir": b"flat", "h": b"same"}, links=links, hard={"h2": "h"})
     registry.put("app", "v1", layers=[(media_type, lower), (media_type, middle), (media_type, upper)])
     assert files(source(registry, layer_operation="image")) == {
-        "dir": b"flat", "etc/a": b"a2", "etc/link": b"a", "file/now": b"n", "h": b"same", "h2": b"same", "opt/x/3": b"3",
+        "dir": b"flat", "etc/a": b"a2", "etc/link": b"a", "etc/mtab": b"/proc/mounts", "file/now": b"n", "h": b"same", "h2": b"same", "opt/x/3": b"3",
     }  # fmt: skip
+
+
+def test_an_images_links_out_of_it_are_reported_or_refused(registry):
+    registry.put("app", "v1", layers=[(LAYER, layer({"a": b"1"}, links={"l": "/etc/passwd", "m": "../../x"}))])
+    src = source(registry, layer_operation="image")
+    assert [(s.path, s.detail) for s in src.produce_artifact(MemoryStore()).skipped] == [
+        ("l", "/etc/passwd"), ("m", "../../x"),
+    ]  # fmt: skip
+    for policy in ("keep", "dereference", "error"):
+        with pytest.raises(UnsafeEntryError):
+            source(registry, layer_operation="image", symlinks=policy).produce_artifact(MemoryStore())
+    with pytest.raises(UnsafeEntryError):
+        files(source(registry))
+
+
+def test_more_layers_than_allowed_are_refused(registry):
+    registry.put("app", "v1", layers=[(LAYER, layer({"a": b"1"}))] * 3)
+    with pytest.raises(LimitExceededError, match="max_layers"):
+        files(source(registry, limits=Limits(max_layers=2)))
 
 
 def test_a_whiteout_does_not_remove_what_its_own_layer_brings(registry):
