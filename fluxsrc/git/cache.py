@@ -1,7 +1,8 @@
 """`GitCache`: bare repositories on disk that keep what was fetched, so that only what is new travels.
 
 One repository for each remote and whoever may read it. Safe to share between threads and processes, and to delete at any
-time. A commit counts as held once a file named after it is in `refs/held`: written last, after its objects are durable.
+time. A commit counts as held once a file named after it is in `refs/held`, which is written last. Nothing is fsynced:
+every object is hashed when it is read, and a repository that turns out to be damaged is fetched anew.
 
     <directory>/<key>/           a bare repository, which git can read too
         lock                     shared while it is opened, exclusive while something is fetched into it

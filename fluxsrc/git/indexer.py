@@ -3,6 +3,7 @@
 import mmap
 import struct
 import zlib
+from functools import partial
 from typing import Final, NamedTuple
 
 from fluxsrc.errors import ContentError, RemoteProtocolError
@@ -109,7 +110,8 @@ class Indexer:
             oid = self._format.oid(kind, content)
             self._keep(oid, kind, content)
         self._record(oid, offset, end)
-        self._wake(offset, oid)
+        if self._waiting:
+            self._wake(offset, oid)
         return end
 
     def _read_delta(self, offset: int, size: int, start: int, base: int | bytes) -> int:
@@ -117,7 +119,9 @@ class Indexer:
             raise self._damaged(f"it has a delta of {size} bytes")
         delta, end = inflate(self._data, start, size)
         if base in (self._names if isinstance(base, int) else self._offsets):
-            self._wake(offset, self._resolve(offset, end, base, delta))
+            oid = self._resolve(offset, end, base, delta)
+            if self._waiting:
+                self._wake(offset, oid)
         else:
             self._waiting.setdefault(base, []).append((offset, end))
         return end
@@ -125,7 +129,7 @@ class Indexer:
     def _resolve(self, offset: int, end: int, base: int | bytes, delta: bytes) -> bytes:
         """Name a delta whose base has a name; return the name."""
         kind, content = self._content(base)
-        content = apply_delta(content, delta, check_size=lambda size: self._count(kind, size))
+        content = apply_delta(content, delta, check_size=partial(self._count, kind))
         oid = self._format.oid(kind, content)
         self._keep(oid, kind, content)
         self._record(oid, offset, end)
@@ -142,6 +146,9 @@ class Indexer:
 
     def _content(self, base: int | bytes) -> tuple[Kind, bytes]:
         """The content of an object that has a name, or is outside the pack."""
+        kept = self.contents.get(self._names[base] if isinstance(base, int) else base)
+        if kept is not None:
+            return kept
         deltas: list[tuple[bytes, bytes]] = []
         while True:
             oid = self._names[base] if isinstance(base, int) else base
@@ -197,6 +204,8 @@ class Indexer:
         self._offsets.setdefault(oid, offset)
 
     def _crc(self, offset: int, end: int) -> int:
+        if end - offset <= _CHUNK:
+            return zlib.crc32(self._data[offset:end])
         crc = 0
         for start in range(offset, end, _CHUNK):
             crc = zlib.crc32(self._data[start : min(start + _CHUNK, end)], crc)
@@ -214,10 +223,10 @@ class Indexer:
     def _count(self, kind: Kind, size: int) -> None:
         """Hold an object, and all so far, against the limits, before any of it is made."""
         limits = self._limits
-        limit = "max_file_bytes" if kind is Kind.BLOB else "max_manifest_bytes"
-        if size > getattr(limits, limit):
-            limits.check(limit, size, what=f"an object of the pack from {self._url}")
         self._inflated += size
+        if size > (limits.max_file_bytes if kind is Kind.BLOB else limits.max_manifest_bytes):
+            limit = "max_file_bytes" if kind is Kind.BLOB else "max_manifest_bytes"
+            limits.check(limit, size, what=f"an object of the pack from {self._url}")
         if self._inflated > limits.max_content_bytes:
             limits.check("max_content_bytes", self._inflated, what=f"the pack from {self._url}")
 

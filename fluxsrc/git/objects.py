@@ -12,6 +12,7 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
@@ -20,7 +21,14 @@ from fluxsrc.git.packfile import Kind, ObjectFormat, Pack, delta_sizes
 from fluxsrc.git.streams import ObjectStream, mismatch, open_loose, open_packed
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["MAX_DELTA_BYTES", "MissingObjectError", "ObjectDatabase", "apply_delta", "object_directories"]
+__all__ = [
+    "MAX_DELTA_BYTES",
+    "MissingObjectError",
+    "ObjectDatabase",
+    "apply_delta",
+    "object_directories",
+    "prepare_for_deltas",
+]
 
 MAX_DELTA_BYTES: Final = 512 * 1024 * 1024
 """The largest object that may be stored as a delta: git makes none above `core.bigFileThreshold`, which is this."""
@@ -277,7 +285,7 @@ class ObjectDatabase:
                 break
             place = found_base
         for target, delta in reversed(deltas):
-            data = apply_delta(data, delta, check_size=lambda size: self._check_size(size, limit))
+            data = apply_delta(data, delta, check_size=partial(self._check_size, limit=limit))
             self._remember(target, kind, data)
         return kind, data
 
@@ -330,6 +338,19 @@ def object_directories(objects: Path) -> list[Path]:
     return found
 
 
+@cache
+def _delta_engine() -> tuple[Callable[[bytes, bytes], list[bytes]], type[Exception]]:
+    from dulwich.errors import ApplyDeltaError  # noqa: PLC0415 - heavy, and not every repository has deltas
+    from dulwich.pack import apply_delta as apply  # noqa: PLC0415
+
+    return apply, ApplyDeltaError
+
+
+def prepare_for_deltas() -> None:
+    """Load what applies deltas, in the background: to be called before a wait for some server."""
+    threading.Thread(target=_delta_engine, name="fluxsrc-git-prepare", daemon=True).start()
+
+
 def apply_delta(base: bytes, delta: bytes, *, check_size: Callable[[int], None]) -> bytes:
     """The object that a delta makes of its base.
 
@@ -342,9 +363,7 @@ def apply_delta(base: bytes, delta: bytes, *, check_size: Callable[[int], None])
         ContentError: The delta is damaged or does not belong to this base.
         LimitExceededError: `check_size` raised it, or the result is above `MAX_DELTA_BYTES`.
     """
-    from dulwich.errors import ApplyDeltaError  # noqa: PLC0415 - heavy, and not every repository has deltas
-    from dulwich.pack import apply_delta as apply  # noqa: PLC0415
-
+    apply, damaged = _delta_engine()
     base_size, size = delta_sizes(delta)
     if base_size != len(base):
         raise ContentError("damaged pack: a delta does not belong to its base")
@@ -355,7 +374,7 @@ def apply_delta(base: bytes, delta: bytes, *, check_size: Callable[[int], None])
         )
     try:
         result = apply(base, delta)
-    except (ApplyDeltaError, ValueError, IndexError, OverflowError) as exc:
+    except (damaged, ValueError, IndexError, OverflowError) as exc:
         raise ContentError("damaged pack: a delta cannot be applied to its base") from exc
     data = result[0] if len(result) == 1 else b"".join(result)
     if len(data) != size:

@@ -4,9 +4,10 @@
 2. Go through it once: inflate each object, resolve deltas against what came before, name it.
 3. Resolve the deltas that name a base which came later, or which only we have (thin packs).
 4. Append the bases that only we have, so that the pack stands alone.
-5. Write the index, make both durable, and rename them into place: first the pack, then the index, which makes it visible.
+5. Write the index, and rename both into place: first the pack, then the index, which makes it visible.
 
-Nothing the sender declares is believed: not the number of objects, not a size, not a base.
+Nothing the sender declares is believed: not the number of objects, not a size, not a base. Nothing is made durable: a
+process that dies leaves no half pack under a pack's name, and what a power cut may do to one is found out by its hashes.
 """
 
 import mmap
@@ -20,7 +21,7 @@ from typing import Final
 
 import attrs
 
-from fluxsrc._io.atomic import store_errors, sync_directory, write_all
+from fluxsrc._io.atomic import store_errors, write_all
 from fluxsrc.errors import ContentError, RemoteProtocolError
 from fluxsrc.git.indexer import Indexer, Row
 from fluxsrc.git.objects import ObjectDatabase
@@ -88,7 +89,6 @@ def receive_pack(
             return Received(None, size, 0, {})
         with store_errors("write", temporary):
             checksum = _complete(descriptor, indexer, bases)  # 4
-            os.fsync(descriptor)
             path = _write_index(temporary, indexer.rows, checksum, bases.object_format)  # 5
         return Received(path, size, len(indexer.rows), indexer.contents)
     finally:
@@ -173,13 +173,9 @@ def _write_index(pack: Path, rows: Sequence[Row], checksum: bytes, object_format
     temporary = pack.with_suffix(".tmp_idx")
     final = pack.with_name(f"pack-{checksum.hex()}.idx")
     try:
-        with temporary.open("wb") as file:
-            file.write(body + object_format.hash(body).digest())
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_bytes(body + object_format.hash(body).digest())
         pack.rename(final.with_suffix(".pack"))
         temporary.rename(final)
-        sync_directory(pack.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return final

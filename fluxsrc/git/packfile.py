@@ -25,8 +25,6 @@ _MAX_HEADER: Final = 48
 _MAX_SIZE: Final = (1 << 63) - 1
 _FEW: Final = 64
 """Names in a row that a C search is quicker through than a bisection in Python."""
-_SMALL: Final = 1 << 14
-"""Bytes that are quicker copied than hashed in a second call."""
 _MAX_ONE_SHOT: Final = 1 << 16
 """Bytes up to which an object is inflated in one call, whose output its short input bounds."""
 
@@ -60,10 +58,8 @@ class ObjectFormat(enum.Enum):
 
     def oid(self, kind: "Kind", data: bytes) -> bytes:
         """The binary name of an object."""
-        head = b"%s %d\0" % (_WORDS[kind], len(data))
-        if len(data) <= _SMALL:
-            return self.hash(head + data).digest()
-        hasher = self.hash(head)
+        new = hashlib.sha1 if self is ObjectFormat.SHA1 else hashlib.sha256
+        hasher = new(b"%s %d\0" % (_WORDS[kind], len(data)), usedforsecurity=False)
         hasher.update(data)
         return hasher.digest()
 
@@ -168,7 +164,7 @@ def inflate(data: "bytes | mmap.mmap", start: int, size: int) -> tuple[bytes, in
         # One byte more than declared: enough to see a lie, and to let zlib reach the end of the stream.
         out = stream.decompress(data[start:fed], size + 1)
         if stream.eof and len(out) == size:
-            return out, min(fed, len(data)) - len(stream.unused_data)
+            return out, (min(len(data), fed)) - len(stream.unused_data)
         parts = [out]
         have = len(out)
         while not stream.eof and have <= size:
@@ -197,7 +193,7 @@ def delta_sizes(delta: bytes) -> tuple[int, int]:
     sizes = []
     position = 0
     try:
-        for _ in range(2):
+        for _ in (1, 2):
             size = shift = 0
             while True:
                 byte = delta[position]

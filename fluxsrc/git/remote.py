@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -82,7 +82,11 @@ class RemoteRepository:
         with repository.locked(operation, shared=True):
             if not repository.holds(revision.digest.hex, paths):
                 return None
-            return repository.open_objects(self.access.limits)
+            with suppress(ContentError):
+                return repository.open_objects(self.access.limits)
+        with repository.locked(operation, shared=False):  # a pack is cut short or empty, as after a power cut
+            repository.clear()
+        return None
 
     def _fetch(
         self,
