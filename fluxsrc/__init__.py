@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from fluxsrc.artifact import Artifact, SourceKey
     from fluxsrc.auth import BasicAuth, BearerToken, Keychain, Proxy, Secret, SSHKey, StaticKeychain, TLSConfig
+    from fluxsrc.bucket import AzureBucket, BucketSource, GCSBucket, LocalBucket, S3Bucket
     from fluxsrc.digest import Digest
     from fluxsrc.directory import DirectorySource
     from fluxsrc.entry import Entry, Mode, Skipped
@@ -40,18 +41,22 @@ __version__ = "0.1.0.dev0"
 
 _HOMES: Final = {
     "Artifact": "artifact",
+    "AzureBucket": "bucket",
     "BasicAuth": "auth",
     "BearerToken": "auth",
+    "BucketSource": "bucket",
     "Compression": "recipe",
     "Dialect": "recipe",
     "Digest": "digest",
     "DirectorySource": "directory",
     "Entry": "entry",
     "FluxSrcError": "errors",
+    "GCSBucket": "bucket",
     "GitSource": "git",
     "IgnoreRules": "ignore",
     "Keychain": "auth",
     "Limits": "limits",
+    "LocalBucket": "bucket",
     "LocalStore": "stores",
     "MemoryFile": "memory",
     "MemorySource": "memory",
@@ -63,6 +68,7 @@ _HOMES: Final = {
     "Proxy": "auth",
     "Recipe": "recipe",
     "Revision": "revision",
+    "S3Bucket": "bucket",
     "SSHKey": "auth",
     "Secret": "auth",
     "Skipped": "entry",
@@ -79,18 +85,22 @@ _HOMES: Final = {
 
 __all__ = [
     "Artifact",
+    "AzureBucket",
     "BasicAuth",
     "BearerToken",
+    "BucketSource",
     "Compression",
     "Dialect",
     "Digest",
     "DirectorySource",
     "Entry",
     "FluxSrcError",
+    "GCSBucket",
     "GitSource",
     "IgnoreRules",
     "Keychain",
     "Limits",
+    "LocalBucket",
     "LocalStore",
     "MemoryFile",
     "MemorySource",
@@ -102,6 +112,7 @@ __all__ = [
     "Proxy",
     "Recipe",
     "Revision",
+    "S3Bucket",
     "SSHKey",
     "Secret",
     "Skipped",

@@ -13,7 +13,7 @@ from fluxsrc.errors import ConfigurationError
 __all__ = ["Address"]
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_ON_DISK: Final = frozenset({"file", "git+file", "oci-layout"})
+_ON_DISK: Final = frozenset({"file", "git+file"})
 
 
 @attrs.frozen
@@ -25,7 +25,7 @@ class Address:
 
     Attributes:
         scheme: Lower-case; "file" where none was written.
-        location: What stands between scheme and query. A path, percent-decoded, where the scheme means one on disk.
+        location: What stands between scheme and query. A path, percent-decoded, for `file` and `git+file`.
         options: The query, each name once.
         path: The sub-tree, "" for all.
     """

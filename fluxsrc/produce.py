@@ -41,7 +41,7 @@ from fluxsrc.tarball import Packed, Reuse, pack
 __all__ = ["Packing", "SourceOptions", "produce_artifact", "source_key"]
 
 _ATTEMPTS: Final = 3
-_LOCAL: Final = frozenset({"file", "memory"})
+_LOCAL: Final = frozenset({"bucket+file", "file", "memory"})
 """Schemes whose paths and revisions mean nothing elsewhere: in a manifest they would make equal content differ."""
 
 

@@ -1,16 +1,25 @@
-"""`source_from_url`: from one line of text to a source of the right kind."""
+"""`source_from_url`: from one line of text to a source of the right kind.
 
+The backends are named here and imported when a URL asks for one: whoever reads a directory does not load Git, and
+whoever follows a tag in a registry loads no cloud.
+"""
+
+import os
+import re
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Final
 
+import attrs
+
 from fluxsrc.address import Address
-from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError
-from fluxsrc.git import GitSource
-from fluxsrc.oci import OCISource
 from fluxsrc.source import Source
 
-__all__ = ["source_from_url"]
+__all__ = ["source_from_url", "source_options"]
+
+_SCP: Final = re.compile(r"[^@/:?#\s]+@(\[[0-9A-Fa-f:.]+\]|[^/:@?#\s\[\]]+):(?!//).")
+"""`USER@HOST:PATH`, as scp and git know it. Without a user it would be a scheme, or the name of a drive."""
 
 
 def source_from_url(text: str, /, **options: Any) -> Source:
@@ -18,14 +27,21 @@ def source_from_url(text: str, /, **options: Any) -> Source:
 
     | URL | source |
     |---|---|
-    | `git+file://PATH`, `git+https://…`, `git+http://…`, `git+ssh://…`, `git://…` | `GitSource`; `?branch=`, `tag=`, `semver=`, `commit=` or `ref=` |
-    | `oci://HOST/REPOSITORY[:TAG][@DIGEST]`, `oci-layout:PATH[:NAME]` | `OCISource`; `?semver=` with `filter=`, `layer=`, `operation=`, `platform=` |
+    | `git+file://PATH`, `git+https://…`, `git+http://…`, `git+ssh://…`, `git://…`, `USER@HOST:PATH` | `GitSource`; `?branch=`, `tag=`, `semver=` (with `tag_pattern=`), `commit=` or `ref=` |
+    | `oci://HOST/REPOSITORY[:TAG][@DIGEST]`, `oci-layout:PATH[:NAME][@DIGEST]` | `OCISource`; `?semver=` (with `filter=`), `layer=`, `operation=`, `platform=` |
+    | `s3://BUCKET/PREFIX` | `BucketSource`; `?endpoint=`, `region=`, `addressing=`, `profile=`, `anonymous=`, `strip_prefix=` |
+    | `gs://BUCKET/PREFIX` | `BucketSource`; `?endpoint=`, `anonymous=`, `strip_prefix=` |
+    | `az://CONTAINER/PREFIX` | `BucketSource`; `?account=`, `endpoint=`, `anonymous=`, `strip_prefix=` |
+    | `bucket+file:///DIRECTORY` | `BucketSource`; `?prefix=`, `etags=`, `strip_prefix=` |
     | `file://PATH`, a plain path | `DirectorySource` |
 
-    `#path=SUB/TREE` makes a sub-tree the whole, for all of them.
+    `#path=SUB/TREE` makes a sub-tree the whole, for all of them. Plain HTTP to a registry is no option of a URL: it takes
+    `insecure=True`.
 
     >>> source_from_url("git+https://example.com/team/repo.git?tag=v1.2.0#path=deploy/prod").kind
     'gitrepository'
+    >>> source_from_url("oci://ghcr.io/team/manifests?semver=1.x").url
+    'oci://ghcr.io/team/manifests?semver=1.x'
 
     Args:
         text: The URL; credentials do not belong in it.
@@ -34,37 +50,109 @@ def source_from_url(text: str, /, **options: Any) -> Source:
     Raises:
         ConfigurationError: The text is malformed, the scheme unknown, or an option not one of this kind.
     """
-    address = Address.parse(text)
-    make = _MAKERS.get(address.scheme)
-    if make is None:
-        raise ConfigurationError(f"no source has the scheme {address.scheme!r}", hint=f"known: {', '.join(_MAKERS)}")
-    return make(address, {"path": address.path, **options})
+    address = _address(text)
+    kind = _kind(address)
+    unknown = sorted(set(options) - kind.options)
+    if unknown:
+        raise ConfigurationError(
+            f"{address.scheme} sources have no option {unknown[0]!r}", hint=f"known: {', '.join(sorted(kind.options))}"
+        )
+    return kind.make(kind.source, address, {"path": address.path, **options})
 
 
-def _git(address: Address, options: dict[str, Any]) -> Source:
-    options |= address.take("branch", "tag", "semver", "commit", "ref")
-    return GitSource(f"{address.scheme}:{address.location}", **options)
+def source_options(text: str, /) -> frozenset[str]:
+    """The names of the options that `source_from_url` takes with this URL.
+
+    >>> "keychain" in source_options("oci://ghcr.io/team/manifests"), "keychain" in source_options("deploy")
+    (True, False)
+
+    Raises:
+        ConfigurationError: The text is malformed, or the scheme unknown.
+    """
+    return _kind(_address(text)).options
 
 
-def _oci(address: Address, options: dict[str, Any]) -> Source:
-    chosen = address.take("semver", "filter", "layer", "operation", "platform")
+def _git(cls: Callable[..., Source], address: Address, options: dict[str, Any]) -> Source:
+    options |= address.take("branch", "tag", "semver", "tag_pattern", "commit", "ref")
+    # What scp's form has behind the scheme that was put in front of it is no URL, but git knows it.
+    scp = address.scheme == "git+ssh" and not address.location.startswith("//")
+    return cls(address.location if scp else f"{address.scheme}:{address.location}", **options)
+
+
+def _oci(cls: Callable[..., Source], address: Address, options: dict[str, Any]) -> Source:
+    given = address.take("semver", "filter", "layer", "operation", "platform")
     renamed = {"filter": "semver_filter", "operation": "layer_operation"}
-    options |= {renamed.get(name, name): value for name, value in chosen.items()}
-    return OCISource(f"{address.scheme}:{address.location}", **options)
+    options |= {renamed.get(name, name): value for name, value in given.items()}
+    return cls(f"{address.scheme}:{address.location}", **options)
 
 
-def _directory(address: Address, options: dict[str, Any]) -> Source:
+def _bucket(cls: Any, address: Address, options: dict[str, Any]) -> Source:
+    source: Source = cls.from_address(address, options)
+    return source
+
+
+def _directory(cls: Callable[..., Source], address: Address, options: dict[str, Any]) -> Source:
     address.take()
-    return DirectorySource(address.location, **options)
+    return cls(address.location, **options)
 
 
-_MAKERS: Final[Mapping[str, Callable[[Address, dict[str, Any]], Source]]] = {
-    "file": _directory,
-    "git": _git,
-    "git+file": _git,
-    "git+http": _git,
-    "git+https": _git,
-    "git+ssh": _git,
-    "oci": _oci,
-    "oci-layout": _oci,
+@attrs.frozen
+class _Kind:
+    """How to make a source.
+
+    Attributes:
+        module: Below this package.
+        classes: There: the source's class, and that of what it is of; their arguments are the options.
+        make: Gives the class an address.
+    """
+
+    module: str
+    classes: tuple[str, ...]
+    make: Callable[[Any, Address, dict[str, Any]], Source]
+
+    @property
+    def source(self) -> Any:
+        """The source's class."""
+        return self._load()[0]
+
+    @property
+    def options(self) -> frozenset[str]:
+        """What may be said beside a URL."""
+        fields = (field for cls in self._load() for field in attrs.fields(cls) if field.init)
+        return frozenset(field.name for field in fields if field.kw_only)
+
+    def _load(self) -> list[Any]:
+        module = import_module(f"{__package__}.{self.module}")
+        return [getattr(module, name) for name in self.classes]
+
+
+_GIT: Final = _Kind("git", ("GitSource",), _git)
+_OCI: Final = _Kind("oci", ("OCISource",), _oci)
+_KINDS: Final[Mapping[str, _Kind]] = {
+    "git": _GIT,
+    "git+file": _GIT,
+    "git+http": _GIT,
+    "git+https": _GIT,
+    "git+ssh": _GIT,
+    "oci": _OCI,
+    "oci-layout": _OCI,
+    "s3": _Kind("bucket", ("BucketSource", "S3Bucket"), _bucket),
+    "gs": _Kind("bucket", ("BucketSource", "GCSBucket"), _bucket),
+    "az": _Kind("bucket", ("BucketSource", "AzureBucket"), _bucket),
+    "bucket+file": _Kind("bucket", ("BucketSource", "LocalBucket"), _bucket),
+    "file": _Kind("directory", ("DirectorySource",), _directory),
 }
+
+
+def _address(text: str) -> Address:
+    return Address.parse(f"git+ssh:{text}" if _SCP.match(text) and not os.path.exists(text) else text)
+
+
+def _kind(address: Address) -> _Kind:
+    kind = _KINDS.get(address.scheme)
+    if kind is None:
+        hint = f"known: {', '.join(_KINDS)}"
+        if f"git+{address.scheme}" in _KINDS:
+            hint = f"for a Git repository write git+{address.scheme}:{address.location}"
+        raise ConfigurationError(f"no source has the scheme {address.scheme!r}", hint=hint)
+    return kind

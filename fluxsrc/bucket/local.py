@@ -58,8 +58,9 @@ class LocalBucket:
 
     @property
     def url(self) -> str:
-        """`file:///ROOT`."""
-        return Path(self.root).as_uri()
+        """`bucket+file:///ROOT?etags=…`."""
+        etags = f"?etags={self.etags}" if self.etags is not Etags.MD5 else ""
+        return f"bucket+{Path(self.root).as_uri()}{etags}"
 
     @contextlib.contextmanager
     def connect(self, operation: Operation, /) -> Iterator[BucketClient]:

@@ -95,9 +95,14 @@ class BucketSource(SourceOptions):
     @property
     def url(self) -> str:
         """`SCHEME://BUCKET/PREFIX?OPTIONS`, with the sub-path as fragment."""
-        head, mark, query = self.bucket.url.partition("?")
-        prefix = f"/{quote(self.prefix)}" if self.prefix else ""
-        return head.rstrip("/") + prefix + mark + query + (f"#path={quote(self.path)}" if self.path else "")
+        head, _, query = self.bucket.url.partition("?")
+        options = [query] * bool(query) + ["strip_prefix=true"] * self.strip_prefix
+        if self.prefix and isinstance(self.bucket, LocalBucket):
+            options.insert(0, f"prefix={quote(self.prefix)}")  # a further part of the path would be another bucket
+        elif self.prefix:
+            head = f"{head.rstrip('/')}/{quote(self.prefix)}"
+        mark = "?" if options else ""
+        return head + mark + "&".join(options) + (f"#path={quote(self.path)}" if self.path else "")
 
     @property
     def recipe(self) -> Recipe:
