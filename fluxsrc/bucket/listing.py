@@ -121,9 +121,10 @@ def list_bucket(client: BucketClient, scope: Scope, executor: Executor, operatio
     run.read_known_ignore_files()  # 1
     run.list()  # 2
     index = run.builder.build()
-    if run.found:
+    if run.is_preliminary:
         run.read_found_ignore_files()  # 3
-        index = index.filter(scope.rules(run.files).keep, unhashed=scope.unhashed)
+        rules = scope.rules(run.files)
+        index = index.filter(lambda item: run.keeps(item, rules), unhashed=scope.unhashed)
     run.check_totals(index.count, index.size, f"{run.listed:,} objects listed")
     return Listing(index, scope.inside(run.files), run.listed)
 
@@ -132,7 +133,8 @@ class _Run:
     """The state of one listing.
 
     Attributes:
-        builder: What is kept.
+        builder: What is kept, or may be.
+        is_preliminary: Whether ignore files that were not known change what is.
         files: The text of the ignore files that were read, by the directory of their key.
         found: Ignore files that are not read yet, by directory.
         listed: Objects seen.
@@ -143,6 +145,7 @@ class _Run:
         self.files: dict[str, str] = {}
         self.found: dict[str, BucketObject] = {}
         self.listed = 0
+        self.is_preliminary = False
         self._etags: dict[str, str] = {}
         self._client = client
         self._scope = scope
@@ -222,18 +225,43 @@ class _Run:
             elif name == IGNORE_FILE and self._scope.dialect is Dialect.GITIGNORE:
                 self.found[directory] = item
 
+    def keeps(self, item: BucketObject, rules: _Rules) -> bool:
+        """Whether an object is kept; if it is, it may not be too large."""
+        if not rules.keep(item):
+            return False
+        if item.size > self._scope.limits.max_file_bytes:
+            self._scope.limits.check("max_file_bytes", item.size, what=f"the object {item.key!a}", path=item.key)
+        return True
+
     def _judge(self, page: Sequence[BucketObject], rules: _Rules) -> None:
-        kept = list(filter(rules.keep, page))
+        self.is_preliminary = self.is_preliminary or bool(self.found)
+        last = page[-1].key if page else ""
+        keep = rules.keep if self.is_preliminary else lambda item: self.keeps(item, rules)
+        kept = [item for item in page if keep(item) or self._may_be_kept(item, last)]
         self.builder.add(kept)
         self.listed += len(page)
         self._operation.report("list", self.listed, unit="objects")
-        for item in kept:
-            if item.size > self._scope.limits.max_file_bytes:
-                self._scope.limits.check("max_file_bytes", item.size, what=f"the object {item.key!a}", path=item.key)
-        if self.found:  # what is still to be read could take something away: only the listing itself is bounded
-            self._check("max_list_objects", self.listed, f"{self.listed:,} objects listed so far")
+        seen = f"{self.listed:,} objects listed so far"
+        if self.is_preliminary:  # what is still to be read could take something away: only the listing is bounded yet
+            self._check("max_list_objects", self.listed, seen)
         else:
-            self.check_totals(self.builder.count, self.builder.size, f"{self.listed:,} objects listed so far")
+            self.check_totals(self.builder.count, self.builder.size, seen)
+
+    def _may_be_kept(self, item: BucketObject, last: str) -> bool:
+        """Whether an object that the known rules exclude could be taken in again by a file that is not read yet."""
+        if is_marker(item) or not any(self._is_open(directory, last) for directory in self._ancestors(item.key)):
+            return False
+        self.is_preliminary = True
+        return True
+
+    def _is_open(self, directory: str, last: str) -> bool:
+        """Whether a directory has an ignore file that is not read yet, or, after this last key, may still show one.
+
+        "a/-x/" is listed before "a/.sourceignore".
+        """
+        if self._scope.dialect is not Dialect.GITIGNORE or directory in self.files:
+            return False
+        return directory in self.found or last < f"{directory}/{IGNORE_FILE}"
 
     def _check(self, limit: str, actual: int, seen: str) -> None:
         allowed: int = getattr(self._scope.limits, limit)
@@ -253,10 +281,7 @@ class _Run:
         for directory in self._ancestors(last):
             if rules.prunes(directory):
                 return f"{directory}/{_LAST}"
-            # An ignore file that is not read yet, or still to come ("a/-x/" is listed before "a/.sourceignore"), may
-            # take in again what is excluded by now: below it nothing is jumped over.
-            unread = directory in self.found or (last < f"{directory}/{IGNORE_FILE}" and directory not in self.files)
-            if unread and self._scope.dialect is Dialect.GITIGNORE:
+            if self._is_open(directory, last):  # below it nothing is certain yet
                 return None
         return None
 

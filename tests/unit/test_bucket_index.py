@@ -1,0 +1,84 @@
+"""The etag index: Flux's revision, order, and a small place for many objects."""
+
+import hashlib
+import tracemalloc
+
+import pytest
+
+from fluxsrc.bucket.index import IndexBuilder, index_digest
+from fluxsrc.bucket.protocol import BucketObject
+from fluxsrc.errors import SourceChangedError
+
+
+def built(*pages, **options):
+    builder = IndexBuilder(**options)
+    for page in pages:
+        builder.add([BucketObject(key, len(etag), etag) for key, etag in page])
+    return builder.build()
+
+
+def test_a_revision_is_flux_s():
+    """The golden value of Flux's own tests, and the form it is made in."""
+    etags = [("test.txt", "098f6bcd4621d373cade4e832627b4f6")]
+    assert index_digest(etags).hex.startswith("b4c2a60c")
+    assert built(etags).digest == index_digest(etags)
+    assert index_digest([("b", "2"), ("a", "1")]).hex == hashlib.sha256(b"a 1\nb 2\n").hexdigest()
+
+
+def test_an_empty_bucket_has_the_digest_of_nothing():
+    assert built().digest.hex == hashlib.sha256(b"").hexdigest()
+
+
+def test_keys_are_sorted_by_their_utf8_bytes():
+    """Not by UTF-16 units, where an emoji comes before U+FF5E."""
+    etags = [("\uff5e", "1"), ("\U0001f680", "2")]
+    assert index_digest(reversed(etags)).hex == hashlib.sha256("\uff5e 1\n\U0001f680 2\n".encode()).hexdigest()
+
+
+def test_what_a_service_does_not_sort_is_sorted():
+    """In the index and in its digest; a hierarchical namespace lists `a/b` before `a-b`."""
+    index = built([("a/b", "1"), ("a/c", "2"), ("a-b", "3")], [("z", "4"), ("b", "5")])
+    assert [item.key for item in index] == ["a-b", "a/b", "a/c", "b", "z"]
+    assert index.digest == index_digest([("a/b", "1"), ("a/c", "2"), ("a-b", "3"), ("z", "4"), ("b", "5")])
+
+
+def test_an_object_that_two_pages_show_is_there_once():
+    index = built([("a", "1"), ("b", "2")], [("b", "2"), ("c", "3")])
+    assert [item.key for item in index] == ["a", "b", "c"]
+
+
+def test_an_object_that_two_pages_show_differently_changed_meanwhile():
+    with pytest.raises(SourceChangedError, match="b"):
+        built([("a", "1"), ("b", "2")], [("b", "other"), ("c", "3")])
+
+
+def test_unhashed_keys_are_listed_and_no_part_of_the_revision():
+    index = built([(".sourceignore", "1"), ("a", "2")], unhashed=frozenset({".sourceignore"}))
+    assert [item.key for item in index] == [".sourceignore", "a"]
+    assert index.digest == index_digest([("a", "2")])
+
+
+def test_all_that_is_known_of_an_object_comes_back():
+    item = BucketObject("k \n\0 \udc80 \U0001f680", 7, "e", "md5:00", "3")
+    builder = IndexBuilder()
+    builder.add([item])
+    assert list(builder.build()) == [item]
+    assert builder.build().size == 7
+
+
+def test_filtering_makes_the_index_of_what_is_kept():
+    index = built([("a", "1"), ("b", "2"), ("c", "3")]).filter(lambda item: item.key != "b")
+    assert [item.key for item in index] == ["a", "c"]
+    assert index.digest == index_digest([("a", "1"), ("c", "3")])
+
+
+def test_an_object_costs_less_than_a_hundred_bytes():
+    """So a million stay below a hundred MiB, etags that nothing compresses included."""
+    builder = IndexBuilder()
+    tracemalloc.start()
+    for page in range(50):
+        names = [f"datasets/2026/part-{page:05}/shard-{n:05}.parquet" for n in range(1000)]
+        builder.add([BucketObject(name, 1, hashlib.sha256(name.encode()).hexdigest()[:32]) for name in names])
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept / 50_000 < 100

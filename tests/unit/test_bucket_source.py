@@ -1,0 +1,449 @@
+"""The bucket source: rules, limits, prefixes, what is requested, and what goes wrong on the way."""
+
+import logging
+import pickle
+import threading
+import time
+import traceback
+
+import attrs
+import pytest
+
+from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret
+from fluxsrc.bucket import (
+    AWSKeys,
+    AWSProfile,
+    AzureAccountKey,
+    AzureBucket,
+    AzureSAS,
+    BucketSource,
+    GCSBucket,
+    GoogleServiceAccount,
+    LocalBucket,
+    S3Bucket,
+)
+from fluxsrc.bucket.index import index_digest
+from fluxsrc.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    DigestMismatchError,
+    LimitExceededError,
+    OperationCancelledError,
+    PermissionDeniedError,
+    RemoteProtocolError,
+    RevisionNotFoundError,
+    SourceChangedError,
+    TransportError,
+    TransportTimeoutError,
+    UnsafeEntryError,
+)
+from fluxsrc.limits import Limits
+from fluxsrc.operation import Operation
+from fluxsrc.stores import MemoryStore
+from fluxsrc.testing.bucket_contract import RecordingBucket
+from fluxsrc.testing.object_server import ObjectServer
+
+NAME = "models"
+
+
+@pytest.fixture
+def server():
+    with ObjectServer(page=10) as server:
+        server.buckets[NAME] = {}
+        yield server
+
+
+def s3(server, **options):
+    return S3Bucket(NAME, **{"endpoint": server.url, "region": "us-east-1", "credentials": Anonymous(), **options})
+
+
+def put(server, *keys, **contents):
+    for key in keys:
+        server.put(NAME, key, key.encode())
+
+
+def paths(source):
+    with source.fetch() as snapshot:
+        return [entry.path for entry in snapshot.entries()]
+
+
+# --- the revision ----------------------------------------------------------------------------------------------------
+
+
+def test_a_revision_is_made_of_keys_and_etags(server):
+    server.put(NAME, "test.txt", b"test")
+    assert BucketSource(s3(server)).resolve_revision().digest.hex.startswith("b4c2a60c")
+
+
+def test_a_mirror_on_disk_has_the_revision_of_the_bucket(server, tmp_path):
+    put(server, "a", "b/c")
+    for key in ("a", "b/c"):
+        (tmp_path / key).parent.mkdir(exist_ok=True)
+        (tmp_path / key).write_bytes(key.encode())
+    assert BucketSource(LocalBucket(tmp_path)).resolve_revision() == BucketSource(s3(server)).resolve_revision()
+
+
+def test_resolving_reads_no_object(server):
+    put(server, "a", "b")
+    BucketSource(s3(server)).resolve_revision()
+    assert all("list-type=2" in line for line in server.asked(""))
+
+
+def test_one_artifact_takes_one_listing(server):
+    """What resolving listed is what is fetched."""
+    put(server, "a", "b")
+    BucketSource(s3(server)).produce_artifact(MemoryStore())
+    assert len(server.asked(r"list-type=2$")) == 1
+
+
+# --- ignore rules ----------------------------------------------------------------------------------------------------
+
+
+def test_rules_come_from_the_root_the_prefix_and_every_directory(server):
+    put(server, "apps/a.log", "apps/b.tmp", "apps/deep/c.bak", "apps/deep/keep", "apps/x", "other")
+    server.put(NAME, ".sourceignore", b"*.log\n")
+    server.put(NAME, "apps/.sourceignore", b"*.tmp\n")
+    server.put(NAME, "apps/deep/.sourceignore", b"*.bak\n")
+    kept = ["apps/.sourceignore", "apps/deep/.sourceignore", "apps/deep/keep", "apps/x"]
+    assert paths(BucketSource(s3(server), "apps/")) == kept
+    assert paths(BucketSource(s3(server), "apps/", strip_prefix=True)) == [key.removeprefix("apps/") for key in kept]
+    assert paths(BucketSource(s3(server), path="apps")) == [key.removeprefix("apps/") for key in kept]
+
+
+def test_a_rule_above_a_stripped_prefix_can_only_take_away(server):
+    put(server, "apps/a.log", "apps/b")
+    server.put(NAME, ".sourceignore", b"*.log\n")
+    assert paths(BucketSource(s3(server), "apps/", strip_prefix=True, ignore="!*.log\n")) == ["b"]
+
+
+def test_an_ignore_file_behind_an_excluded_directory_can_take_it_in_again(server):
+    """ "a/-x/" is listed before "a/.sourceignore": nothing below "a" is jumped over until that was read."""
+    put(server, *(f"a/-x/{n:03}" for n in range(50)), "a/z")
+    server.put(NAME, ".sourceignore", b"-x/\n")
+    server.put(NAME, "a/.sourceignore", b"!-x/\n")
+    assert len(paths(BucketSource(s3(server)))) == 1 + 1 + 50 + 1
+
+
+def test_flux_s_dialect_is_that_of_flux_s_buckets(server):
+    """No default exclusions, no nested files, and the root's file is in the artifact but not in the revision."""
+    put(server, ".git/config", "a.jpg", "b.log", "sub/c.tmp")
+    server.put(NAME, ".sourceignore", b"*.log\n")
+    server.put(NAME, "sub/.sourceignore", b"*.tmp\n")
+    source = BucketSource(s3(server), dialect="flux")
+    kept = [".git/config", ".sourceignore", "a.jpg", "sub/.sourceignore", "sub/c.tmp"]
+    assert paths(source) == kept
+    stored = server.buckets[NAME]
+    assert source.resolve_revision().digest == index_digest((k, stored[k].etag) for k in kept if k != ".sourceignore")
+    before = source.resolve_revision()
+    server.put(NAME, ".sourceignore", b"*.log\n# a comment\n")
+    assert source.resolve_revision() == before
+    assert source.produce_artifact(MemoryStore()).files == len(kept)
+
+
+def test_an_excluded_directory_is_not_listed_to_its_end(server):
+    put(server, *(f"cache/{n:04}" for n in range(500)), "a", "z")
+    bucket = RecordingBucket(s3(server))
+    assert paths(BucketSource(bucket, ignore="cache/\n")) == ["a", "z"]
+    assert sum(bucket.pages) < 30
+    assert any("start-after=cache%2F" in line for line in server.asked("list-type"))
+
+
+def test_directory_markers_are_no_files(server):
+    server.put(NAME, "a/", b"")
+    server.put(NAME, "a/b", b"1")
+    assert paths(BucketSource(s3(server))) == ["a/b"]
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("max_list_objects", 40), ("max_entries", 40), ("max_content_bytes", 100), ("max_file_bytes", 1)],
+)
+def test_a_bucket_over_a_limit_fails_before_anything_is_downloaded(server, limit, value):
+    """Early, with what was seen, and how to narrow it."""
+    put(server, *(f"{n:04}" for n in range(200)))
+    with pytest.raises(LimitExceededError) as caught:
+        BucketSource(s3(server), limits=Limits(**{limit: value})).resolve_revision()
+    assert caught.value.limit == limit
+    assert not server.asked("GET /models/0")
+    if limit != "max_file_bytes":
+        assert "objects listed so far" in str(caught.value)
+        assert "ignore=" in str(caught.value)
+        assert len(server.asked(r"list-type=2")) < 12
+
+
+def test_what_is_excluded_counts_against_the_listing_only(server):
+    put(server, *(f"log/{n:04}" for n in range(60)), "a")
+    source = BucketSource(s3(server), ignore="0*\n", limits=Limits(max_entries=1))
+    assert paths(source) == ["a"]
+
+
+def test_hostile_keys_are_an_error_before_anything_is_downloaded(server):
+    put(server, "a", "../b")
+    with pytest.raises(UnsafeEntryError):
+        paths(BucketSource(s3(server)))
+    assert not server.asked("GET /models/a")
+    artifact = BucketSource(s3(server), unsafe_keys="skip").produce_artifact(MemoryStore())
+    assert [(skipped.path, skipped.reason) for skipped in artifact.skipped] == [("../b", "unsafe-path")]
+
+
+# --- prefixes and addresses ------------------------------------------------------------------------------------------
+
+
+def test_a_prefix_is_text_and_not_a_directory(server):
+    put(server, "app-1/x", "app-2/y", "apps/z", "b")
+    assert paths(BucketSource(s3(server), "app")) == ["app-1/x", "app-2/y", "apps/z"]
+    with pytest.raises(ConfigurationError, match="no directory"):
+        BucketSource(s3(server), "app", strip_prefix=True)
+
+
+def test_path_and_prefix_must_have_something_in_common(server):
+    put(server, "apps/prod/x", "apps/test/y")
+    assert paths(BucketSource(s3(server), "apps/prod/", path="apps")) == ["prod/x"]
+    assert paths(BucketSource(s3(server), "apps/", path="apps/test")) == ["y"]
+    with pytest.raises(ConfigurationError, match="begins with the prefix"):
+        BucketSource(s3(server), "apps/prod/", path="other")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://models/prod/?endpoint=http://minio.example:9000&region=eu-west-1",
+        "s3://models/a%20b/%C3%BC",
+        "gs://models/prod/?endpoint=http://127.0.0.1:4443#path=prod/x",
+        "az://models/prod?account=ada&endpoint=http://127.0.0.1:10000/ada",
+    ],
+)
+def test_a_url_round_trips(text):
+    source = BucketSource.from_url(text)
+    assert source.url == text
+    assert BucketSource.from_url(source.url) == source
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://",
+        "s3://user:hunter2@models/x",
+        "s3:models",
+        "s3://models?secret=hunter2",
+        "s3://models?endpoint=http://user:hunter2@host",
+        "s3://models?endpoint=http://host/?sig=hunter2",
+        "s3://models?anonymous=perhaps",
+        "s3://a",
+        "gs://UPPER",
+        "az://models",
+        "az://models?account=not-one",
+        "ftp://models",
+    ],
+)
+def test_a_malformed_url_is_refused_without_showing_what_it_holds(text):
+    with pytest.raises(ConfigurationError) as caught:
+        BucketSource.from_url(text)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_options_of_the_bucket_and_of_the_source_are_told_apart(tmp_path):
+    source = BucketSource.from_url("s3://models?anonymous=true&strip_prefix=true", ignore="*", check_md5=False)
+    assert source.bucket.credentials == Anonymous()
+    assert (source.bucket.check_md5, source.ignore, source.strip_prefix) == (False, "*", True)
+    assert BucketSource.from_url("s3://models?profile=dev").bucket.credentials == AWSProfile("dev")
+    assert BucketSource.from_url(f"bucket+file://{tmp_path}?prefix=a/").bucket == LocalBucket(tmp_path)
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+SECRET = "hunter2/secret+"
+SECRETIVE = [
+    S3Bucket("models", credentials=AWSKeys("ada", SECRET, SECRET), endpoint="http://127.0.0.1:1"),
+    GCSBucket("models", credentials=BearerToken(SECRET), endpoint="http://127.0.0.1:1"),
+    GCSBucket("models", credentials=GoogleServiceAccount(f'{{"private_key": "{SECRET}"}}')),
+    AzureBucket("models", account="ada", credentials=AzureSAS(f"sv=1&sig={SECRET}"), endpoint="http://127.0.0.1:1"),
+    AzureBucket("models", account="ada", credentials=AzureAccountKey(SECRET), endpoint="http://127.0.0.1:1"),
+    S3Bucket(
+        "m-m", endpoint="http://127.0.0.1:1", proxy=Proxy(url="http://127.0.0.1:1", username="u", password=SECRET)
+    ),
+]
+
+
+@pytest.mark.parametrize("bucket", SECRETIVE, ids=lambda bucket: type(bucket.credentials).__name__)
+def test_no_text_shows_a_secret(bucket, caplog):
+    """Not those of the values, of the error, of what it is chained to, or of a log."""
+    caplog.set_level(logging.DEBUG)
+    source = BucketSource(attrs.evolve(bucket), timeout=0.5)
+    with pytest.raises((TransportError, ConfigurationError, AuthenticationError)) as caught:
+        source.resolve_revision()
+    texts = [repr(source), source.url, repr(bucket), caplog.text, *traceback.format_exception(caught.value)]
+    for text in texts:
+        assert SECRET not in text
+        assert "hunter2%2Fsecret" not in text
+
+
+@pytest.mark.parametrize("bucket", SECRETIVE, ids=lambda bucket: type(bucket.credentials).__name__)
+def test_a_bucket_is_a_value_that_pickles(bucket):
+    copy = pickle.loads(pickle.dumps(bucket))
+    assert copy == bucket
+    assert hash(copy) == hash(bucket)
+
+
+def test_a_redirect_is_not_followed(server):
+    """So nobody else sees a signature."""
+    put(server, "a")
+    with ObjectServer() as other:
+        server.inject("list-type", status=307, headers={"Location": f"{other.url}/models?list-type=2"}, times=None)
+        bucket = s3(server, credentials=AWSKeys("ada", SECRET))
+        with pytest.raises(RemoteProtocolError, match="307"):
+            BucketSource(bucket).resolve_revision()
+        assert other.requests == []
+
+
+def test_a_bucket_in_another_region_is_found_there(server):
+    """The region is taken from the answer, checked, and kept; the host is not."""
+    put(server, "a")
+    server.inject("list-type", status=301, headers={"x-amz-bucket-region": "eu-west-1"})
+    source = BucketSource(s3(server, region=None, credentials=AWSKeys("ada", SECRET)))
+    assert paths(source) == ["a"]
+    scopes = [request.headers["authorization"].split("/")[2] for request in server.requests]
+    assert scopes.count("us-east-1") >= 1
+    assert set(scopes[-2:]) == {"eu-west-1"}
+
+
+@pytest.mark.parametrize("region", ["evil.example/", "x" * 100, ""])
+def test_a_region_that_is_none_is_not_believed(server, region):
+    server.inject("list-type", status=301, headers={"x-amz-bucket-region": region}, times=None)
+    with pytest.raises(RemoteProtocolError):
+        BucketSource(s3(server, region=None)).resolve_revision()
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 500}, {"cut_after": 3}], ids=str)
+@pytest.mark.parametrize("match", ["list-type", "GET /models/"])
+def test_what_passes_is_tried_again(server, match, fault):
+    put(server, *(f"{n:03}" for n in range(30)))
+    server.inject(match, **fault)
+    with BucketSource(s3(server)).fetch() as snapshot:
+        assert [entry.read().decode() for entry in snapshot.entries()] == [f"{n:03}" for n in range(30)]
+
+
+def test_damaged_content_is_not_handed_out(server):
+    """An etag that is an MD5 is held against what came; so are Google's and Azure's checksums."""
+    put(server, "a")
+    buckets = [
+        s3(server),
+        GCSBucket(NAME, endpoint=server.url, credentials=Anonymous()),
+        AzureBucket(NAME, account="ada", endpoint=server.url, credentials=Anonymous()),
+    ]
+    server.inject("/a$|/a[?]", corrupt=True, times=None)
+    for bucket in buckets:
+        with BucketSource(bucket).fetch() as snapshot, pytest.raises(DigestMismatchError):
+            next(snapshot.entries()).read()
+    with BucketSource(s3(server, check_md5=False)).fetch() as snapshot:
+        assert next(snapshot.entries()).read() == b"\x60"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (404, b"<Error><Code>NoSuchBucket</Code></Error>", RevisionNotFoundError),
+        (403, b"<Error><Code>AccessDenied</Code></Error>", PermissionDeniedError),
+        (403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", AuthenticationError),
+        (200, b"not XML", RemoteProtocolError),
+        (200, b"<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>", RemoteProtocolError),
+        (200, b"<!DOCTYPE a [<!ENTITY b 'c'>]><ListBucketResult/>", RemoteProtocolError),
+        (200, b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", RemoteProtocolError),
+    ],
+)
+def test_what_a_listing_answers_has_a_meaning(server, status, body, error):
+    server.inject("list-type", status=status, body=body, times=None)
+    with pytest.raises(error):
+        BucketSource(s3(server)).resolve_revision()
+
+
+def test_the_deadline_holds_against_a_server_that_says_nothing():
+    stuck = threading.Event()
+    with ObjectServer(on_request=lambda _: stuck.wait(5)) as server:
+        started = time.monotonic()
+        with pytest.raises(TransportTimeoutError):
+            BucketSource(s3(server), timeout=0.3).resolve_revision()
+        assert time.monotonic() - started < 4
+        stuck.set()
+
+
+def test_cancelling_ends_a_download(server):
+    """From another thread, while requests are on their way."""
+    put(server, "a", "b")
+    cancel, stuck = threading.Event(), threading.Event()
+
+    def wait(request):
+        if request.path.endswith("/a"):
+            cancel.set()
+            stuck.wait(5)
+
+    server.on_request = wait
+    operation = Operation(cancel=cancel)
+    with pytest.raises(OperationCancelledError), BucketSource(s3(server)).fetch(operation=operation) as snapshot:
+        next(snapshot.entries()).read()
+    stuck.set()
+
+
+def test_a_snapshot_that_is_left_leaves_no_thread_and_waits_for_no_request(server):
+    put(server, *(f"{n:03}" for n in range(100)))
+    before = threading.active_count()
+    with BucketSource(s3(server)).fetch() as snapshot:
+        for entry in [*snapshot.entries()][:20]:
+            entry.read()
+    assert [t for t in threading.enumerate() if t.name.startswith("fluxsrc-bucket")] == []
+    assert threading.active_count() <= before + 40  # the server's own threads end when their connections do
+
+
+def test_a_bucket_that_keeps_changing_gives_up_after_some_attempts(server):
+    put(server, "a")
+    generation = iter(range(1000))
+
+    def change(request):
+        if request.path.endswith("/a"):
+            server.put(NAME, "a", b"%d" % next(generation))
+
+    server.on_request = change
+    with pytest.raises(SourceChangedError):
+        BucketSource(s3(server)).produce_artifact(MemoryStore())
+    assert len(server.asked(r"list-type=2$")) == 3
+
+
+# --- reading ahead ---------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_picks_a_few_objects_costs_a_few_requests(server):
+    put(server, *(f"{n:03}" for n in range(300)))
+    bucket = RecordingBucket(s3(server))
+    with BucketSource(bucket).fetch() as snapshot:
+        for entry in list(snapshot.entries())[::50]:
+            entry.read()
+    assert len(bucket.reads) <= 12
+
+
+def test_reading_everything_requests_each_object_once(server):
+    put(server, *(f"{n:03}" for n in range(300)))
+    bucket = RecordingBucket(s3(server))
+    with BucketSource(bucket).fetch() as snapshot:
+        for entry in snapshot.entries():
+            entry.read()
+    assert sorted(bucket.reads) == [f"{n:03}" for n in range(300)]
+
+
+def test_empty_objects_are_not_requested(server):
+    server.put(NAME, "empty", b"")
+    with BucketSource(s3(server)).fetch() as snapshot:
+        entry = next(snapshot.entries())
+        assert entry.read() == b""
+        with entry.open() as stream:
+            assert stream.read() == b""
+    assert not server.asked("empty$")
+
+
+def test_a_secret_of_credentials_is_one(server):
+    assert AWSKeys("ada", "x").secret_key == Secret("x")
