@@ -194,7 +194,7 @@ class _Packer:
                     self._write(block)
                 break
             self._count_bytes(place.size)
-            self._pipeline.splice(earlier.copying(place, partial(_block, entries, number)))
+            self._pipeline.splice(earlier.copying(place, partial(_block, entries, number)), place.size)
         self._taken += group.count
         self._groups.append((group.first, group.count, group.fingerprint, len(group.blocks), group.content_ids))
         return True

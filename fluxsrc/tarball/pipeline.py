@@ -1,9 +1,12 @@
-"""Digesting, compressing and writing at the same time, in order, with a bounded number of blocks in memory.
+"""Digesting, compressing and writing at the same time, in order, with a bounded number of bytes in memory.
 
 Hashing, deflating and file writes release the GIL, so that the thread that reads the source keeps a core to itself:
 
-    caller ──block──┬──> digest thread (one: a hash has an order)
-                    └──> compressing threads ──> write thread (one: a file has an order)
+    caller ──batch──> compressing threads ──┬──> digest thread (one: a hash has an order)
+                                            └──> write thread (one: a file has an order)
+
+Blocks travel in batches. Whenever one of these threads comes back from C it wants the GIL, and takes it from the caller, who
+releases it at every system call: some 100 µs each time, which at a dozen times a block costs more than the work itself.
 """
 
 import hashlib
@@ -23,6 +26,8 @@ from fluxsrc.tarball.index import Place
 
 __all__ = ["Pipeline", "Sink", "Written", "default_threads"]
 
+_BATCH: Final = 2 * 1024 * 1024
+"""Bytes before compression at which a batch is sent."""
 _MAX_THREADS: Final = 8
 """More of them wait for the one that reads."""
 
@@ -63,7 +68,9 @@ class Pipeline:
         self._digest = hashlib.sha256()
         self._size = self._crc = 0
         self._offset = len(codec.header)
-        self._window = 2 * threads + 2
+        self._window = 2 * (threads + 2)
+        self._batch: list[bytes | Callable[[], Written]] = []
+        self._batch_size = 0
         self._pending: deque[Future[None]] = deque()
         self._compressing = ThreadPoolExecutor(threads, "fluxsrc-compress")
         self._digesting = ThreadPoolExecutor(1, "fluxsrc-digest")
@@ -79,38 +86,49 @@ class Pipeline:
 
     def write(self, data: bytes) -> None:
         """The next block. Waits while too many are under way; raises what the sink raised for an earlier one."""
-        self._pending.append(self._digesting.submit(self._digest.update, data))
-        self._follow(self._compressing.submit(self._compress, data))
+        self._add(data, len(data))
 
-    def splice(self, make: Callable[[], Written]) -> None:
+    def splice(self, make: Callable[[], Written], size: int) -> None:
         """The next block, by a function that finds it already compressed; it is called on a compressing thread."""
-        found = self._compressing.submit(make)
-        self._pending.append(self._digesting.submit(lambda: self._digest.update(found.result().data)))
-        self._follow(found)
+        self._add(make, size)
 
     def finish(self) -> tuple[Digest, int]:
         """Wait for all of it and end the archive; the digest and size of the content."""
+        self._send()
         while self._pending:
             self._pending.popleft().result()
         self._put(self._codec.trailer(self._crc, self._size))
         return Digest("sha256", self._digest.hexdigest()), self._size
 
-    def _compress(self, data: bytes) -> Written:
-        # The block of data itself is not needed any more, and the window is counted in blocks that are.
-        return Written(b"", self._codec.compress(data))
+    def _add(self, block: bytes | Callable[[], Written], size: int) -> None:
+        self._batch.append(block)
+        self._batch_size += size
+        if self._batch_size >= _BATCH:
+            self._send()
 
-    def _follow(self, block: "Future[Written]") -> None:
-        self._pending.append(self._writing.submit(self._write, block))
-        while len(self._pending) > 2 * self._window:
+    def _send(self) -> None:
+        batch = self._compressing.submit(self._make, self._batch)
+        self._batch, self._batch_size = [], 0
+        self._pending.append(self._digesting.submit(self._update, batch))
+        self._pending.append(self._writing.submit(self._write, batch))
+        while len(self._pending) > self._window:
             self._pending.popleft().result()
 
-    def _write(self, future: "Future[Written]") -> None:
-        block = future.result().block
-        self._put(block.payload)
-        self._crc = crc32_combine(self._crc, block.crc, block.size)
-        self._size += block.size
-        self.places.append(Place(self._offset, len(block.payload), block.size, block.crc))
-        self._offset += len(block.payload)
+    def _make(self, batch: list[bytes | Callable[[], Written]]) -> list[Written]:
+        compress = self._codec.compress
+        return [block() if callable(block) else Written(block, compress(block)) for block in batch]
+
+    def _update(self, batch: "Future[list[Written]]") -> None:
+        self._digest.update(b"".join([written.data for written in batch.result()]))
+
+    def _write(self, batch: "Future[list[Written]]") -> None:
+        blocks = [written.block for written in batch.result()]
+        self._put(b"".join([block.payload for block in blocks]))
+        for block in blocks:
+            self._crc = crc32_combine(self._crc, block.crc, block.size)
+            self._size += block.size
+            self.places.append(Place(self._offset, len(block.payload), block.size, block.crc))
+            self._offset += len(block.payload)
 
     def _put(self, data: bytes) -> None:
         if data:

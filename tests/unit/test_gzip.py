@@ -81,6 +81,7 @@ def test_the_checksum_of_joined_data_needs_only_those_of_the_parts():
     for cut in (0, 1, 7, 65536, len(TEXT)):
         first, second = TEXT[:cut], TEXT[cut:]
         assert gzip.crc32_combine(zlib.crc32(first), zlib.crc32(second), len(second)) == zlib.crc32(TEXT)
+        assert gzip._crc32_combine(zlib.crc32(first), zlib.crc32(second), len(second)) == zlib.crc32(TEXT)
 
 
 def test_without_isal_zlib_makes_the_blocks():

@@ -262,30 +262,31 @@ def test_progress_is_told_in_bytes():
     assert seen[-1].done == packed(EVERYTHING)[0].content_size
 
 
-def test_only_a_bounded_number_of_blocks_is_ahead_of_a_slow_sink():
+def test_only_a_bounded_number_of_bytes_is_ahead_of_a_slow_sink():
     """Memory is bounded by the window, not by the content: the source waits for the sink."""
     release = threading.Event()
-    blocks_read = 0
-    stalled = threading.Event()
+    too_far = threading.Event()
 
     class Slow:
         def write(self, _data):
             release.wait(60)
 
     def source():
-        nonlocal blocks_read
+        ahead = 0
         for number in range(400):
-            blocks_read += 1
-            if blocks_read == 60:
-                stalled.set()  # read too far ahead
-            yield Entry.from_bytes(f"{number:04}", b"%d" % number * 60_000)
+            data = b"%03d" % number * 40_000
+            ahead += len(data)
+            if ahead > 16 << 20 and not release.is_set():
+                too_far.set()
+            yield Entry.from_bytes(f"{number:04}", data)
 
     outcome = []
     thread = threading.Thread(target=lambda: outcome.append(pack(source(), Slow(), threads=2)))
     thread.start()
-    assert not stalled.wait(1.0)
+    went_too_far = too_far.wait(1.0)
     release.set()
     thread.join()
+    assert not went_too_far
     assert outcome[0].files == 400
 
 
