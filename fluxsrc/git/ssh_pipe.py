@@ -41,28 +41,27 @@ class SSHPipe:
         self.signal: str | None = None
         self.stderr = bytearray()
         self._loop = loop
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[memoryview] = deque()
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._reading = True
         self._full = False
         self._announced = False
 
-    def take(self, size: int) -> bytes:
-        """Up to `size` bytes of those that are there; the caller holds `changed`."""
-        taken = []
-        left = size
-        while left and self._chunks:
+    def take(self, buffer: memoryview) -> int:
+        """Move what is there into the buffer, as far as it goes; return how much. The caller holds `changed`."""
+        taken = 0
+        while taken < len(buffer) and self._chunks:
             chunk = self._chunks.popleft()
-            if len(chunk) > left:
-                self._chunks.appendleft(chunk[left:])
-                chunk = chunk[:left]
-            taken.append(chunk)
-            left -= len(chunk)
-        self.size -= size - left
+            part = chunk[: len(buffer) - taken]
+            buffer[taken : taken + len(part)] = part
+            taken += len(part)
+            if len(part) < len(chunk):
+                self._chunks.appendleft(chunk[len(part) :])
+        self.size -= taken
         if not self._reading and self.size < _LOW_WATER and not self.closed:
             self._reading = True
             self._loop.call_soon_threadsafe(self._resume_reading)
-        return b"".join(taken)
+        return taken
 
     def _resume_reading(self) -> None:
         assert self._channel is not None
@@ -101,7 +100,7 @@ class SSHPipe:
             if datatype is not None:
                 self.stderr = (self.stderr + data)[-_STDERR_BYTES:]
                 return
-            self._chunks.append(data)
+            self._chunks.append(memoryview(data))
             self.size += len(data)
             if self._reading and self.size >= HIGH_WATER:
                 self._reading = False

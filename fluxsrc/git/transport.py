@@ -8,7 +8,7 @@ from fluxsrc.git.address import GitAddress
 from fluxsrc.git.protocol import Advertisement
 from fluxsrc.git.transport_daemon import DuplexConnection, open_daemon
 from fluxsrc.git.transport_http import HTTPConnection
-from fluxsrc.git.transport_ssh import SSHStream, open_upload_pack
+from fluxsrc.git.transport_ssh import open_upload_pack
 from fluxsrc.git.upload_pack import Connection, UploadPack
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
@@ -79,29 +79,10 @@ def _connect(access: Access, operation: Operation) -> Connection:
             )
         case "ssh":
             stream = open_upload_pack(address, access.credentials(), operation=operation, proxy=access.proxy)
-            return DuplexConnection(address.url, _SSHDuplex(stream))
+            return DuplexConnection(address.url, stream)
         case "git":
             if access.proxy is not None:
                 raise ConfigurationError(f"{address.url}: git:// does not go through proxies")
             return open_daemon(address, operation=operation)
         case _:
             raise ConfigurationError(f"{address.url} is not a remote repository")
-
-
-@attrs.frozen(eq=False)
-class _SSHDuplex:
-    _stream: SSHStream
-
-    def send(self, data: bytes, /) -> None:
-        self._stream.write(data)
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def obey(self, operation: Operation | None, /) -> None:
-        self._stream.obey(operation)
-
-    def close(self) -> None:
-        self._stream.close()

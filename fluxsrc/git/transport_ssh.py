@@ -110,8 +110,8 @@ class SSHStream:
         self._connection: asyncssh.SSHClientConnection | None = None
         self._thread.start()
 
-    def read(self, size: int) -> bytes:
-        """Between one and `size` bytes; none when the command has ended well.
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Read at least one byte into the buffer; 0 when the command has ended well.
 
         Raises:
             SourceError: The command failed; the message has what it said.
@@ -123,11 +123,17 @@ class SSHStream:
                 pipe.changed.wait(self._bound().slice(self._idle))
             self._bound().check()
             if pipe.size:
-                return pipe.take(size)
+                return pipe.take(buffer)
         self._raise_failure()
-        return b""
+        return 0
 
-    def write(self, data: bytes) -> None:
+    def read(self, size: int) -> bytes:
+        """Between one and `size` bytes; none when the command has ended well. Raises as `readinto` does."""
+        buffer = bytearray(size)
+        count = self.readinto(memoryview(buffer))
+        return bytes(memoryview(buffer)[:count])
+
+    def send(self, data: bytes, /) -> None:
         """Send all of the bytes.
 
         Raises:
@@ -144,7 +150,7 @@ class SSHStream:
             self._raise_failure()
             raise TransportError(f"{self._url}: the server has ended the conversation", url=self._url)
 
-    def obey(self, operation: Operation | None) -> None:
+    def obey(self, operation: Operation | None, /) -> None:
         """Go on under another operation; with None, rest until the next one."""
         self._operation = operation
 

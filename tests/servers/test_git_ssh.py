@@ -282,7 +282,7 @@ def test_git_protocol_2_needs_a_server_that_takes_the_variable(server, keys, tmp
         key = attrs.evolve(key, known_hosts=strict.line())
         address = attrs.evolve(strict.address(), path=path)
         with open_upload_pack(address, key, operation=Operation(20)) as stream:
-            stream.write(b"0000")
+            stream.send(b"0000")
             assert not stream.read(100).startswith(b"000eversion 2")
 
 

@@ -76,14 +76,14 @@ def read_all(stream, size=1 << 20):
 def test_protocol_2_is_asked_for_and_a_flush_ends_the_conversation_well(server):
     with upload_pack(server) as stream:
         assert stream.read(14) == b"000eversion 2\n"
-        stream.write(b"0000")
+        stream.send(b"0000")
         assert b"ls-refs" in read_all(stream, size=7)
 
 
 def test_servers_that_take_no_variables_speak_version_0(tmp_path):
     subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "a.git")], check=True)
     with SSHServer(tmp_path, protocol=0) as server, upload_pack(server, "a.git") as stream:
-        stream.write(b"0000")
+        stream.send(b"0000")
         assert b"version 2" not in read_all(stream)
 
 
@@ -143,7 +143,7 @@ def test_what_is_written_arrives_whole_though_the_server_reads_slowly(answering)
 
     with run(answering(read_slowly)) as stream:
         for at in range(0, len(sent), 1 << 20):
-            stream.write(sent[at : at + (1 << 20)])
+            stream.send(sent[at : at + (1 << 20)])
         assert stream.read(10) == b"done"
     assert bytes(received) == sent
 
@@ -228,7 +228,7 @@ def test_a_connection_that_breaks_in_the_middle_is_a_transport_error(answering):
         with pytest.raises(TransportError):
             read_all(stream)
         with pytest.raises(TransportError):
-            stream.write(b"more")
+            stream.send(b"more")
 
 
 def test_writing_to_a_command_that_has_ended_is_a_transport_error(answering):
@@ -238,7 +238,7 @@ def test_writing_to_a_command_that_has_ended_is_a_transport_error(answering):
     with run(answering(leave)) as stream:
         assert stream.read(1) == b""
         with pytest.raises(TransportError, match="ended the conversation"):
-            stream.write(b"hello?")
+            stream.send(b"hello?")
 
 
 # --- deadlines and cancelling ----------------------------------------------------------------------------------------
