@@ -41,7 +41,8 @@ _NOT_THERE: Final = re.compile(
 )
 _REFUSED: Final = re.compile(r"access denied|permission|forbidden|not authori[sz]ed", re.IGNORECASE)
 _NO_REPOSITORY: Final = re.compile(
-    r"not found|does not exist|repository not exported|not appear to be a git repository|no such repository", re.IGNORECASE
+    r"not found|does not exist|repository not exported|not appear to be a git repository|no such repository",
+    re.IGNORECASE,
 )
 
 
