@@ -8,6 +8,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
+from fluxsrc.operation import Operation
 
 __all__ = ["Ingest", "Store"]
 
@@ -85,8 +86,22 @@ class Store(Protocol):
         """
         ...
 
-    def extract(self, artifact: Artifact, destination: Path, /, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def extract(
+        self,
+        artifact: Artifact,
+        destination: Path,
+        /,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        operation: Operation | None = None,
+    ) -> None:
         """Unpack into a directory that does not exist yet or is empty: all of it, verified, or nothing.
+
+        Args:
+            artifact: What to unpack.
+            destination: The directory.
+            limits: How much is too much.
+            operation: The deadline, cancel switch and progress callback; without one there is no deadline.
 
         Raises:
             ContentError: The archive is unsafe or over a limit; nothing is left behind.

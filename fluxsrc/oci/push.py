@@ -180,8 +180,16 @@ class _Capture:
     def open(self, artifact: Artifact, /) -> BinaryIO:
         return self._spools[artifact.digest].open()
 
-    def extract(self, artifact: Artifact, _destination: Path, /, *, limits: Limits = DEFAULT_LIMITS) -> None:
-        del limits
+    def extract(
+        self,
+        artifact: Artifact,
+        _destination: Path,
+        /,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        operation: Operation | None = None,
+    ) -> None:
+        del limits, operation
         raise ArtifactNotFoundError(f"{artifact.digest} is on its way to somewhere else")
 
     def close(self) -> None:

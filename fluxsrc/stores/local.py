@@ -23,6 +23,7 @@ from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
+from fluxsrc.operation import Operation
 from fluxsrc.store import Ingest, Store
 from fluxsrc.stores import _fsck, _index, _retention
 from fluxsrc.stores._blobs import (
@@ -173,14 +174,28 @@ class LocalStore:
         """
         return open_verified(self._layout, artifact)
 
-    def extract(self, artifact: Artifact, destination: Path, /, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def extract(
+        self,
+        artifact: Artifact,
+        destination: Path,
+        /,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        operation: Operation | None = None,
+    ) -> None:
         """Unpack into a directory that does not exist yet or is empty: all of it, verified, or nothing.
 
         Raises:
             ContentError: The archive is unsafe or over a limit; nothing is left behind.
         """
         with self.open(artifact) as archive:
-            unpack(archive, destination, limits=limits, expected=artifact.content_digest)
+            unpack(
+                archive,
+                destination,
+                limits=limits,
+                expected=artifact.content_digest,
+                operation=operation,
+            )
 
     def export(self, artifact: Artifact, file: Path, /) -> None:
         """Copy the verified bytes to a file, replacing what is there at once.

@@ -17,6 +17,7 @@ from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, DigestMismatchError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
+from fluxsrc.operation import Operation
 from fluxsrc.store import Ingest, Store
 from fluxsrc.stores._blobs import check_ingest
 from fluxsrc.stores._oci import documents
@@ -122,10 +123,24 @@ class MemoryStore:
             raise ArtifactNotFoundError(f"the store does not hold {artifact.digest} of {artifact.key}")
         return data
 
-    def extract(self, artifact: Artifact, destination: Path, /, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def extract(
+        self,
+        artifact: Artifact,
+        destination: Path,
+        /,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        operation: Operation | None = None,
+    ) -> None:
         """Unpack into a directory that does not exist yet or is empty: all of it, verified, or nothing."""
         with self.open(artifact) as archive:
-            unpack(archive, destination, limits=limits, expected=artifact.content_digest)
+            unpack(
+                archive,
+                destination,
+                limits=limits,
+                expected=artifact.content_digest,
+                operation=operation,
+            )
 
     def export(self, artifact: Artifact, file: Path, /) -> None:
         """Copy the verified bytes to a file."""

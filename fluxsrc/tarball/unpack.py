@@ -32,6 +32,8 @@ __all__ = ["unpack"]
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE: Final = 256 * 1024
+_REPORT_EVERY: Final = 1 << 20
+"""Bytes between two reports of progress."""
 
 
 def unpack(
@@ -56,7 +58,7 @@ def unpack(
         limits: How much is too much.
         symlinks: Make symbolic links that stay inside the tree. If false, any link is an `UnsafeEntryError`.
         expected: The digest of the uncompressed archive.
-        operation: The deadline and cancel switch to obey.
+        operation: The deadline, cancel switch and progress callback.
 
     Returns:
         How many files and links were made.
@@ -72,12 +74,16 @@ def unpack(
         destination.parent.mkdir(parents=True, exist_ok=True)
         scratch = destination.with_name(f".{destination.name[:200]}.{secrets.token_hex(8)}.tmp")
         scratch.mkdir()  # 1
+        told = 0
         try:
             with _Writer(os.open(scratch, _DIRECTORY), symlinks=symlinks) as writer:
                 for member, body in members(
                     archive, compression=compression, limits=limits, expected=expected, operation=operation
                 ):
                     writer.add(member, body)  # 2
+                    if operation is not None and writer.size - told >= _REPORT_EVERY:
+                        told = writer.size
+                        operation.report("extract", told, detail=member.path)
                 writer.link()  # 3
             _rename(scratch, destination)  # 4
         except BaseException:
@@ -118,6 +124,7 @@ class _Writer:
 
     def __init__(self, root: int, *, symlinks: bool) -> None:
         self.count = 0
+        self.size = 0
         self._root = root
         self._symlinks = symlinks
         self._way: list[_Open] = []
@@ -136,6 +143,7 @@ class _Writer:
             self._enter(member.path.split("/"))
             return
         self.count += 1
+        self.size += member.size
         if member.type is MemberType.SYMLINK:
             if not self._symlinks:
                 raise UnsafeEntryError(f"{member.path} is a symbolic link to {member.target!r}", path=member.path)

@@ -32,8 +32,15 @@ from fluxsrc.artifact import (
 )
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Skipped
-from fluxsrc.errors import ArtifactNotFoundError, DigestMismatchError, LimitExceededError, UnsafeEntryError
+from fluxsrc.errors import (
+    ArtifactNotFoundError,
+    DigestMismatchError,
+    LimitExceededError,
+    OperationCancelledError,
+    UnsafeEntryError,
+)
 from fluxsrc.limits import Limits
+from fluxsrc.operation import Operation, Progress
 from fluxsrc.revision import Revision
 from fluxsrc.store import Store
 
@@ -306,6 +313,16 @@ class StoreContract:
         with pytest.raises(LimitExceededError):
             store.extract(artifact, tmp_path / "out", limits=Limits(max_file_bytes=999))
         assert _files(tmp_path / "out") == []
+
+    def test_unpacking_obeys_an_operation(self, store: Store, tmp_path: Path) -> None:
+        """Whoever lost interest gets nothing, and nothing is left behind; whoever waits sees that it goes on."""
+        artifact = put_new(store, "x" * 3_000_000)
+        with pytest.raises(OperationCancelledError):
+            store.extract(artifact, tmp_path / "here" / "out", operation=Operation(cancel=lambda: True))
+        assert _files(tmp_path / "here") == []
+        seen: list[Progress] = []
+        store.extract(artifact, tmp_path / "here" / "out", operation=Operation(progress=seen.append))
+        assert [(each.phase, each.done) for each in seen] == [("extract", 3_000_000)]
 
     def test_pack_index_comes_back_as_it_was(self, store: Store) -> None:
         """Any bytes; none for an artifact that was put without."""

@@ -137,7 +137,7 @@ class RaisesKeyError(MemoryStore):
 
 
 class ExtractsUnverified(MemoryStore):
-    def extract(self, artifact, destination, /, *, limits=None):
+    def extract(self, artifact, destination, /, *, limits=None, operation=None):
         import io
         import tarfile
 
