@@ -189,6 +189,8 @@ def _failure(exc: Exception, theirs: Any, url: str) -> FluxSrcError:
     if isinstance(exc, theirs.ClientError):
         code = exc.response.get("Error", {}).get("Code", "unknown")
         return AuthenticationError(f"the token service refuses to lend keys for {url}: {code}", url=url)
+    if isinstance(exc, theirs.ParamValidationError):
+        return ConfigurationError(f"the role for {url}, or one of its options, cannot be one")
     if isinstance(exc, theirs.ProfileNotFound | theirs.ConfigParseError | theirs.ConfigNotFound):
         return ConfigurationError(f"the AWS profile for {url} cannot be read: {type(exc).__name__}")
     if isinstance(exc, theirs.NoCredentialsError):
