@@ -1,8 +1,7 @@
+// What Flux itself is built from: the requirements are those of source-controller 1.9.0.
 module fluxsrc.dev/benchmarks/peers/flux
 
 go 1.26.0
-
-replace github.com/fluxcd/source-controller/api => ./api
 
 // Replace digest lib to master to gather access to BLAKE3.
 // xref: https://github.com/opencontainers/go-digest/pull/66
@@ -39,7 +38,6 @@ require (
 	github.com/fluxcd/pkg/tar v1.2.0
 	github.com/fluxcd/pkg/testserver v0.14.0
 	github.com/fluxcd/pkg/version v0.16.0
-	github.com/fluxcd/source-controller/api v1.9.0
 	github.com/go-git/go-billy/v5 v5.9.0
 	github.com/go-git/go-git/v5 v5.19.1
 	github.com/go-logr/logr v1.4.3
