@@ -16,12 +16,12 @@ from fluxsrc.artifact import Artifact
 from fluxsrc.entry import Entry, Mode
 from fluxsrc.errors import ConfigurationError, PathNotFoundError
 from fluxsrc.limits import DEFAULT_LIMITS
-from fluxsrc.oci.archive import FileTree
 from fluxsrc.operation import Operation
 from fluxsrc.select import select
 from fluxsrc.snapshot import ListedSnapshot
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Store
+from fluxsrc.tarball.tree import FileTree
 
 __all__ = ["Change", "ChangeKind", "Listed", "Stored", "cat", "diff", "ls", "unified"]
 

@@ -8,12 +8,12 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import check_path
 from fluxsrc.errors import ContentError
 from fluxsrc.limits import Limits
-from fluxsrc.oci.archive import FileTree, Spool
 from fluxsrc.oci.manifest import Descriptor, Manifest
 from fluxsrc.oci.repository import Repository
 from fluxsrc.oci.stream import BlobStream, as_binary, reading
 from fluxsrc.operation import Operation
 from fluxsrc.tarball.codec import Stream
+from fluxsrc.tarball.tree import FileTree, Spool
 
 __all__ = ["LayerOperation", "build_tree", "content_of", "is_archive", "not_an_archive", "select_layers"]
 

@@ -10,11 +10,11 @@ import attrs
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, RevisionNotFoundError
 from fluxsrc.oci.access import Access, open_repository
-from fluxsrc.oci.archive import Spool
 from fluxsrc.oci.manifest import Descriptor, Index, parse_document
 from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
 from fluxsrc.oci.repository import BlobSource, Document, Repository
 from fluxsrc.operation import Operation
+from fluxsrc.tarball.tree import Spool
 
 __all__ = ["Copied", "copy", "delete", "promote", "signature_tags", "tag"]
 

@@ -16,13 +16,13 @@ from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.oci.access import Access, open_repository
-from fluxsrc.oci.archive import Spool
 from fluxsrc.oci.manifest import MANIFEST_MEDIA_TYPE, Descriptor, artifact_documents
 from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
 from fluxsrc.oci.repository import Document
 from fluxsrc.operation import Operation
 from fluxsrc.source import Source
 from fluxsrc.store import Ingest, Store
+from fluxsrc.tarball.tree import Spool
 
 __all__ = ["Pushed", "build", "push"]
 

@@ -16,7 +16,6 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Skipped
 from fluxsrc.errors import ConfigurationError, PathNotFoundError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.oci.access import Access, open_repository
-from fluxsrc.oci.archive import FileTree, Spool
 from fluxsrc.oci.layers import LayerOperation, build_tree, content_of, is_archive, not_an_archive, select_layers
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
 from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
@@ -31,6 +30,7 @@ from fluxsrc.snapshot import read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
 from fluxsrc.tarball import Packed, Reuse, unpack
+from fluxsrc.tarball.tree import FileTree, Spool
 
 __all__ = ["OCISource"]
 

@@ -12,15 +12,17 @@ from contextlib import contextmanager
 from typing import BinaryIO, Final, cast
 
 from fluxsrc.errors import OperationCancelledError
-from fluxsrc.oci.archive import Spool
 from fluxsrc.oci.manifest import Descriptor
 from fluxsrc.oci.repository import Repository
+from fluxsrc.tarball.tree import Spool
 
 __all__ = ["BlobStream", "reading"]
 
 _SMALL: Final = 256 * 1024
 """Bytes up to which a blob is downloaded first and read then: a thread would cost more than it saves."""
 _QUEUED: Final = 8
+_PATIENCE: Final = 0.5
+"""Seconds to wait for a download that nobody wants any more."""
 
 
 class BlobStream(io.RawIOBase):
@@ -71,7 +73,9 @@ def reading(repository: Repository, blob: Descriptor) -> Iterator[BlobStream]:
         yield BlobStream(pipe.pieces())
     finally:
         pipe.abandon()
-        worker.join()
+        # It has ended already, or is about to at the next piece. If the server is silent, closing the repository's
+        # connections ends it: nobody waits for that here.
+        worker.join(_PATIENCE)
 
 
 class _Pipe:

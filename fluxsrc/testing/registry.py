@@ -60,6 +60,7 @@ class Fault:
         headers: With these.
         body: And this.
         cut_after: Send the true answer, but close the connection after this many bytes of its body.
+        stall_after: Send the true answer, but fall silent after this many bytes of its body.
         corrupt: Flip a bit in the true answer's body.
     """
 
@@ -69,6 +70,7 @@ class Fault:
     headers: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes = b""
     cut_after: int | None = None
+    stall_after: int | None = None
     corrupt: bool = False
 
 
@@ -502,6 +504,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.cut_after is not None and self.command == "GET":
             body = body[: fault.cut_after]
             self.close_connection = True
+        if fault is not None and fault.stall_after is not None and self.command == "GET":
+            self.wfile.write(body[: fault.stall_after])
+            self.wfile.flush()
+            self.rfile.read(1)  # until the client gives up
+            self.close_connection = True
+            return
         self.wfile.write(body)
 
 

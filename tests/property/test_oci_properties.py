@@ -10,11 +10,11 @@ from hypothesis import given, reject
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, ContentError, RemoteProtocolError
 from fluxsrc.limits import Limits
-from fluxsrc.oci.archive import FileTree
 from fluxsrc.oci.challenge import parse_challenges
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
 from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
 from fluxsrc.operation import Operation
+from fluxsrc.tarball.tree import FileTree
 
 words = st.text("abcz09", min_size=1, max_size=6)
 digests = st.binary(max_size=4).map(Digest.of)

@@ -339,6 +339,33 @@ def test_another_thread_can_cancel(serve):
         get(serve(handle).url, timeout=60, cancel=cancel)
 
 
+def test_closing_the_client_ends_what_another_thread_waits_for(serve):
+    waiting, errors = threading.Event(), []
+
+    def handle(server: Server, sock: socket.socket) -> None:
+        server.read_request(sock)
+        waiting.set()
+        sock.recv(1)
+
+    server = serve(handle)
+    client = HTTPClient()
+
+    def ask() -> None:
+        try:
+            get(server.url, client, timeout=60)
+        except TransportError as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    waiting.wait(10)
+    client.close()
+    thread.join(10)
+    assert len(errors) == 1
+    with pytest.raises(ConfigurationError, match="closed"):
+        get(server.url, client)
+
+
 def test_nobody_listens():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -697,13 +724,18 @@ def test_a_pause_can_be_cancelled():
         retrying(call, operation=Operation(60, cancel=cancel), phase="t", policy=RetryPolicy(base=30, cap=30))
 
 
+def open_descriptors() -> set[str]:
+    # Listing takes a descriptor itself, which is in the list, and closed by now.
+    return {number for number in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{number}")}
+
+
 @contextmanager
 def descriptors_unchanged() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     yield
     # The server's end of a connection is in this process too, and closes in its own thread, a moment later.
     deadline = time.monotonic() + 10
-    while opened := set(os.listdir("/proc/self/fd")) - before:
+    while opened := open_descriptors() - before:
         assert time.monotonic() < deadline, opened
         time.sleep(0.01)
 

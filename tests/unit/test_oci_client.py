@@ -321,6 +321,24 @@ def test_a_gzip_bomb_hits_a_limit(registry, limit):
         files(source(registry, limits=limits))
 
 
+def test_a_bomb_from_a_registry_that_falls_silent_ends_at_its_limit(registry):
+    """Nobody waits for the rest of a download that is refused already."""
+    bomb = layer({"zeros": bytes(20_000_000)})
+    data = bomb + bytes(300_000)  # what follows never comes
+    registry.put("app", "v1", layers=[(LAYER, data)])
+    registry.inject("GET .*/blobs/", times=None, stall_after=len(bomb))
+    with pytest.raises(LimitExceededError):
+        files(source(registry, limits=Limits(max_file_bytes=1_000_000)), timeout=60.0)
+    assert not any(thread.name == "fluxsrc-fetch" for thread in _after_a_moment())
+
+
+def _after_a_moment() -> list[threading.Thread]:
+    for thread in threading.enumerate():
+        if thread.name == "fluxsrc-fetch":
+            thread.join(5)
+    return threading.enumerate()
+
+
 def test_a_layer_larger_than_allowed_is_not_downloaded(registry):
     registry.put("app", "v1", layers=[(LAYER, layer({"a": b"1"}))])
     with pytest.raises(LimitExceededError, match="max_archive_bytes"):

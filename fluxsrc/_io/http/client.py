@@ -3,6 +3,7 @@
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -219,6 +220,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
     idle: float = IDLE_TIMEOUT
     _pools: dict[Origin, list[Channel]] = attrs.field(factory=dict, init=False, repr=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
+    _busy: "weakref.WeakSet[Channel]" = attrs.field(factory=weakref.WeakSet, init=False, repr=False)
     _context: ssl.SSLContext | None = attrs.field(default=None, init=False, repr=False)
     _closed: bool = attrs.field(default=False, init=False)
 
@@ -267,13 +269,16 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         return self._idle_channel(origin) or self._open(origin, bound), _host(origin)
 
     def close(self) -> None:
-        """Close idle connections, and the others as soon as they are given back."""
+        """Close idle connections, and cut those in use: whoever waits on one in another thread gets a `TransportError`."""
         with self._lock:
             self._closed = True
             idle = [channel for pool in self._pools.values() for channel in pool]
+            busy = list(self._busy)
             self._pools.clear()
         for channel in idle:
             channel.close()
+        for channel in busy:
+            channel.cut()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
@@ -290,6 +295,8 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
             reused = channel is not None
             if channel is None:
                 channel = self._open(origin, bound)
+            with self._lock:
+                self._busy.add(channel)
             try:
                 status, received, body = exchange(channel, method, line, fields, content, bound)
                 return Response(status, received, target, body, self, channel, secrets)
@@ -364,6 +371,8 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
             channel.close()
 
     def _give_back(self, origin: Origin, channel: Channel, *, reusable: bool) -> None:
+        with self._lock:
+            self._busy.discard(channel)
         if reusable:
             channel.idle_since = time.monotonic()
             with self._lock:

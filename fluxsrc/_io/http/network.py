@@ -101,6 +101,11 @@ class Channel:
         poller.register(self.sock, select.POLLIN)
         return bool(poller.poll(0))
 
+    def cut(self) -> None:
+        """End the connection under whoever is using it in another thread; the descriptor stays his to close."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close at once; never raises, never waits."""
         with suppress(OSError):
