@@ -19,6 +19,7 @@ _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _VERSION: Final = 5
 _NO_AUTHENTICATION: Final = 0
 _USERNAME_PASSWORD: Final = 2
+_MAX_LINE: Final = 16 * 1024
 _MAX_FIELD: Final = 255
 _REPLIES: Final = (
     "succeeded",
@@ -102,18 +103,21 @@ def _http_connect(channel: Channel, proxy: Proxy, host: str, port: int, bound: B
         except h11.RemoteProtocolError as exc:
             raise RemoteProtocolError(f"the proxy {channel.peer} does not speak HTTP", url=bound.url) from exc
         if event is h11.NEED_DATA:
-            data = channel.recv(4096, bound)
-            if not data:
-                raise TransportError(f"the proxy {channel.peer} closed the connection", url=bound.url)
-            connection.receive_data(data)
+            connection.receive_data(_line(channel, bound))
         elif isinstance(event, h11.Response):
             break
     if event.status_code == 407:  # noqa: PLR2004 - Proxy Authentication Required
         raise AuthenticationError(f"the proxy {channel.peer} wants other credentials", url=bound.url)
     if not 200 <= event.status_code < 300:  # noqa: PLR2004 - success
         raise TransportError(f"the proxy {channel.peer} refuses {authority}: status {event.status_code}", url=bound.url)
-    if connection.trailing_data[0]:
-        raise RemoteProtocolError(f"the proxy {channel.peer} talks before the server does", url=bound.url)
+
+
+def _line(channel: Channel, bound: Bound) -> bytes:
+    """One line, and not a byte more: behind the last one the server may be talking already, as those of SSH do."""
+    line = b""
+    while not line.endswith(b"\n") and len(line) < _MAX_LINE:
+        line += _exactly(channel, 1, bound)
+    return line
 
 
 def _socks5(channel: Channel, proxy: Proxy, host: str, port: int, bound: Bound) -> None:
