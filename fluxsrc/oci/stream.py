@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final, cast
 
-from fluxsrc.errors import OperationCancelledError
+from fluxsrc.errors import ContentError, LimitExceededError, OperationCancelledError
 from fluxsrc.oci.manifest import Descriptor
 from fluxsrc.oci.repository import Repository
 from fluxsrc.tarball.tree import Spool
@@ -42,6 +42,11 @@ class BlobStream(io.RawIOBase):
             self._ahead = memoryview(bytes(self._ahead) + piece)
         return bytes(self._ahead[:size])
 
+    def drain(self) -> None:
+        """Read to the end, for nothing but what the end may raise."""
+        for _ in self._pieces:
+            pass
+
     def read(self, size: int | None = -1, /) -> bytes:
         """Some of the next bytes, at most `size`; all of them if it is negative or None."""
         if size is None or size < 0:
@@ -69,8 +74,16 @@ def reading(repository: Repository, blob: Descriptor) -> Iterator[BlobStream]:
     pipe = _Pipe()
     worker = threading.Thread(target=pipe.fill, args=(repository, blob), name="fluxsrc-fetch", daemon=True)
     worker.start()
+    stream = BlobStream(pipe.pieces())
     try:
-        yield BlobStream(pipe.pieces())
+        yield stream
+    except LimitExceededError:
+        raise  # the rest of a bomb is not worth having
+    except ContentError:
+        # Whoever reads may stumble over damaged bytes before the digest tells that they are damaged. That is the better
+        # thing to say: it raises here, or what was said stands.
+        stream.drain()
+        raise
     finally:
         pipe.abandon()
         # It has ended already, or is about to at the next piece. If the server is silent, closing the repository's

@@ -9,8 +9,9 @@ from typing import BinaryIO, Final, cast
 from urllib.parse import quote, urlsplit
 
 from fluxsrc._io.http import Attempts, retrying
-from fluxsrc.errors import RemoteProtocolError, TransportError
+from fluxsrc.errors import TransportError
 from fluxsrc.oci.manifest import Descriptor
+from fluxsrc.oci.ranges import Pace, check_range, receive_ranges
 from fluxsrc.oci.repository import BlobSource, Sink, Verifier
 from fluxsrc.oci.session import Session
 
@@ -23,7 +24,6 @@ _PIPELINE: Final = 4 * 1024 * 1024
 """Bytes of a blob from which hashing in a second thread pays."""
 _QUEUED: Final = 4
 _UPLOAD_CHUNK: Final = 64 * 1024 * 1024
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _UPLOADED: Final = re.compile(r"(?:bytes=)?0-(\d+)")
 _ACTIONS: Final = "pull,push"
 
@@ -36,27 +36,30 @@ def download(session: Session, blob: Descriptor, sink: Sink) -> None:
         DigestMismatchError: The bytes are not of its digest or size.
     """
     verifier = Verifier(blob, sink, where=session.name)
-    attempts = Attempts(session.operation, "receive")
+    attempts, pace = Attempts(session.operation, "receive"), Pace(blob.size)
     while True:
         mark = verifier.size
         try:
-            if blob.size - verifier.size >= _PIPELINE:
-                _receive_pipelined(session, blob, verifier)
+            if pace.is_slow:
+                receive_ranges(session, blob, verifier)
+            elif blob.size - verifier.size >= _PIPELINE:
+                _receive_pipelined(session, blob, verifier, pace)
             else:
-                _receive(session, blob, verifier)
-            break
+                _receive(session, blob, verifier, pace)
+            if not pace.is_slow or verifier.size >= blob.size:
+                break
         except TransportError as exc:
             attempts.failed(exc, progress=verifier.size - mark >= _PROGRESS)
     verifier.finish()
 
 
-def _receive(session: Session, blob: Descriptor, verifier: Verifier) -> None:
+def _receive(session: Session, blob: Descriptor, verifier: Verifier, pace: Pace) -> None:
     buffer = memoryview(bytearray(min(_CHUNK, max(blob.size, 1))))
-    for filled in _pieces(session, blob, verifier.size, lambda: buffer):
+    for filled in _pieces(session, blob, verifier.size, lambda: buffer, pace):
         verifier.write(filled)
 
 
-def _receive_pipelined(session: Session, blob: Descriptor, verifier: Verifier) -> None:
+def _receive_pipelined(session: Session, blob: Descriptor, verifier: Verifier, pace: Pace) -> None:
     """Receive in this thread, hash and write in another: both release the interpreter while they work."""
     free: Queue[memoryview] = Queue()
     full: Queue[memoryview | None] = Queue()
@@ -76,7 +79,7 @@ def _receive_pipelined(session: Session, blob: Descriptor, verifier: Verifier) -
     worker = threading.Thread(target=work, name="fluxsrc-hash", daemon=True)
     worker.start()
     try:
-        for filled in _pieces(session, blob, verifier.size, free.get):
+        for filled in _pieces(session, blob, verifier.size, free.get, pace):
             full.put(filled)
             if failure:
                 break
@@ -88,22 +91,23 @@ def _receive_pipelined(session: Session, blob: Descriptor, verifier: Verifier) -
         raise failure[0]
 
 
-def _pieces(session: Session, blob: Descriptor, offset: int, space: Callable[[], memoryview]) -> Iterator[memoryview]:
-    """The blob's bytes from an offset on, each piece in a buffer that `space()` gives."""
+def _pieces(
+    session: Session, blob: Descriptor, offset: int, space: Callable[[], memoryview], pace: Pace
+) -> Iterator[memoryview]:
+    """The blob's bytes from an offset on, each piece in a buffer that `space()` gives; until it turns out slow."""
     url = session.url(f"blobs/{blob.digest}")
     what = f"read the blob {blob.digest} of {session.name}"
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     with session.request("GET", url, phase="receive", headers=headers) as response:
         skip = 0
         if response.status == 206 and offset:  # noqa: PLR2004 - partial content
-            found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range") or "")
-            if found is None or int(found[1]) != offset:
-                raise RemoteProtocolError(f"cannot {what}: another range than was asked for", url=response.url)
+            check_range(response, offset, what)
         elif response.status == 200:  # noqa: PLR2004 - all of it
             skip = offset  # a server without ranges: what is known already is read again, and dropped
         else:
             raise session.error(response, what)
         done = offset - skip
+        pace.begin(done, response)
         buffer = space()
         while count := response.readinto(buffer):
             drop = min(skip, count)
@@ -112,6 +116,8 @@ def _pieces(session: Session, blob: Descriptor, offset: int, space: Callable[[],
             session.operation.report("receive", min(done, blob.size), blob.size, detail=session.name)
             if count > drop:
                 yield buffer[drop:count]
+                if done < blob.size and not skip and pace.turns_out_slow(done):
+                    return
                 buffer = space()
 
 

@@ -379,6 +379,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "BLOB_UNKNOWN")
             return
         headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
+        if self.registry.has_ranges:
+            headers["Accept-Ranges"] = "bytes"
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if found is None or not self.registry.has_ranges:
             self._answer(200, data, headers)

@@ -22,7 +22,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Mode
 from fluxsrc.errors import RevisionNotFoundError
 from fluxsrc.memory import MemoryFile, MemorySource
-from fluxsrc.oci import Access, OCISource, transfer
+from fluxsrc.oci import Access, OCISource, ranges, transfer
 from fluxsrc.oci.access import open_repository
 from fluxsrc.oci.listing import candidates, list_tags
 from fluxsrc.oci.manifest import (
@@ -121,6 +121,18 @@ class RegistryContract:
         """And arrives whole."""
         monkeypatch.setattr(transfer, "_UPLOAD_CHUNK", 1 << 20)
         files = {"large": MemoryFile(secrets.token_bytes(3 * (1 << 20) + 17))}
+        name = remote.repository()
+        self._push(remote, f"{name}:v1", files)
+        with remote.source(f"{name}:v1").fetch() as snapshot:
+            assert next(iter(snapshot.entries())).read() == files["large"].data
+
+    def test_a_large_blob_comes_over_several_connections_where_one_is_slow(
+        self, remote: Remote, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every connection counts as slow here."""
+        for name, value in {"_FAST": float("inf"), "_PROBE": 1 << 20, "_WORTH": 1 << 20, "_SEGMENT": 1 << 20}.items():
+            monkeypatch.setattr(ranges, name, value)
+        files = {"large": MemoryFile(secrets.token_bytes(6 * (1 << 20) + 17))}
         name = remote.repository()
         self._push(remote, f"{name}:v1", files)
         with remote.source(f"{name}:v1").fetch() as snapshot:

@@ -34,7 +34,7 @@ from fluxsrc.errors import (
 )
 from fluxsrc.limits import Limits
 from fluxsrc.memory import MemoryFile, MemorySource
-from fluxsrc.oci import OCISource, TokenCache, transfer
+from fluxsrc.oci import OCISource, TokenCache, ranges, transfer
 from fluxsrc.oci.access import Access
 from fluxsrc.oci.listing import candidates, list_tags, moves
 from fluxsrc.oci.publish import delete, promote
@@ -212,6 +212,53 @@ def test_a_broken_download_goes_on_without_ranges_too(registry, monkeypatch, pip
     registry.put("app", "v1", layers=[("application/x.tar", gzip.decompress(layer(content)))])
     registry.inject("GET .*/blobs/", times=2, cut_after=600_000)
     assert files(source(registry)) == content
+
+
+@pytest.fixture
+def slow_wires(monkeypatch):
+    """Every connection counts as slow, after little; segments are small."""
+    for name, value in {"_FAST": float("inf"), "_PROBE": 1000, "_WORTH": 1000, "_SEGMENT": 50_000}.items():
+        monkeypatch.setattr(ranges, name, value)
+    monkeypatch.setattr(transfer, "_CHUNK", 10_000)
+
+
+@pytest.mark.parametrize("pipeline", [1, 1 << 40])
+def test_where_one_connection_is_slow_there_are_more(registry, monkeypatch, slow_wires, pipeline):
+    monkeypatch.setattr(transfer, "_PIPELINE", pipeline)
+    content = {"a": bytes(range(256)) * 4000}
+    registry.put("app", "v1", layers=[("application/x.tar", gzip.decompress(layer(content)))])
+    assert files(source(registry)) == content
+    asked = [r.headers.get("Range") for r in registry.requests if "/blobs/" in r.path]
+    assert asked[0] is None
+    assert len(asked) > 15
+    assert None not in asked[1:]
+
+
+def test_segments_resume_and_are_verified(registry, slow_wires):
+    content = {"a": bytes(range(256)) * 4000}
+    registry.put("app", "v1", layers=[("application/x.tar", gzip.decompress(layer(content)))])
+    registry.inject("GET .*/blobs/", times=1, cut_after=500_000)
+    registry.inject("GET .*/blobs/", times=3, cut_after=20_000)
+    assert files(source(registry)) == content
+    registry.inject("GET .*/blobs/", times=5, corrupt=True)
+    with pytest.raises(DigestMismatchError):
+        files(source(registry))
+
+
+def test_a_registry_that_loses_a_segment_for_good_is_given_up(registry, slow_wires):
+    registry.put("app", "v1", layers=[("application/x.tar", gzip.decompress(layer({"a": bytes(1_000_000)})))])
+    registry.inject("GET .*/blobs/", times=1, cut_after=900_000)
+    registry.inject("GET .*/blobs/", times=None, cut_after=0)
+    with pytest.raises(TransportError):
+        files(source(registry))
+
+
+def test_without_ranges_there_is_one_connection(registry, slow_wires):
+    registry.has_ranges = False
+    content = {"a": bytes(range(256)) * 4000}
+    registry.put("app", "v1", layers=[("application/x.tar", gzip.decompress(layer(content)))])
+    assert files(source(registry)) == content
+    assert registry.count("GET .*/blobs/") == 1
 
 
 def test_a_download_that_never_gets_further_is_given_up(registry):
