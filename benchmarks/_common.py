@@ -52,19 +52,22 @@ def scratch() -> Path:
     return path
 
 
-def measure(command: Sequence[str | Path], *, before: Callable[[], object] = lambda: None, runs: int = 3) -> Measured:
+def measure(
+    command: Sequence[str | Path], *, before: Callable[[], object] = lambda: None, runs: int = 3, warm: bool = True
+) -> Measured:
     """The fastest of some runs, after one that is not counted and warms the caches; and the highest peak.
 
     Args:
         command: What to run; it must succeed.
         before: Called before each run, outside the measured time: removes what the last one left.
         runs: How many are counted.
+        warm: Whether there is one that is not.
     """
     results = []
-    for _ in range(runs + 1):
+    for _ in range(runs + warm):
         before()
         results.append(_once(command))
-    fastest = min(results[1:], key=lambda result: result.seconds)
+    fastest = min(results[warm:], key=lambda result: result.seconds)
     return fastest._replace(peak=max(result.peak for result in results))
 
 

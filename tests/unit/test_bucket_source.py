@@ -2,14 +2,16 @@
 
 import logging
 import pickle
+import ssl
 import threading
 import time
 import traceback
+from pathlib import Path
 
 import attrs
 import pytest
 
-from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret
+from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret, TLSConfig
 from fluxsrc.bucket import (
     AWSKeys,
     AWSProfile,
@@ -25,6 +27,7 @@ from fluxsrc.bucket import (
 from fluxsrc.bucket.index import index_digest
 from fluxsrc.errors import (
     AuthenticationError,
+    CertificateError,
     ConfigurationError,
     DigestMismatchError,
     LimitExceededError,
@@ -44,6 +47,7 @@ from fluxsrc.testing.bucket_contract import RecordingBucket
 from fluxsrc.testing.object_server import ObjectServer
 
 NAME = "models"
+TLS = Path(__file__).parent / "data" / "tls"
 
 
 @pytest.fixture
@@ -315,6 +319,25 @@ def test_a_region_that_is_none_is_not_believed(server, region):
     server.inject("list-type", status=301, headers={"x-amz-bucket-region": region}, times=None)
     with pytest.raises(RemoteProtocolError):
         BucketSource(s3(server, region=None)).resolve_revision()
+
+
+def tls_server():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    return ObjectServer(context=context)
+
+
+def test_many_small_objects_and_a_large_one_travel_through_tls():
+    """With a CA of its own; without it, the error says what to do."""
+    files = {f"{n:04}": f"{n}".encode() * 500 for n in range(600)} | {"large": bytes(range(256)) * 100_000}
+    with tls_server() as server:
+        for key, data in files.items():
+            server.put(NAME, key, data)
+        source = BucketSource(s3(server, tls=TLSConfig(ca=(TLS / "ca.pem").read_text())))
+        with source.fetch() as snapshot:
+            assert {entry.path: entry.read() for entry in snapshot.entries()} == files
+        with pytest.raises(CertificateError, match="TLSConfig"):
+            BucketSource(s3(server)).resolve_revision()
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
