@@ -96,14 +96,12 @@ def _load(credentials: GoogleServiceAccount | GoogleDefaultCredentials, url: str
             return google.auth.default(scopes=[_SCOPE])[0]
         account: Any = service_account.Credentials  # its methods have no types
         return account.from_service_account_info(json.loads(credentials.key_file.reveal()), scopes=[_SCOPE])
-    except google.auth.exceptions.DefaultCredentialsError:
-        failure = AuthenticationError(
-            f"no Google credentials are found for {url}",
-            url=url,
-            hint="give credentials=, or Anonymous() for a public bucket",
-        )
     except (ValueError, TypeError, AttributeError, google.auth.exceptions.GoogleAuthError):
-        failure = ConfigurationError("the service account's key file cannot be used", hint="give its JSON text")
+        if isinstance(credentials, GoogleServiceAccount):
+            failure = ConfigurationError("the service account's key file cannot be used", hint="give its JSON text")
+        else:
+            hint = "give credentials=, or Anonymous() for a public bucket"
+            failure = AuthenticationError(f"no Google credentials are found for {url}", url=url, hint=hint)
     raise failure
 
 
