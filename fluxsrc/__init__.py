@@ -32,14 +32,19 @@ if TYPE_CHECKING:
     from fluxsrc.produce import produce_artifact
     from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
     from fluxsrc.revision import Revision
+    from fluxsrc.signatures import AllowedSigners, GitSignature, OpenPGPKeys
     from fluxsrc.source import Snapshot, Source
     from fluxsrc.store import Store
     from fluxsrc.stores import LocalStore, MemoryStore
     from fluxsrc.urls import source_from_url
+    from fluxsrc.verify import AllOf, AnyOf, Policy, UnsafeNoVerification
 
 __version__ = "0.1.0.dev0"
 
 _HOMES: Final = {
+    "AllOf": "verify",
+    "AllowedSigners": "signatures",
+    "AnyOf": "verify",
     "Artifact": "artifact",
     "AzureBucket": "bucket",
     "BasicAuth": "auth",
@@ -52,6 +57,7 @@ _HOMES: Final = {
     "Entry": "entry",
     "FluxSrcError": "errors",
     "GCSBucket": "bucket",
+    "GitSignature": "signatures",
     "GitSource": "git",
     "IgnoreRules": "ignore",
     "Keychain": "auth",
@@ -63,7 +69,9 @@ _HOMES: Final = {
     "MemoryStore": "stores",
     "Mode": "entry",
     "OCISource": "oci",
+    "OpenPGPKeys": "signatures",
     "Operation": "operation",
+    "Policy": "verify",
     "Progress": "operation",
     "Proxy": "auth",
     "Recipe": "recipe",
@@ -79,11 +87,15 @@ _HOMES: Final = {
     "Store": "store",
     "SymlinkPolicy": "recipe",
     "TLSConfig": "auth",
+    "UnsafeNoVerification": "verify",
     "produce_artifact": "produce",
     "source_from_url": "urls",
 }
 
 __all__ = [
+    "AllOf",
+    "AllowedSigners",
+    "AnyOf",
     "Artifact",
     "AzureBucket",
     "BasicAuth",
@@ -96,6 +108,7 @@ __all__ = [
     "Entry",
     "FluxSrcError",
     "GCSBucket",
+    "GitSignature",
     "GitSource",
     "IgnoreRules",
     "Keychain",
@@ -107,7 +120,9 @@ __all__ = [
     "MemoryStore",
     "Mode",
     "OCISource",
+    "OpenPGPKeys",
     "Operation",
+    "Policy",
     "Progress",
     "Proxy",
     "Recipe",
@@ -123,6 +138,7 @@ __all__ = [
     "Store",
     "SymlinkPolicy",
     "TLSConfig",
+    "UnsafeNoVerification",
     "produce_artifact",
     "source_from_url",
 ]

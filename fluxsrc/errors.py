@@ -229,9 +229,19 @@ class DigestMismatchError(ContentError):
 
 
 class VerificationError(ContentError):
-    """A signature policy does not hold."""
+    """A signature policy does not hold.
+
+    Attributes:
+        check: The number of the check that failed, as in the policy's documented procedure; None where there is none.
+    """
 
     reason = "VerificationError"
+
+    def __init__(
+        self, message: str, *, check: int | None = None, path: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, path=path, hint=hint)
+        self.check = check
 
 
 class UnsafeEntryError(ContentError):

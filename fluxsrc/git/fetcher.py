@@ -116,6 +116,18 @@ class Fetcher:
                 self._receive(session, FetchRequest(wants=wants[start : start + _BATCH], filter=alone))
         raise RemoteProtocolError(f"{self.url} does not send the objects that it is asked for", url=self.url)
 
+    def fetch_tag(self, session: UploadPack, oid: str) -> None:
+        """Bring a tag object and the tags it leads to, and as little else as the server can be asked for.
+
+        Raises:
+            SourceError: As of `fetch_commit`.
+            ContentError: As of `fetch_commit`.
+        """
+        alone = "tree:0" if session.server.offers("filter") else None
+        self._receive(session, self._request([oid], depth=1, filter=alone))
+        if not self._is_here(oid):
+            raise UnavailableError(f"{self.url} answered without the tag {oid}", url=self.url)
+
     def _fetch_trees(self, session: UploadPack, commit: str, paths: Sequence[str], stack: ExitStack) -> UploadPack:
         """Step 3; returns the conversation to go on with: a server that refuses may have ended the first."""
         try:

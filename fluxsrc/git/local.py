@@ -22,7 +22,7 @@ from fluxsrc.git.packfile import Kind, ObjectFormat
 from fluxsrc.git.refs import GitRef
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["LocalRepository", "local_errors", "peel"]
+__all__ = ["LocalRepository", "local_errors", "peel", "read_tags"]
 
 _MAX_LINK_FILE: Final = 4096
 """Bytes of a `.git` file, a symbolic reference and the like."""
@@ -167,6 +167,23 @@ def peel(ref: GitRef, objects: ObjectDatabase) -> GitRef:
             raise RevisionNotFoundError(f"{ref.name} points at a {kind.word.decode()}, not at a commit")
         oid = Tag.parse(objects.read_kind(oid, Kind.TAG)).target
     raise ContentError(f"{ref.name} is a tag of a tag, {_MAX_TAGS} times over")
+
+
+def read_tags(objects: ObjectDatabase, oid: str) -> tuple[bytes, ...]:
+    """The content of a tag object and of the tags it leads to, in this order; nothing, if the object is no tag.
+
+    Raises:
+        SourceError: An object is missing.
+        ContentError: One is damaged.
+    """
+    found: list[bytes] = []
+    current = bytes.fromhex(oid)
+    while objects.kind(current) is Kind.TAG:
+        if len(found) == _MAX_TAGS:
+            raise ContentError(f"{oid} is a tag of a tag, {_MAX_TAGS} times over")
+        found.append(objects.read_kind(current, Kind.TAG))
+        current = Tag.parse(found[-1]).target
+    return tuple(found)
 
 
 @contextmanager

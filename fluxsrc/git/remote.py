@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -10,6 +10,7 @@ import attrs
 from fluxsrc.errors import ContentError, DigestMismatchError, SourceChangedError, TransportError
 from fluxsrc.git.cache import CachedRepository, GitCache, fingerprint
 from fluxsrc.git.fetcher import Fetcher
+from fluxsrc.git.local import read_tags
 from fluxsrc.git.objects import MissingObjectError, ObjectDatabase
 from fluxsrc.git.packfile import Kind, ObjectFormat
 from fluxsrc.git.refs import Selector
@@ -125,6 +126,32 @@ class RemoteRepository:
         else:
             who = fingerprint(self.access.credentials(), self.cache.salt())
             yield self.cache.repository(self.access.address.url, who, object_format)
+
+    def read_tags(self, revision: Revision, selector: Selector, operation: Operation) -> tuple[bytes, ...]:
+        """The tag objects that lead to a revision's commit, the followed one first; nothing for a lightweight tag.
+
+        The reference is looked up once more, since a revision does not name the tag object; it has to lead to the same
+        commit still. Fetched, if they are not there.
+
+        Raises:
+            SourceChangedError: The tag leads elsewhere by now.
+            SourceError: The server cannot be reached, refuses, or talks nonsense.
+        """
+        name = selector.ref_of(revision) or ""
+        with ExitStack() as stack:
+            session = stack.enter_context(converse(self.access, operation))
+            ref = session.list_refs((name,)).get(name)
+            if ref is None or ref.final != revision.digest.hex:
+                raise SourceChangedError(f"{selector} of {self.url} is not at {revision.short} any more", url=self.url)
+            if ref.peeled is None:
+                return ()
+            repository = stack.enter_context(self._repository(revision))
+            stack.enter_context(repository.locked(operation, shared=False))
+            with repository.open_objects(self.access.limits) as objects:
+                if bytes.fromhex(ref.oid) not in objects:
+                    Fetcher(self.access, repository, operation, self.url).fetch_tag(session, ref.oid)
+            with repository.open_objects(self.access.limits) as objects:
+                return read_tags(objects, ref.oid)
 
     def lfs_directory(self, revision: Revision) -> Path | None:
         """Where LFS files are kept: with the objects, since who may read the ones may read the others."""

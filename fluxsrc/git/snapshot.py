@@ -73,12 +73,14 @@ class GitSnapshot:
         operation: Operation,
         *,
         open_lfs: OpenLFS | None = None,
+        verification: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._objects = objects
         self._revision = revision
         self._options = options
         self._operation = operation
         self._open_lfs = open_lfs
+        self._verification = verification
         self._lfs: LFSStore | None = None
         self._lock = threading.Lock()
         self._trees: dict[bytes, list[Node]] = {}
@@ -127,12 +129,23 @@ class GitSnapshot:
 
     @property
     def verification(self) -> tuple[tuple[str, str], ...]:
-        """Empty: policies are a wrapper's."""
-        return ()
+        """What the source's policy found out."""
+        return self._verification
 
     def ignore_files(self) -> Mapping[str, str]:
         """The text of each `.sourceignore`, by directory; of a sparse snapshot also those on the way to its parts."""
         return self._surveyed().ignore_files
+
+    def submodules(self) -> list[Node]:
+        """The links to commits of other repositories, by their paths in this snapshot."""
+        return [node for node in self._walk() if node.is_submodule]
+
+    def read_from_root(self, path: str) -> bytes:
+        """A small file of the commit's root, wherever the snapshot's is; nothing, if it is not there or no file."""
+        for node in self._read_tree(self._commit.tree, ""):
+            if node.path == path and node.mode in _REGULAR:
+                return self._objects.read_kind(node.oid, Kind.BLOB)
+        return b""
 
     def entries(self) -> Iterator[Entry]:
         """Every file and link, in order, straight from the trees; blobs are not looked at."""

@@ -1,34 +1,37 @@
 """`GitSource`: a Git repository as a source."""
 
+import datetime as dt
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import attrs
 
 from fluxsrc.auth import Keychain, Proxy, TLSConfig
 from fluxsrc.entry import check_path
-from fluxsrc.errors import ConfigurationError, RevisionNotFoundError
+from fluxsrc.errors import ConfigurationError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.git.address import GitAddress
 from fluxsrc.git.cache import GitCache
 from fluxsrc.git.lfs import LFSPolicy
 from fluxsrc.git.lfs_store import LFSStore
-from fluxsrc.git.local import LocalRepository, local_errors, peel
+from fluxsrc.git.local import LocalRepository, local_errors, peel, read_tags
 from fluxsrc.git.objects import ObjectDatabase
 from fluxsrc.git.packfile import Kind
-from fluxsrc.git.refs import RefKind, Selector
+from fluxsrc.git.refs import TAGS, RefKind, Selector
 from fluxsrc.git.remote import RemoteRepository
 from fluxsrc.git.snapshot import GitSnapshot, SnapshotOptions
 from fluxsrc.git.transport import Access
 from fluxsrc.operation import Operation
 from fluxsrc.produce import SourceOptions
 from fluxsrc.revision import Revision
+from fluxsrc.signatures import GitEvidence
 from fluxsrc.source import Snapshot, Source
+from fluxsrc.verify import Facts, Policy
 
 __all__ = ["GitSource"]
 
@@ -60,6 +63,7 @@ class GitSource(SourceOptions):
         tag_pattern: With `semver`: a regular expression that picks tags, and the version in them.
         ref: A full reference name, "refs/pull/1/head".
         commit: A full commit.
+        submodules: Whether submodules are part of the snapshot; each is fetched as the commit its link names.
         sparse: Directories and files, relative to `path`, that are all of the snapshot; each must exist.
         lfs: What becomes of Git LFS pointers: "keep" (reported), "error" or "fetch".
         lfs_url: The LFS server, if it is not the repository's own.
@@ -67,6 +71,7 @@ class GitSource(SourceOptions):
         tls: How HTTPS servers prove who they are, and how we do.
         proxy: For HTTP and SSH.
         cache: Keeps what was fetched, for whoever comes next; None keeps nothing.
+        verify: What has to hold of the commit or the tag, such as `GitSignature`; checked before a file can be seen.
     """
 
     address: GitAddress = attrs.field(converter=_address)
@@ -76,6 +81,7 @@ class GitSource(SourceOptions):
     tag_pattern: str | None = attrs.field(default=None, kw_only=True)
     ref: str | None = attrs.field(default=None, kw_only=True)
     commit: str | None = attrs.field(default=None, kw_only=True)
+    submodules: bool = attrs.field(default=False, kw_only=True)
     sparse: tuple[str, ...] = attrs.field(default=(), converter=_sparse, kw_only=True)
     lfs: LFSPolicy = attrs.field(default=LFSPolicy.KEEP, converter=LFSPolicy, kw_only=True)
     lfs_url: str | None = attrs.field(default=None, kw_only=True)
@@ -84,9 +90,12 @@ class GitSource(SourceOptions):
     tls: TLSConfig = attrs.field(factory=TLSConfig, kw_only=True)
     proxy: Proxy | None = attrs.field(default=None, kw_only=True)
     cache: GitCache | None = attrs.field(factory=GitCache, kw_only=True)
+    _depth: int = attrs.field(default=0, kw_only=True, repr=False)
+    verify: Policy[Any] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         _ = self.selector  # says now what is wrong with the arguments
+        self._check_policy()
 
     @property
     def kind(self) -> str:
@@ -146,14 +155,70 @@ class GitSource(SourceOptions):
         with ExitStack() as stack:
             open_lfs = partial(self._open_lfs, stack, revision, operation)
             objects = stack.enter_context(self._open(revision, operation))
-            yield GitSnapshot(objects, revision, options, operation, open_lfs=open_lfs)
+            # Before the snapshot is made: what the policy refuses, nobody sees a name of.
+            facts = self._verify(objects, revision, operation)
+            yield GitSnapshot(objects, revision, options, operation, open_lfs=open_lfs, verification=facts)
 
     def _recipe_options(self) -> tuple[tuple[str, str], ...]:
         options = []
         if self.lfs is not LFSPolicy.KEEP:
             options.append(("lfs", self.lfs.value))
         options += [("sparse", path) for path in self.sparse]
+        if self.submodules:
+            options.append(("submodules", "true"))
+        if self.verify is not None:
+            options.append(("verify", str(self.verify.digest)))
         return tuple(options)
+
+    def _check_policy(self) -> None:
+        """Refuse a policy that cannot be answered: Flux stalls on it, too."""
+        if self.verify is None:
+            return
+        unknown = self.verify.needs - {"commit", "tag"}
+        if unknown:
+            raise ConfigurationError(f"a Git repository has no {', '.join(sorted(unknown))} to verify")
+        if "tag" in self.verify.needs and not self._follows_tag:
+            raise ConfigurationError(
+                f"the policy verifies the tag, and {self.selector} is none", hint="give tag= or semver="
+            )
+
+    @property
+    def _follows_tag(self) -> bool:
+        selector = self.selector
+        by_name = selector.kind is RefKind.REF and selector.value.startswith(TAGS)
+        return by_name or selector.kind in (RefKind.TAG, RefKind.SEMVER)
+
+    def _verify(self, objects: ObjectDatabase, revision: Revision, operation: Operation) -> Facts:
+        """Hold a revision against the policy: 1. collect the evidence, 2. check it, 3. return what was found out."""
+        if self.verify is None:
+            return ()
+        tag: str | None = None
+        tags: tuple[bytes, ...] = ()
+        if "tag" in self.verify.needs:
+            tag = (self.selector.ref_of(revision) or "").removeprefix(TAGS)
+            tags = self._read_tags(objects, revision, operation)
+        evidence = GitEvidence(
+            subject=f"{self.url} at {revision.short}",
+            now=dt.datetime.now(dt.UTC),
+            commit_id=revision.digest,
+            commit=objects.read_kind(bytes.fromhex(revision.digest.hex), Kind.COMMIT),
+            tag=tag,
+            tags=tags,
+        )
+        return self.verify.check(evidence)
+
+    def _read_tags(self, objects: ObjectDatabase, revision: Revision, operation: Operation) -> tuple[bytes, ...]:
+        """The tag objects that lead to a commit: a revision does not name them, so the reference is looked up again."""
+        if not self.address.is_local:
+            return self._remote().read_tags(revision, self.selector, operation)
+        name = self.selector.ref_of(revision) or ""
+        with local_errors(self._path):
+            ref = self._local().refs((name,), self.limits).get(name)
+            if ref is None or peel(ref, objects).final != revision.digest.hex:
+                raise SourceChangedError(
+                    f"{self.selector} of {self.url} is not at {revision.short} any more", url=self.url
+                )
+            return read_tags(objects, ref.oid)
 
     @contextmanager
     def _open(self, revision: Revision, operation: Operation) -> Iterator[ObjectDatabase]:

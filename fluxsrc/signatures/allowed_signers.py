@@ -1,0 +1,166 @@
+"""`AllowedSigners`: who may sign with which SSH key, in the file formats of OpenSSH."""
+
+import base64
+import binascii
+import datetime as dt
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final, Self
+
+import attrs
+
+from fluxsrc.errors import ConfigurationError
+from fluxsrc.signatures.sshkeys import KeyFormatError, SSHPublicKey
+
+__all__ = ["AllowedSigner", "AllowedSigners", "matches"]
+
+_MAX_BYTES: Final = 4 * 1024 * 1024
+_KINDS: Final = ("ssh-", "ecdsa-", "sk-")
+_OPTION: Final = re.compile(r'(?P<name>[A-Za-z-]+)(?:=(?:"(?P<quoted>[^"]*)"|(?P<bare>[^",\s]+)))?(?:,|$)')
+_TIME_FORMATS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+
+
+@attrs.frozen
+class AllowedSigner:
+    """One key, and what it may sign.
+
+    Attributes:
+        principals: Patterns of the names it may sign for; None where the file does not give names.
+        key: The key.
+        namespaces: Patterns of what it may sign; None is everything.
+        valid_after: From when on it counts.
+        valid_before: Until when.
+    """
+
+    principals: tuple[str, ...] | None
+    key: SSHPublicKey
+    namespaces: tuple[str, ...] | None = None
+    valid_after: dt.datetime | None = None
+    valid_before: dt.datetime | None = None
+
+
+@attrs.frozen
+class AllowedSigners:
+    """The SSH keys that are trusted.
+
+    Attributes:
+        signers: In the order of the file.
+    """
+
+    signers: tuple[AllowedSigner, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an `allowed_signers` file (`ssh-keygen(1)`), or lines of public keys as in `id_ed25519.pub`.
+
+        Times without a zone are UTC here, and the machine's own zone in OpenSSH: write the Z.
+
+        >>> key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMNFHAlXYpvJwyRWoQVxJx3r0tJZqNUoaPvqSJLSR3gm"
+        >>> AllowedSigners.parse(f'*@example.com namespaces="git" {key}').signers[0].principals
+        ('*@example.com',)
+
+        Raises:
+            ConfigurationError: A line is none, or asks for what is not supported: certificates, unknown options.
+        """
+        if len(text) > _MAX_BYTES:
+            raise ConfigurationError(f"the allowed signers are larger than {_MAX_BYTES:,} bytes")
+        signers = []
+        for number, line in enumerate(text.splitlines(), 1):
+            stripped = line.strip()
+            if stripped and not stripped.startswith("#"):
+                try:
+                    signers.append(_signer(stripped))
+                except (KeyFormatError, binascii.Error) as exc:
+                    raise ConfigurationError(f"allowed signers, line {number}: {exc}") from None
+        if not signers:
+            raise ConfigurationError("there is no key among the allowed signers")
+        return cls(tuple(signers))
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches a pattern list of OpenSSH: `*`, `?`, and `!` before what must not match.
+
+    >>> matches("ada@example.com", ["!eve@*", "*@example.com"])
+    True
+    >>> matches("eve@example.com", ["!eve@*", "*@example.com"])
+    False
+    """
+    found = False
+    for pattern in patterns:
+        if _glob(pattern.removeprefix("!"), name):
+            if pattern.startswith("!"):
+                return False
+            found = True
+    return found
+
+
+def _glob(pattern: str, name: str) -> bool:
+    """In time proportional to the product of the lengths, whatever the pattern."""
+    reached = {0}
+    for char in pattern:
+        if char == "*":
+            reached = set(range(min(reached), len(name) + 1)) if reached else reached
+        else:
+            reached = {at + 1 for at in reached if at < len(name) and char in ("?", name[at])}
+    return len(name) in reached
+
+
+def _signer(line: str) -> AllowedSigner:
+    words = _words(line)
+    kinds = [index for index, word in enumerate(words[:3]) if word.startswith(_KINDS) and '"' not in word]
+    if not kinds or kinds[0] + 1 >= len(words):
+        raise KeyFormatError("there is no key")
+    at = kinds[0]
+    blob = base64.b64decode(words[at + 1], validate=True)
+    key = SSHPublicKey.parse(blob)
+    if key.algorithm != words[at]:
+        raise KeyFormatError("the key is of another kind than the line says")
+    if at == 0:
+        return AllowedSigner(None, key)
+    principals = _patterns(words[0])
+    options = dict(_options(words[1])) if at == 2 else {}  # noqa: PLR2004 - principals, options, kind
+    return AllowedSigner(
+        principals,
+        key,
+        _patterns(options["namespaces"]) if "namespaces" in options else None,
+        _time(options["valid-after"]) if "valid-after" in options else None,
+        _time(options["valid-before"]) if "valid-before" in options else None,
+    )
+
+
+def _words(line: str) -> list[str]:
+    """The words of a line; spaces within quotes belong to a word."""
+    return re.findall(r'(?:"[^"]*"|[^\s"])+', line)
+
+
+def _patterns(value: str) -> tuple[str, ...]:
+    patterns = tuple(value.strip('"').split(","))
+    if not all(patterns):
+        raise KeyFormatError("a list of patterns has an empty one")
+    return patterns
+
+
+def _options(text: str) -> Iterator[tuple[str, str]]:
+    at = 0
+    seen = set()
+    while at < len(text):
+        found = _OPTION.match(text, at)
+        if found is None:
+            raise KeyFormatError(f"not an option: {text[at : at + 60]!a}")
+        name = found["name"].lower()
+        value = found["quoted"] if found["quoted"] is not None else found["bare"]
+        if name == "cert-authority":
+            raise KeyFormatError("cert-authority is not supported: name the keys themselves")
+        if name not in ("namespaces", "valid-after", "valid-before") or not value or name in seen:
+            raise KeyFormatError(f"unknown, repeated or empty option {name}")
+        seen.add(name)
+        yield name, value
+        at = found.end()
+
+
+def _time(text: str) -> dt.datetime:
+    digits = text.removesuffix("Z")
+    try:
+        return dt.datetime.strptime(digits, _TIME_FORMATS[len(digits)]).replace(tzinfo=dt.UTC)
+    except (KeyError, ValueError):
+        raise KeyFormatError(f"not a time: {text[:30]!a}; write YYYYMMDD[HHMM[SS]]Z") from None

@@ -1,0 +1,168 @@
+"""Policies: whether a revision may be used at all. Checked inside `fetch`, before any entry can be seen.
+
+A source with `verify=` holds its resolved revision against a `Policy`:
+
+1. It collects the evidence that the policy needs: of the resolved digest, never of a name.
+2. The policy checks it. What does not hold is a `VerificationError`, and there is no snapshot.
+3. What was found out (who signed, with which key, when) becomes `Snapshot.verification`, and `Artifact.verification`.
+
+The policy's digest is part of the source's recipe: with another policy, or other keys, an unchanged revision is fetched and
+verified again. No I/O and no clock are in here: evidence brings its own time.
+"""
+
+import datetime as dt
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+
+import attrs
+
+from fluxsrc.digest import Digest
+from fluxsrc.errors import ConfigurationError, VerificationError
+
+__all__ = ["AllOf", "AnyOf", "Evidence", "Facts", "Policy", "UnsafeNoVerification", "policy_digest"]
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+Facts = tuple[tuple[str, str], ...]
+"""What a policy found out, as pairs of text: `("git.commit.signer", "ada@example.com")`."""
+
+
+@runtime_checkable
+class Evidence(Protocol):
+    """What a source knows about a revision; each kind of source has its own."""
+
+    @property
+    def subject(self) -> str:
+        """What is verified, for messages: redacted URL and revision."""
+        ...
+
+    @property
+    def now(self) -> dt.datetime:
+        """The time of verification, with a zone. Expiry is held against it."""
+        ...
+
+
+E_contra = TypeVar("E_contra", contravariant=True)
+
+
+@runtime_checkable
+class Policy(Protocol[E_contra]):
+    """What has to hold of a revision. An immutable value: thread-safe, picklable, comparable."""
+
+    @property
+    def digest(self) -> Digest:
+        """The policy's name: whatever changes a verdict, keys included, changes it. Of public facts only."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The evidence it looks at, by name ("commit", "tag"); a source that does not have it refuses the policy."""
+        ...
+
+    def check(self, evidence: E_contra, /) -> Facts:
+        """Return what was found out if the policy holds.
+
+        Raises:
+            VerificationError: It does not; `check` is the number of the check that failed.
+            MissingExtraError: What it is checked with is not installed.
+        """
+        ...
+
+
+def policy_digest(kind: str, /, **fields: Any) -> Digest:
+    """The digest of a policy: its kind and everything that decides, as canonical JSON.
+
+    >>> policy_digest("example", mode="HEAD").short
+    'e4d8682f1c3f'
+    """
+    return Digest.of(json.dumps([kind, fields], sort_keys=True, separators=(",", ":")).encode())
+
+
+def _policies(value: Iterable[Policy[Any]]) -> tuple[Policy[Any], ...]:
+    policies = tuple(value)
+    if not policies:
+        raise ConfigurationError(
+            "a combination of no policies says nothing", hint="UnsafeNoVerification() accepts everything, and says so"
+        )
+    return policies
+
+
+@attrs.frozen
+class AllOf:
+    """Holds if every one of its policies does. Empty ones are refused: they would accept everything.
+
+    Attributes:
+        policies: In the order in which they are checked.
+    """
+
+    policies: tuple[Policy[Any], ...] = attrs.field(converter=_policies)
+
+    @property
+    def digest(self) -> Digest:
+        """Of all of them, in order."""
+        return policy_digest("all-of", policies=[str(policy.digest) for policy in self.policies])
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What any of them needs."""
+        return frozenset[str]().union(*(policy.needs for policy in self.policies))
+
+    def check(self, evidence: Any, /) -> Facts:
+        """What all of them found out; the first that does not hold raises."""
+        return tuple(fact for policy in self.policies for fact in policy.check(evidence))
+
+
+@attrs.frozen
+class AnyOf:
+    """Holds if at least one of its policies does. Empty ones are refused: they would accept nothing, surely by mistake.
+
+    Attributes:
+        policies: In the order in which they are tried.
+    """
+
+    policies: tuple[Policy[Any], ...] = attrs.field(converter=_policies)
+
+    @property
+    def digest(self) -> Digest:
+        """Of all of them, in order."""
+        return policy_digest("any-of", policies=[str(policy.digest) for policy in self.policies])
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What any of them needs."""
+        return frozenset[str]().union(*(policy.needs for policy in self.policies))
+
+    def check(self, evidence: Any, /) -> Facts:
+        """What the first that holds found out. Where none does, the error tells of each."""
+        failures = []
+        for policy in self.policies:
+            try:
+                return policy.check(evidence)
+            except VerificationError as exc:  # nothing else: a policy that cannot be checked is no verdict
+                failures.append(exc)
+        if len(failures) == 1:
+            raise failures[0]
+        reasons = "; ".join(f"[{number}] {exc}" for number, exc in enumerate(failures, 1))
+        raise VerificationError(f"none of {len(failures)} policies holds: {reasons}")
+
+
+@attrs.frozen
+class UnsafeNoVerification:
+    """Accepts everything, with a warning in the log each time: for sources that must have a policy, and have no signature."""
+
+    @property
+    def digest(self) -> Digest:
+        """Always the same."""
+        return policy_digest("unsafe-no-verification")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def check(self, evidence: Evidence, /) -> Facts:
+        """Nothing is found out, and the facts say so."""
+        _LOGGER.warning("%s is used without any verification, as configured", evidence.subject)
+        return (("policy", "unsafe-no-verification"),)
