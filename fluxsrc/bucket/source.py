@@ -220,19 +220,26 @@ class _BucketSnapshot:
         return self._listing.ignore_files
 
     def entries(self) -> Iterator[Entry]:
-        session = self._session
-        ahead = ReadAhead(self._objects(), session.client, session.executor, session.operation, url=session.source.url)
+        session, total = self._session, self._listing.index.size
+        received = 0
+
+        def count(size: int) -> None:
+            nonlocal received
+            received += size
+            session.operation.report("receive", received, total)
+
+        ahead = ReadAhead(
+            self._objects(),
+            session.client,
+            session.executor,
+            session.operation,
+            url=session.source.url,
+            on_bytes=count,
+        )
         for handle in ahead:
             item = handle.item
-            yield Entry(
-                handle.path,
-                Mode.FILE,
-                item.size,
-                handle.open,
-                f"etag:{item.etag}:{item.size}",
-                handle.read,
-                handle.expect,
-            )
+            name = f"etag:{item.etag}:{item.size}"
+            yield Entry(handle.path, Mode.FILE, item.size, handle.open, name, handle.read, handle.expect)
 
     def _objects(self) -> Iterator[tuple[str, BucketObject]]:
         strip, dropped = len(self._session.source._scope.strip), self._screening.dropped  # noqa: SLF001 - one room

@@ -86,10 +86,15 @@ class TestServicesWithAPrefix(SourceContract):
             yield ServerOrigin(server, make, "apps/prod/")
 
 
-class TestAServerThatClosesEachConnection(BucketContract):
+class TestAServerThatClosesEachConnection:
     """The fast path gives up, and the slow one takes over."""
 
     many = 203
+    test_pages = BucketContract.test_a_listing_of_many_pages_is_whole
+    test_parts = BucketContract.test_a_large_object_comes_in_parts
+    test_changes = BucketContract.test_a_change_among_many_small_objects_is_noticed
+    test_only_changes = BucketContract.test_only_what_changed_is_read
+    test_threads = BucketContract.test_threads_that_read_one_snapshot_get_what_they_ask_for
 
     @pytest.fixture
     def origin(self) -> Iterator[ServerOrigin]:
@@ -97,10 +102,13 @@ class TestAServerThatClosesEachConnection(BucketContract):
             yield ServerOrigin(server, s3, "")
 
 
-class TestAServerWithoutPreconditions(BucketContract):
+class TestAServerWithoutPreconditions:
     """The etag of what came is looked at, too."""
 
-    many = 203
+    test_replaced = BucketContract.test_an_object_that_was_replaced_is_noticed
+    test_vanished = BucketContract.test_an_object_that_vanished_is_noticed
+    test_changes = BucketContract.test_a_change_among_many_small_objects_is_noticed
+    test_one_moment = BucketContract.test_an_artifact_is_of_one_moment
 
     @pytest.fixture
     def origin(self) -> Iterator[ServerOrigin]:

@@ -64,7 +64,7 @@ def consistent(objects):
     return {k: v for k, v in objects.items() if not any(k.startswith(f"{other}/") for other in objects)}
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(KEYS, st.binary(max_size=8), max_size=25),
     st.dictionaries(st.one_of(st.just(""), KEYS), RULES, max_size=4),

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret, TLSConfig
+from fluxsrc.auth import Anonymous, BearerToken, Proxy, TLSConfig
 from fluxsrc.bucket import (
     AWSKeys,
     AWSProfile,
@@ -468,5 +468,13 @@ def test_empty_objects_are_not_requested(server):
     assert not server.asked("empty$")
 
 
-def test_a_secret_of_credentials_is_one(server):
-    assert AWSKeys("ada", "x").secret_key == Secret("x")
+def test_progress_is_told_in_objects_and_bytes(server):
+    put(server, *(f"{n:02}" for n in range(25)))
+    told = []
+    with BucketSource(s3(server)).fetch(operation=Operation(progress=told.append)) as snapshot:
+        for entry in snapshot.entries():
+            entry.read()
+    listed = [progress.done for progress in told if progress.phase == "list"]
+    received = [(progress.done, progress.total) for progress in told if progress.phase == "receive"]
+    assert listed == [10, 20, 25]
+    assert received[-1] == (50, 50)
