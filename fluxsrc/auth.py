@@ -1,8 +1,12 @@
 """Secrets and credentials, as values that no text ever shows; `redact_url` for the addresses around them."""
 
 import hmac
+import ipaddress
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, Protocol
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import attrs
 
@@ -214,6 +218,60 @@ class Proxy:
     url: str = attrs.field(repr=lambda url: repr(redact_url(url)))
     username: str | None = None
     password: Secret | None = attrs.field(default=None, converter=_optional_secret)
+
+    @classmethod
+    def from_env(cls, url: str, environ: Mapping[str, str] | None = None) -> "Proxy | None":
+        """The proxy that the environment names for a URL: `https_proxy`, `http_proxy`, `all_proxy`, unless `no_proxy` forbids.
+
+        Capitals do as well, except for `HTTP_PROXY`: whoever runs us as a CGI program could set that with a header.
+
+        >>> Proxy.from_env("https://example.com", {"HTTPS_PROXY": "http://u:p@proxy:3128", "NO_PROXY": "example.org"})
+        Proxy(url='http://proxy:3128', username='u', password=Secret('**********'))
+
+        Args:
+            url: What is to be reached.
+            environ: Where to look; the process's environment, if it is not given. Read now, once.
+
+        Raises:
+            ConfigurationError: The variable does not hold a URL.
+        """
+        environ = os.environ if environ is None else environ
+        origin = Origin.of(url)
+        names = [f"{origin.scheme}_proxy", "all_proxy"]
+        names = [name for each in names for name in (each, each.upper()) if name != "HTTP_PROXY"]
+        value = next((environ[name] for name in names if environ.get(name)), None)
+        if value is None or _is_excluded(origin, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
+            return None
+        try:
+            parts = urlsplit(value if "://" in value else f"http://{value}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host:
+            raise ConfigurationError(f"the environment names a proxy that is none: {redact_url(value)}")
+        netloc = f"[{host}]" if ":" in host else host
+        return cls(
+            url=f"{parts.scheme}://{netloc}" + (f":{port}" if port is not None else ""),
+            username=None if parts.username is None else unquote(parts.username),
+            password=None if parts.password is None else unquote(parts.password),
+        )
+
+
+def _is_excluded(origin: Origin, rules: str) -> bool:
+    """Whether `no_proxy` speaks of a host: `*`, its name, a domain above it, with or without port; an address or a network."""
+    for rule in rules.replace(",", " ").split():
+        if rule == "*":
+            return True
+        with suppress(ValueError):
+            if ipaddress.ip_address(origin.host) in ipaddress.ip_network(rule, strict=False):
+                return True
+        name, colon, port = rule.lower().rpartition(":")
+        if not colon or not port.isdigit():
+            name, port = rule.lower(), ""
+        domain = name.removeprefix("*").strip(".")
+        if (origin.host == domain or origin.host.endswith(f".{domain}")) and port in ("", str(origin.port)):
+            return True
+    return False
 
 
 def redact_url(url: str, *, keep_query: frozenset[str] = frozenset()) -> str:

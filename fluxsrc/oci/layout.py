@@ -144,7 +144,11 @@ class LayoutRepository:
         with self._changing() as index:
             manifests = index.setdefault("manifests", [])
             if tag is not None:
-                manifests[:] = [m for m in manifests if (m.get("annotations") or {}).get(_REF_NAME) != tag]
+                # The name moves here; and what has a name now needs no line without one.
+                names = [(m, (m.get("annotations") or {}).get(_REF_NAME)) for m in manifests]
+                manifests[:] = [
+                    m for m, name in names if name != tag and (name or m.get("digest") != str(descriptor.digest))
+                ]
             elif any(m.get("digest") == str(descriptor.digest) for m in manifests):
                 return
             annotations = {} if tag is None else {_REF_NAME: tag}

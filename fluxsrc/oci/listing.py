@@ -11,7 +11,7 @@ import attrs
 
 from fluxsrc.artifact import ANNOTATION_CREATED, ANNOTATION_REVISION, ANNOTATION_SOURCE, Artifact, SourceKey
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ContentError, RevisionNotFoundError, StoreError
+from fluxsrc.errors import ContentError, RemoteProtocolError, RevisionNotFoundError, StoreError
 from fluxsrc.oci.access import Access, open_repository
 from fluxsrc.oci.manifest import Index, Manifest, parse_document
 from fluxsrc.oci.reference import parse_reference
@@ -116,7 +116,10 @@ def _details(repository: Repository, tag: str) -> TagInfo | None:
     except RevisionNotFoundError:
         return None
     descriptor = document.descriptor
-    parsed = parse_document(document.data, where=repository.name, media_type=descriptor.media_type or None)
+    try:
+        parsed = parse_document(document.data, where=repository.name, media_type=descriptor.media_type or None)
+    except RemoteProtocolError:  # of an old schema, or of none: one strange tag must not hide all others
+        return TagInfo(tag=tag, digest=descriptor.digest, media_type=descriptor.media_type)
     notes = parsed.annotations
     return TagInfo(
         tag=tag,

@@ -1,8 +1,7 @@
 """`Session`: authorized requests to one repository of a registry, failures named as the registry names them."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urljoin
 
@@ -87,20 +86,6 @@ class Session:
                 return response
             authorization = challenged
         raise AssertionError("unreachable: the second attempt returns")
-
-    @contextmanager
-    def get(self, url: str, what: str, *, phase: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
-        """A successful GET, tried again as long as that may help."""
-
-        def attempt() -> Response:
-            response = self.request("GET", url, phase=phase, headers=headers)
-            if response.status != 200:  # noqa: PLR2004 - success
-                raise self.error(response, what)
-            return response
-
-        response = retrying(attempt, operation=self.operation, phase=phase)
-        with response:
-            yield response
 
     def get_json(self, url: str, what: str, *, phase: str) -> tuple[Any, Response]:
         """A GET of a JSON object that fits in memory."""

@@ -748,3 +748,37 @@ def test_no_connection_is_left_open():
             with pytest.raises(TransportError):
                 get(server.url)
     server.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "proxy"),
+    [
+        ("https://a.example", {}, None),
+        ("https://a.example", {"https_proxy": "proxy:3128"}, "http://proxy:3128"),
+        ("https://a.example", {"HTTPS_PROXY": "https://proxy"}, "https://proxy"),
+        ("https://a.example", {"ALL_PROXY": "socks5://[::1]:1080"}, "socks5://[::1]:1080"),
+        ("https://a.example", {"https_proxy": "", "all_proxy": "http://p"}, "http://p"),
+        ("http://a.example", {"https_proxy": "http://p"}, None),
+        ("http://a.example", {"HTTP_PROXY": "http://from-a-header"}, None),
+        ("http://a.example", {"http_proxy": "http://p"}, "http://p"),
+        ("https://a.example", {"https_proxy": "http://p", "no_proxy": "*"}, None),
+        ("https://a.example", {"https_proxy": "http://p", "NO_PROXY": "b.example, A.example"}, None),
+        ("https://x.a.example", {"https_proxy": "http://p", "NO_PROXY": ".a.example"}, None),
+        ("https://xa.example", {"https_proxy": "http://p", "NO_PROXY": "a.example"}, "http://p"),
+        ("https://a.example:444", {"https_proxy": "http://p", "NO_PROXY": "a.example:443"}, "http://p"),
+        ("https://a.example", {"https_proxy": "http://p", "NO_PROXY": "a.example:443"}, None),
+        ("https://10.1.2.3", {"https_proxy": "http://p", "NO_PROXY": "10.0.0.0/8,::1"}, None),
+        ("https://11.1.2.3", {"https_proxy": "http://p", "NO_PROXY": "10.0.0.0/8,"}, "http://p"),
+    ],
+)
+def test_the_environment_names_a_proxy_when_it_is_asked(url, environ, proxy):
+    found = Proxy.from_env(url, environ)
+    assert (found.url if found else None) == proxy
+
+
+def test_a_proxys_password_is_taken_out_of_its_url():
+    found = Proxy.from_env("https://a.example", {"https_proxy": "http://us%40er:hunter2@proxy:3128"})
+    assert found == Proxy(url="http://proxy:3128", username="us@er", password="hunter2")
+    with pytest.raises(ConfigurationError) as caught:
+        Proxy.from_env("https://a.example", {"https_proxy": "http://user:hunter2@"})
+    assert "hunter2" not in str(caught.value)

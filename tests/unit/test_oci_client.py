@@ -727,6 +727,7 @@ def test_an_image_layout_is_a_registry_in_a_directory(registry, tmp_path):
         promote(f"{stick}:v1", f"oci://{inside.host}/app", access=access)
         assert inside.repository("app").tags == registry.repository("app").tags
     assert [info.tag for info in list_tags(stick)] == ["v1"]
+    assert len(json.loads((tmp_path / "usb" / "index.json").read_text())["manifests"]) == 1
     push(MemorySource({"b": "2"}), f"{stick}:v2")
     assert files(OCISource(f"{stick}:v2")) == {"b": b"2"}
     delete(f"{stick}:v1", confirmed=True)
@@ -790,6 +791,13 @@ def test_listing_is_concurrent_and_one_request_for_a_tag(registry):
     assert [info.tag for info in found] == [f"1.{number}.0" for number in reversed(range(30))]
     assert [info.revision for info in found] == [f"r{number}" for number in reversed(range(30))]
     assert len(registry.requests) == 31
+
+
+def test_one_strange_tag_does_not_hide_the_others(registry):
+    registry.put("app", "1.0.0", layers=[(LAYER, b"")])
+    registry.put_document("app", "old", b'{"schemaVersion": 1}', "application/vnd.docker.distribution.manifest.v1+json")
+    found = list_tags(f"oci://{registry.host}/app", access=Access(insecure=True))
+    assert [(info.tag, info.size) for info in found] == [("1.0.0", 0), ("old", None)]
 
 
 def test_a_source_is_shared_between_threads(registry):
