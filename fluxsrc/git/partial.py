@@ -15,7 +15,7 @@ from fluxsrc.snapshot import IGNORE_FILE
 
 __all__ = ["GOVERNING_FILES", "Missing", "find_missing", "trees_filter"]
 
-GOVERNING_FILES: Final = frozenset({IGNORE_FILE, ".gitattributes", ".lfsconfig"})
+GOVERNING_FILES: Final = frozenset({IGNORE_FILE, ".gitattributes", ".gitmodules", ".lfsconfig"})
 """Files that matter to everything below their directory."""
 
 

@@ -14,7 +14,7 @@ import attrs
 
 from fluxsrc.auth import Keychain, Proxy, TLSConfig
 from fluxsrc.entry import check_path
-from fluxsrc.errors import ConfigurationError, RevisionNotFoundError, SourceChangedError
+from fluxsrc.errors import ConfigurationError, LimitExceededError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.git.address import GitAddress
 from fluxsrc.git.cache import GitCache
 from fluxsrc.git.lfs import LFSPolicy
@@ -25,7 +25,9 @@ from fluxsrc.git.packfile import Kind
 from fluxsrc.git.refs import TAGS, RefKind, Selector
 from fluxsrc.git.remote import RemoteRepository
 from fluxsrc.git.snapshot import GitSnapshot, SnapshotOptions
+from fluxsrc.git.submodules import MAX_DEPTH, parse_modules, submodule_address
 from fluxsrc.git.transport import Access
+from fluxsrc.mounted import MountedSnapshot
 from fluxsrc.operation import Operation
 from fluxsrc.produce import SourceOptions
 from fluxsrc.revision import Revision
@@ -157,7 +159,40 @@ class GitSource(SourceOptions):
             objects = stack.enter_context(self._open(revision, operation))
             # Before the snapshot is made: what the policy refuses, nobody sees a name of.
             facts = self._verify(objects, revision, operation)
-            yield GitSnapshot(objects, revision, options, operation, open_lfs=open_lfs, verification=facts)
+            snapshot = GitSnapshot(objects, revision, options, operation, open_lfs=open_lfs, verification=facts)
+            yield self._with_submodules(snapshot, stack, operation) if self.submodules else snapshot
+
+    def _with_submodules(self, snapshot: GitSnapshot, stack: ExitStack, operation: Operation) -> Snapshot:
+        """The snapshot with its submodules mounted; each is a source of its own, pinned to a commit."""
+        links = snapshot.submodules()
+        if not links:
+            return snapshot
+        if self._depth >= MAX_DEPTH:
+            raise LimitExceededError(
+                f"{self.url}: submodules within submodules, {MAX_DEPTH} deep", limit="MAX_DEPTH", allowed=MAX_DEPTH
+            )
+        urls = parse_modules(snapshot.read_from_root(".gitmodules"))
+        mounts = []
+        for link in links:
+            whole = f"{self.path}/{link.path}" if self.path else link.path
+            address = submodule_address(self.address, whole, urls.get(whole))
+            at_home = address.origin == self.address.origin
+            source = GitSource(
+                address,
+                commit=link.oid.hex(),
+                submodules=True,
+                lfs=self.lfs,
+                limits=self.limits,
+                # Asked by origin: another host gets what is meant for it, if anything is.
+                keychain=self._access().effective_keychain,
+                tls=self.tls if at_home else TLSConfig(ca=self.tls.ca),
+                proxy=self.proxy,
+                cache=self.cache,
+                depth=self._depth + 1,
+            )
+            mounts.append((link.path, stack.enter_context(source.fetch(operation=operation))))
+        replaces = frozenset(link.path for link in links)
+        return MountedSnapshot(revision=snapshot.revision, base=snapshot, mounts=mounts, replaces=replaces)
 
     def _recipe_options(self) -> tuple[tuple[str, str], ...]:
         options = []

@@ -23,7 +23,6 @@ from fluxsrc.errors import (
 from fluxsrc.git import GitSource
 from fluxsrc.git.packfile import Kind
 from fluxsrc.limits import Limits
-from fluxsrc.memory import MemoryFile
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 
@@ -442,7 +441,7 @@ class TestHostileTrees:
         rows = [(name, mode, inner if mode == TREE else repository.blob(b"x")) for name, mode in names]
         repository.commit_tree(repository.tree(rows))
         with (
-            pytest.raises(UnsafeEntryError, match="twice|out of order"),
+            pytest.raises(UnsafeEntryError, match=r"twice|out of order"),
             GitSource(repository.path).fetch() as snapshot,
         ):
             list(snapshot.entries())
