@@ -64,6 +64,7 @@ class Session:
         scope: str | None = None,
         headers: Mapping[str, str] | None = None,
         content: Content | None = None,
+        idle: float | None = None,
     ) -> Response:
         """One request, a second time if the registry wants us to log in first. Any status but 401 comes back.
 
@@ -77,7 +78,7 @@ class Session:
             if authorization is not None:
                 sent["Authorization"] = authorization
             response = self.http.request(
-                method, url, operation=self.operation, phase=phase, headers=sent, content=content
+                method, url, operation=self.operation, phase=phase, headers=sent, content=content, idle=idle
             )
             if response.status != 401 or not ours or attempt == 2:  # noqa: PLR2004 - unauthorized; the second try
                 return response

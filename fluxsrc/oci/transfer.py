@@ -24,6 +24,8 @@ _PIPELINE: Final = 4 * 1024 * 1024
 """Bytes of a blob from which hashing in a second thread pays."""
 _QUEUED: Final = 4
 _UPLOAD_CHUNK: Final = 64 * 1024 * 1024
+_COMMIT: Final = 600.0
+"""Seconds a registry may be silent while it moves a large blob to its place, in an object store for example."""
 _UPLOADED: Final = re.compile(r"(?:bytes=)?0-(\d+)")
 _ACTIONS: Final = "pull,push"
 
@@ -173,7 +175,7 @@ def _close(session: Session, blob: Descriptor, location: str, stream: BinaryIO |
         headers["Content-Length"] = str(blob.size)
     body = b"" if stream is None else lambda: _read(session, stream, 0, blob.size, blob.size)
     with session.request(
-        "PUT", url, phase="upload", scope=session.scope(_ACTIONS), headers=headers, content=body
+        "PUT", url, phase="upload", scope=session.scope(_ACTIONS), headers=headers, content=body, idle=_COMMIT
     ) as response:
         if response.status not in (201, 204):
             raise session.error(response, what)

@@ -179,6 +179,7 @@ class Transport(Protocol):
         headers: Mapping[str, str | Secret] | None = None,
         content: Content | None = None,
         follow: bool = True,
+        idle: float | None = None,
     ) -> Response:
         """Send a request and return its response, whatever its status.
 
@@ -191,6 +192,7 @@ class Transport(Protocol):
                 `Content-Length` with a callable `content` declares its size; without it the body is sent in chunks.
             content: The body.
             follow: Whether redirects are followed.
+            idle: Seconds of silence to bear, where the server is known to think for long; the client's own otherwise.
 
         Raises:
             TransportError: The connection could not be made, or broke.
@@ -235,12 +237,13 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         headers: Mapping[str, str | Secret] | None = None,
         content: Content | None = None,
         follow: bool = True,
+        idle: float | None = None,
     ) -> Response:
         """Send a request and return its response, whatever its status. See `Transport`."""
         target = _Target.of(url)
         origin, sent = target.origin, dict(headers or {})
         for _ in range(self.limits.max_redirects + 1):
-            bound = Bound(operation, phase, target.shown, self.idle)
+            bound = Bound(operation, phase, target.shown, self.idle if idle is None else idle)
             response = self._once(method, target, sent, content, bound)
             location = response.headers.get("location")
             followed = _REDIRECTS if method in ("GET", "HEAD") else _REDIRECTS_OF_ALL_METHODS
