@@ -1,0 +1,157 @@
+"""Sources made of sources: wrappers of the same type, that go wherever a source goes."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+
+from fluxsrc.artifact import Artifact
+from fluxsrc.digest import Digest
+from fluxsrc.entry import check_path
+from fluxsrc.errors import ConfigurationError, SourceChangedError
+from fluxsrc.mounted import Collisions, MountedSnapshot
+from fluxsrc.operation import Operation
+from fluxsrc.produce import produce_artifact
+from fluxsrc.recipe import Recipe
+from fluxsrc.revision import Revision
+from fluxsrc.source import Snapshot, Source
+from fluxsrc.store import Store
+
+__all__ = ["Include", "Included"]
+
+
+def _directory(value: str) -> str:
+    stripped = value.strip("/")
+    return stripped and check_path(stripped)
+
+
+@attrs.frozen
+class Included:
+    """A source, and where its files go. Which sub-tree of it: its own `path` says.
+
+    Attributes:
+        source: Whose files.
+        to: The directory they go to; "" is the root.
+    """
+
+    source: Source
+    to: str = attrs.field(default="", converter=_directory)
+
+
+def _included(value: Iterable[Included]) -> tuple[Included, ...]:
+    found = tuple(value)
+    if not found:
+        raise ConfigurationError("Include without anything to include", hint="use the source itself")
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class Include:
+    """A source with files of other sources mounted in its directories, which may exist: they are merged.
+
+    >>> from fluxsrc.memory import MemorySource
+    >>> both = Include(
+    ...     source=MemorySource({"app.yaml": "kind: App", "lib/a": "1"}),
+    ...     includes=[Included(MemorySource({"b": "2"}), "lib")],
+    ... )
+    >>> with both.fetch() as snapshot:
+    ...     [entry.path for entry in snapshot.entries()]
+    ['app.yaml', 'lib/a', 'lib/b']
+
+    Its revision has the pointer of the source, and a sha256 over the revisions of all. Its recipe is the source's: its
+    ignore rules and policies apply to everything; `.sourceignore` files govern where they end up.
+
+    Attributes:
+        source: What everything is mounted into.
+        includes: What is mounted, later ones over earlier ones.
+        collisions: "error", or "base" or "mount" to keep what was there or what is mounted.
+        timeout: Seconds for one call, unless it brings its own `Operation`.
+    """
+
+    source: Source
+    includes: tuple[Included, ...] = attrs.field(converter=_included)
+    collisions: Collisions = attrs.field(default=Collisions.ERROR, converter=Collisions)
+    timeout: float | None = 300.0
+
+    @property
+    def kind(self) -> str:
+        """The source's."""
+        return self.source.kind
+
+    @property
+    def url(self) -> str:
+        """The source's."""
+        return self.source.url
+
+    @property
+    def recipe(self) -> Recipe:
+        """The source's, and what is mounted where."""
+        recipe = self.source.recipe
+        options = {("collisions", self.collisions.value)}
+        for place, item in enumerate(self.includes):
+            options.add((f"include.{place}", f"{item.to}\n{item.source.url}\n{item.source.recipe.digest}"))
+        return attrs.evolve(recipe, options=tuple(sorted({*recipe.options, *options})))
+
+    def resolve_revision(self, *, operation: Operation | None = None) -> Revision:
+        """What all of them point at now."""
+        operation = self._operation(operation)
+        revisions = [source.resolve_revision(operation=operation) for source in self._sources]
+        operation.memo[self] = revisions
+        return _combined(revisions)
+
+    @contextmanager
+    def fetch(self, revision: Revision | None = None, /, *, operation: Operation | None = None) -> Iterator[Snapshot]:
+        """The files of all of them at this revision; see `Source`.
+
+        Raises:
+            SourceChangedError: One of them has moved on since.
+            UnsafeEntryError: A path is there twice, and `collisions` is ERROR; while iterating.
+        """
+        operation = self._operation(operation)
+        revisions = operation.memo.pop(self, None)
+        if revisions is None or (revision is not None and _combined(revisions) != revision):
+            revisions = [source.resolve_revision(operation=operation) for source in self._sources]
+        combined = _combined(revisions)
+        if revision is not None and revision != combined:
+            raise SourceChangedError(
+                f"{self.url} or what it includes is not at {revision.short} any more", url=self.url
+            )
+        with ExitStack() as stack:
+            base, *others = [
+                stack.enter_context(source.fetch(one, operation=operation))
+                for source, one in zip(self._sources, revisions, strict=True)
+            ]
+            mounts = [(item.to, snapshot) for item, snapshot in zip(self.includes, others, strict=True)]
+            yield MountedSnapshot(revision=combined, base=base, mounts=mounts, collisions=self.collisions)
+
+    def produce_artifact(
+        self,
+        store: Store,
+        /,
+        *,
+        name: str | None = None,
+        namespace: str = "default",
+        operation: Operation | None = None,
+    ) -> Artifact:
+        """Resolve, and if the store does not hold it yet: fetch, filter, pack, put and record. See `Source`."""
+        return produce_artifact(self, store, name=name, namespace=namespace, operation=self._operation(operation))
+
+    @property
+    def _sources(self) -> list[Source]:
+        return [self.source, *(item.source for item in self.includes)]
+
+    def _operation(self, operation: Operation | None) -> Operation:
+        return Operation(self.timeout) if operation is None else operation
+
+
+def _combined(revisions: list[Revision]) -> Revision:
+    text = "\n".join(str(revision.digest) for revision in revisions)
+    return Revision(Digest("sha256", hashlib.sha256(text.encode()).hexdigest()), revisions[0].pointer)
+
+
+if TYPE_CHECKING:
+
+    def _(source: Include) -> Source:
+        return source
