@@ -8,7 +8,8 @@ Run: python benchmarks/bench_oci.py [--runs N] [--only a,b,c,d] [--json FILE]
 (d) poll what did not change
 
 Every tool runs in a process of its own. A Python process takes some 200 ms to start and Go's takes 10, so that for small
-work the process says nothing about the library: "call" is the time inside of it, once it runs, where a tool tells.
+work the process says nothing about the library: "call" is the time inside of it, once it runs, where a tool tells; in (a)
+and (d) fluxsrc's is that of a process that has done the same before, as a controller has.
 All verify digests, except where Flux does not (see `explanation/oci`). crane, oras and skopeo hand the layer to GNU tar.
 
 Needs docker-registry, skopeo, crane, oras and go: tests/servers/install-oci.sh.
