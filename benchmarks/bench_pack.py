@@ -119,13 +119,14 @@ def git_repository(root):
         subprocess.run(["git", "-C", root, "-c", "user.name=x", "-c", "user.email=x@x", *words], check=True)
 
     git("init", "-q", "-b", "main")
+    git("config", "gc.auto", "0")  # it would run behind our back
     git("add", "-A")
     git("commit", "-q", "-m", "one")
     files = sorted(path for path in root.rglob("*.yaml"))
     for path in files[7 :: len(files) // 10][:10]:
         path.write_text("changed: true\n" + path.read_text())
     git("commit", "-q", "-a", "-m", "two")
-    git("gc", "-q")
+    git("repack", "-a", "-d", "-q")
 
 
 # What is timed is `produce_artifact` into a store that holds nothing, or the artifact of the commit before.

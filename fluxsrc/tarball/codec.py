@@ -32,8 +32,8 @@ class Codec(Protocol):
 
     header: bytes
 
-    def compress(self, data: bytes, /) -> Block:
-        """One block; called from several threads at once."""
+    def compress(self, data: bytes, /, *, thorough: bool = False) -> Block:
+        """One block, as well as its level of effort allows; called from several threads at once."""
         ...
 
     def decompress(self, payload: bytes, size: int, /) -> bytes | None:
@@ -55,7 +55,7 @@ class _Gzip:
 class _Plain:
     header = b""
 
-    def compress(self, data: bytes, /) -> Block:
+    def compress(self, data: bytes, /, *, thorough: bool = False) -> Block:  # noqa: ARG002 - nothing to be thorough about
         return Block(data, len(data), gzip.crc32(data))
 
     def decompress(self, payload: bytes, size: int, /) -> bytes | None:
@@ -73,7 +73,7 @@ class _Zstd:
     def __init__(self) -> None:
         self._zstd = _zstd_module()
 
-    def compress(self, data: bytes, /) -> Block:
+    def compress(self, data: bytes, /, *, thorough: bool = False) -> Block:  # noqa: ARG002 - one level serves all
         return Block(self._zstd.compress(data, _ZSTD_LEVEL), len(data), gzip.crc32(data))
 
     def decompress(self, payload: bytes, size: int, /) -> bytes | None:

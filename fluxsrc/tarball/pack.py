@@ -188,13 +188,15 @@ class _Packer:
             return False
         group, entries = found
         ahead.drop(group.count)
+        thorough = group.count == 1 and _is_large(entries[0])
         for number, place in enumerate(group.blocks):
             if not earlier.is_trusted:
                 for block in islice(_blocks(entries), number, None):
-                    self._write(block)
+                    self._write(block, thorough=thorough)
                 break
             self._count_bytes(place.size)
-            self._pipeline.splice(earlier.copying(place, partial(_block, entries, number)), place.size)
+            again = partial(_block, entries, number)
+            self._pipeline.splice(earlier.copying(place, again, thorough=thorough), place.size)
         self._taken += group.count
         self._groups.append((group.first, group.count, group.fingerprint, len(group.blocks), group.content_ids))
         return True
@@ -222,7 +224,7 @@ class _Packer:
         self._limits.check("max_file_bytes", size, what=entry.path, path=entry.path)
         blocks = 0
         for block in large_blocks(entry, size):
-            self._write(block)
+            self._write(block, thorough=True)
             blocks += 1
         self._remember([entry], [], blocks)  # what follows cannot change where a large file ends
 
@@ -235,9 +237,9 @@ class _Packer:
             ids = "\n".join([str(entry.content_id) for entry in taken])
         self._groups.append((taken[0].path, count, name, blocks, ids))
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, thorough: bool = False) -> None:
         self._count_bytes(len(data))
-        self._pipeline.write(data)
+        self._pipeline.write(data, thorough=thorough)
 
     def _count_bytes(self, size: int) -> None:
         self._size += size
@@ -257,6 +259,10 @@ def _blocks(entries: Sequence[Entry]) -> Iterator[bytes]:
     while ahead.peek(1):
         block += run_block(ahead)[0]
     yield block
+
+
+def _is_large(entry: Entry) -> bool:
+    return entry.mode is not Mode.SYMLINK and entry.size > LARGE
 
 
 def _large_size(entry: Entry) -> int:
@@ -287,8 +293,7 @@ class _Earlier:
         group = self._groups.get(ahead.peek(1)[0].path)
         if group is None or not self.is_trusted:
             return None
-        first = ahead.peek(1)[0]
-        alone = group.count == 1 and first.mode is not Mode.SYMLINK and first.size > LARGE
+        alone = group.count == 1 and _is_large(ahead.peek(1)[0])
         entries = ahead.peek(group.count + (not alone))
         if len(entries) < group.count or fingerprint(entries, group.count) != group.fingerprint:
             return None
@@ -305,18 +310,18 @@ class _Earlier:
         self.is_trusted = data is not None and crc32(data) == place.crc
         return data if self.is_trusted else None
 
-    def copying(self, place: Place, again: Callable[[], bytes]) -> Callable[[], Written]:
+    def copying(self, place: Place, again: Callable[[], bytes], *, thorough: bool) -> Callable[[], Written]:
         """What `Pipeline.splice` wants for a block: the old bytes if they are right, else what `again` makes anew."""
         payload = b""
         if self.is_trusted:
             self._archive.seek(place.offset)
             payload = self._archive.read(place.length)
-        return partial(self._checked, place, payload, again)
+        return partial(self._checked, place, payload, again, thorough=thorough)
 
-    def _checked(self, place: Place, payload: bytes, again: Callable[[], bytes]) -> Written:
+    def _checked(self, place: Place, payload: bytes, again: Callable[[], bytes], *, thorough: bool) -> Written:
         data = self._codec.decompress(payload, place.size) if payload else None
         if data is not None and crc32(data) == place.crc:
             return Written(data, Block(payload, place.size, place.crc))
         self.is_trusted = False
         data = again()
-        return Written(data, self._codec.compress(data))
+        return Written(data, self._codec.compress(data, thorough=thorough))

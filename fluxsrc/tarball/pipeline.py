@@ -14,6 +14,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -69,7 +70,7 @@ class Pipeline:
         self._size = self._crc = 0
         self._offset = len(codec.header)
         self._window = 2 * (threads + 2)
-        self._batch: list[bytes | Callable[[], Written]] = []
+        self._batch: list[Callable[[], Written]] = []
         self._batch_size = 0
         self._pending: deque[Future[None]] = deque()
         self._compressing = ThreadPoolExecutor(threads, "fluxsrc-compress")
@@ -84,9 +85,9 @@ class Pipeline:
         for pool in (self._compressing, self._digesting, self._writing):
             pool.shutdown(wait=True, cancel_futures=kind is not None)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, thorough: bool = False) -> None:
         """The next block. Waits while too many are under way; raises what the sink raised for an earlier one."""
-        self._add(data, len(data))
+        self._add(partial(self._compressed, data, thorough=thorough), len(data))
 
     def splice(self, make: Callable[[], Written], size: int) -> None:
         """The next block, by a function that finds it already compressed; it is called on a compressing thread."""
@@ -100,23 +101,22 @@ class Pipeline:
         self._put(self._codec.trailer(self._crc, self._size))
         return Digest("sha256", self._digest.hexdigest()), self._size
 
-    def _add(self, block: bytes | Callable[[], Written], size: int) -> None:
+    def _add(self, block: Callable[[], Written], size: int) -> None:
         self._batch.append(block)
         self._batch_size += size
         if self._batch_size >= _BATCH:
             self._send()
 
     def _send(self) -> None:
-        batch = self._compressing.submit(self._make, self._batch)
+        batch = self._compressing.submit(_made, self._batch)
         self._batch, self._batch_size = [], 0
         self._pending.append(self._digesting.submit(self._update, batch))
         self._pending.append(self._writing.submit(self._write, batch))
         while len(self._pending) > self._window:
             self._pending.popleft().result()
 
-    def _make(self, batch: list[bytes | Callable[[], Written]]) -> list[Written]:
-        compress = self._codec.compress
-        return [block() if callable(block) else Written(block, compress(block)) for block in batch]
+    def _compressed(self, data: bytes, *, thorough: bool) -> Written:
+        return Written(data, self._codec.compress(data, thorough=thorough))
 
     def _update(self, batch: "Future[list[Written]]") -> None:
         self._digest.update(b"".join([written.data for written in batch.result()]))
@@ -133,3 +133,7 @@ class Pipeline:
     def _put(self, data: bytes) -> None:
         if data:
             self._sink.write(data)
+
+
+def _made(batch: list[Callable[[], Written]]) -> list[Written]:
+    return [make() for make in batch]
