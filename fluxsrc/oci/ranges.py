@@ -23,7 +23,8 @@ from fluxsrc.oci.session import Session
 __all__ = ["Pace", "check_range", "receive_ranges"]
 
 _CONNECTIONS: Final = 4
-_SEGMENT: Final = 8 * 1024 * 1024
+_SEGMENT: Final = 4 * 1024 * 1024
+_PIECE: Final = 512 * 1024
 _PROBE: Final = 4 * 1024 * 1024
 """Bytes after which a connection's speed is known well enough."""
 _WORTH: Final = 32 * 1024 * 1024
@@ -37,6 +38,9 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 class Pace:
     """Tells once, after a while, whether a download would profit from more connections.
 
+    Only the time spent waiting for the connection counts. A reader who is slow himself, with unpacking, gets no more
+    connections.
+
     Attributes:
         total: Bytes of the blob.
         is_slow: What was found.
@@ -44,23 +48,29 @@ class Pace:
 
     total: int
     is_slow: bool = False
-    _begun: float | None = None
-    _offset: int = 0
+    _received: int = 0
+    _seconds: float = 0.0
     _known: bool = False
 
-    def begin(self, offset: int, response: Response) -> None:
-        """A connection is about to deliver the bytes from here on."""
-        self._begun, self._offset = time.monotonic(), offset
-        ranges = (response.headers.get("accept-ranges") or "").lower() == "bytes"
-        self._known = self._known or not ranges
+    def begin(self, response: Response) -> None:
+        """A connection is about to deliver."""
+        self._received, self._seconds = 0, 0.0
+        self._known = self._known or (response.headers.get("accept-ranges") or "").lower() != "bytes"
+
+    def read(self, response: Response, buffer: memoryview) -> int:
+        """Read from it, and look at the clock."""
+        begun = time.monotonic()
+        count = response.readinto(buffer)
+        self._seconds += time.monotonic() - begun
+        self._received += count
+        return count
 
     def turns_out_slow(self, done: int) -> bool:
         """Whether to stop here, and go on with `receive_ranges`."""
-        if self._known or self._begun is None or done - self._offset < _PROBE:
+        if self._known or self._received < _PROBE:
             return False
         self._known = True
-        seconds = time.monotonic() - self._begun
-        self.is_slow = self.total - done >= _WORTH and done - self._offset < _FAST * seconds
+        self.is_slow = self.total - done >= _WORTH and self._received < _FAST * self._seconds
         return self.is_slow
 
 
@@ -83,7 +93,7 @@ def receive_ranges(session: Session, blob: Descriptor, verifier: Verifier) -> No
         TransportError: A segment could not be had.
     """
     offsets = iter(range(verifier.size, blob.size, _SEGMENT))
-    waiting: deque[Future[bytes]] = deque()
+    waiting: deque[Future[bytearray]] = deque()
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fluxsrc-range") as pool:
         try:
             while True:
@@ -91,13 +101,15 @@ def receive_ranges(session: Session, blob: Descriptor, verifier: Verifier) -> No
                     waiting.append(pool.submit(_segment, session, blob, offset))
                 if not waiting:
                     return
-                verifier.write(waiting.popleft().result())
+                segment = memoryview(waiting.popleft().result())
+                for start in range(0, len(segment), _PIECE):
+                    verifier.write(segment[start : start + _PIECE])
                 session.operation.report("receive", verifier.size, blob.size, detail=session.name)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _segment(session: Session, blob: Descriptor, offset: int) -> bytes:
+def _segment(session: Session, blob: Descriptor, offset: int) -> bytearray:
     data = bytearray(min(_SEGMENT, blob.size - offset))
     attempts = Attempts(session.operation, "receive")
     done = 0
@@ -108,7 +120,7 @@ def _segment(session: Session, blob: Descriptor, offset: int) -> bytes:
                 done += count
         except TransportError as exc:
             attempts.failed(exc, progress=done > begun)
-    return bytes(data)
+    return data
 
 
 def _range(session: Session, blob: Descriptor, offset: int, space: memoryview) -> Iterator[int]:

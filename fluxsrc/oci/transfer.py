@@ -109,9 +109,9 @@ def _pieces(
         else:
             raise session.error(response, what)
         done = offset - skip
-        pace.begin(done, response)
+        pace.begin(response)
         buffer = space()
-        while count := response.readinto(buffer):
+        while count := pace.read(response, buffer):
             drop = min(skip, count)
             skip -= drop
             done += count
