@@ -85,9 +85,19 @@ class Pipeline:
         for pool in (self._compressing, self._digesting, self._writing):
             pool.shutdown(wait=True, cancel_futures=kind is not None)
 
-    def write(self, data: bytes, *, thorough: bool = False) -> None:
-        """The next block. Waits while too many are under way; raises what the sink raised for an earlier one."""
-        self._add(partial(self._compressed, data, thorough=thorough), len(data))
+    def write(self, data: bytes, *, thorough: bool = False, at_once: bool = False) -> None:
+        """The next block. Waits while too many are under way; raises what the sink raised for an earlier one.
+
+        Args:
+            data: The block.
+            thorough: Compress it well.
+            at_once: Compress it on this thread. The bytes are the same; see `pack` for when that is faster.
+        """
+        if at_once:
+            written = self._compressed(data, thorough=thorough)
+            self._add(lambda: written, len(data))
+        else:
+            self._add(partial(self._compressed, data, thorough=thorough), len(data))
 
     def splice(self, make: Callable[[], Written], size: int) -> None:
         """The next block, by a function that finds it already compressed; it is called on a compressing thread."""
