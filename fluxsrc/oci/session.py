@@ -136,4 +136,5 @@ def _detail(text: str) -> str:
         pairs = [(error["code"], error.get("message") or "") for error in errors]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return ""
-    return "; ".join(f"{code}: {message}" if message else str(code) for code, message in pairs)
+    found = "; ".join(f"{code}: {message}" if message else str(code) for code, message in pairs)
+    return "".join(char if char.isprintable() else " " for char in found)  # no escape sequence reaches a terminal

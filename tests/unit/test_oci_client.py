@@ -538,6 +538,15 @@ def test_a_forbidden_repository_is_a_permission_error(registry):
         source(registry).resolve_revision()
 
 
+def test_a_registrys_own_words_reach_no_terminal_as_commands(registry):
+    body = json.dumps({"errors": [{"code": "DENIED", "message": "\x1b[2Jno\n"}]}).encode()
+    registry.inject("HEAD", times=None, status=404)
+    registry.inject("GET", times=None, status=403, body=body)
+    with pytest.raises(PermissionDeniedError, match="DENIED") as caught:
+        source(registry).resolve_revision()
+    assert str(caught.value).isprintable()
+
+
 def test_credentials_do_not_follow_a_blob_to_another_host():
     with Registry(users={"robot": "hunter2"}) as registry, Registry() as elsewhere:
         data = layer({"a": b"1"})
