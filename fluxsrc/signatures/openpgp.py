@@ -85,13 +85,15 @@ def verify_openpgp(
     """
     signature = _signature(armored)
     when = _check_form(signature)
-    certificate = _find(signature, _certificates(keys))
-    signing_key = _check_key(certificate, signature, when, now)
+    with _sequoia(Check.KEY, "the OpenPGP key is not fit for use"):
+        certificate = _find(signature, _certificates(keys))
+        signing_key = _check_key(certificate, signature, when, now)
     if when > now + _CLOCK_SKEW:
         raise failed(Check.TIME, f"signed in the future, at {when:%Y-%m-%d %H:%M} UTC")
     if signature.expiration is not None and signature.expiration <= now:
         raise failed(Check.TIME, f"the signature expired at {signature.expiration:%Y-%m-%d %H:%M} UTC")
-    name = _name(certificate, identities)
+    with _sequoia(Check.SIGNER, "the OpenPGP key has no name that can be read"):
+        name = _name(certificate, identities)
     valid = _valid(signature, message, certificate)
     if (certificate.fingerprint, signing_key) not in valid:
         raise failed(Check.CRYPTOGRAPHY, "the signature holds for another key than the one that was checked")
