@@ -157,3 +157,41 @@ def token_service(root: Path) -> Iterator[tuple[str, Path]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def cutting_wire(host: str, after: int, times: int) -> Iterator[tuple[str, list[int]]]:
+    """Another way to a server, which breaks after so many bytes in either direction, a few times; yields HOST:PORT and the breaks."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=32)
+    breaks: list[int] = []
+
+    def carry(near: socket.socket, far: socket.socket) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := near.recv(65536):
+                passed += len(data)
+                if passed > after and len(breaks) < times:
+                    breaks.append(passed)
+                    break
+                far.sendall(data)
+        for sock in (near, far):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                name, _, port = host.rpartition(":")
+                far = socket.create_connection((name, int(port)))
+                for a, b in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=(a, b), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}", breaks
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)

@@ -1,6 +1,7 @@
 """The client suite against registries that others wrote; what our own is held to."""
 
 import importlib.util
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from fluxsrc.auth import BasicAuth, StaticKeychain, TLSConfig
 from fluxsrc.errors import AuthenticationError, CertificateError
-from fluxsrc.oci import Access, OCISource
+from fluxsrc.memory import MemorySource
+from fluxsrc.oci import Access, OCISource, push, transfer
 from fluxsrc.testing.registry_contract import RegistryContract, Remote
 
 pytestmark = pytest.mark.servers
@@ -77,3 +79,17 @@ class TestCraneRegistry(RegistryContract):
     @pytest.fixture
     def remote(self, host: str) -> Remote:
         return Remote(f"oci://{host}/scratch", Access(insecure=True))
+
+
+def test_a_real_registry_goes_on_after_broken_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads in chunks and downloads by range, over a wire that breaks."""
+    monkeypatch.setattr(transfer, "_UPLOAD_CHUNK", 4 << 20)
+    files = {"large": secrets.token_bytes(12 << 20)}
+    with servers.docker_registry(tmp_path) as host:
+        with servers.cutting_wire(host, 3 << 20, 2) as (wire, breaks):
+            push(MemorySource(files), f"oci://{wire}/app:v1", access=Access(insecure=True))
+        assert len(breaks) == 2
+        with servers.cutting_wire(host, 3 << 20, 3) as (wire, breaks):
+            with OCISource(f"oci://{wire}/app:v1", insecure=True).fetch() as snapshot:
+                assert {entry.path: entry.read() for entry in snapshot.entries()} == files
+        assert len(breaks) == 3
