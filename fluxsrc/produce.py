@@ -38,7 +38,10 @@ from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest, Store
 from fluxsrc.tarball import Packed, Reuse, pack
 
-__all__ = ["Packing", "SourceOptions", "produce_artifact", "source_key"]
+__all__ = ["RESOLVED", "Packing", "SourceOptions", "produce_artifact", "source_key"]
+
+RESOLVED: Final = "resolved"
+"""Under this name an operation's memo has the revision that was resolved, for whoever asks why the rest failed."""
 
 _ATTEMPTS: Final = 3
 _LOCAL: Final = frozenset({"bucket+file", "file", "memory"})
@@ -182,6 +185,7 @@ def produce_artifact(
     recipe = source.recipe
     for attempt in range(1, _ATTEMPTS + 1):
         revision = source.resolve_revision(operation=operation)  # 1
+        operation.memo[RESOLVED] = revision
         current = store.lookup(key)
         if current is not None and current.revision == revision and current.recipe == recipe.digest:
             return current  # 2

@@ -1,0 +1,134 @@
+"""`Ledger`: each source's status, and who is told of what happens."""
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from fluxsrc.artifact import SourceKey
+from fluxsrc.events import Event, FetchFailed, NewArtifact, Reconciled, Recovered, RefMoved
+from fluxsrc.managed import ManagedSource
+from fluxsrc.reconcile.work import Outcome
+from fluxsrc.status import SourceStatus
+
+__all__ = ["Ledger"]
+
+_log: Final = logging.getLogger("fluxsrc.reconcile")
+
+
+class Ledger:
+    """Thread-safe to read; one thread writes."""
+
+    def __init__(
+        self,
+        now: Callable[[], dt.datetime],
+        on_event: Callable[[Event], object] | None,
+        on_status: Callable[[SourceStatus], object] | None,
+    ) -> None:
+        self._now = now
+        self._on_event = on_event
+        self._on_status = on_status
+        self._changed = threading.Condition()
+        self._statuses: dict[SourceKey, SourceStatus] = {}
+
+    def apply(self, sources: Iterable[ManagedSource]) -> None:
+        """These sources, and no others."""
+        with self._changed:
+            before, self._statuses = self._statuses, {}
+            for managed in sources:
+                status = before.get(managed.key) or SourceStatus(key=managed.key)
+                self._statuses[managed.key] = attrs.evolve(status, suspended=managed.suspend)
+            self._changed.notify_all()
+
+    @property
+    def statuses(self) -> Mapping[SourceKey, SourceStatus]:
+        """By key, sorted."""
+        with self._changed:
+            return dict(sorted(self._statuses.items()))
+
+    def wait(self, condition: Callable[[Mapping[SourceKey, SourceStatus]], bool], timeout: float) -> bool:
+        """Wait until the statuses meet a condition; say whether they did."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition(dict(self._statuses)), timeout)
+
+    def begun(self, managed: ManagedSource) -> None:
+        """A look begins."""
+        self._set(self._status(managed).started(managed.generation, self._now()))
+
+    def waits(self, managed: ManagedSource, missing: SourceKey) -> None:
+        """A source waits for another one."""
+        status = self._status(managed)
+        if status.artifact is None:
+            self._set(status.waiting(missing, managed.generation, self._now()))
+
+    def ended(self, managed: ManagedSource, outcome: Outcome, failures: int, retry_in: float | None) -> None:
+        """A look came to its end.
+
+        Args:
+            managed: At which source.
+            outcome: How it ended.
+            failures: How often it had failed in a row before.
+            retry_in: Seconds until the next attempt, after a failure.
+        """
+        status = self._status(managed)
+        key, artifact, failure, previous = outcome.key, outcome.artifact, outcome.failure, outcome.previous
+        self.emit(
+            Reconciled(
+                key=key,
+                seconds=outcome.seconds,
+                received=outcome.received,
+                unchanged=artifact is not None and artifact == previous,
+                failure=failure,
+                observed=self._now().timestamp(),
+            )
+        )
+        if failure is not None:
+            self._set(
+                status.failed(
+                    failure,
+                    managed.generation,
+                    self._now(),
+                    revision=outcome.revision,
+                    request=managed.requested_at,
+                )
+            )
+            _log.warning("%s: %s", key, failure.line, extra={"fluxsrc_key": str(key), "fluxsrc_reason": failure.reason})
+            self.emit(FetchFailed(key=key, failure=failure, failures=failures + 1, retry_in=retry_in))
+            return
+        assert artifact is not None
+        self._set(status.succeeded(artifact, managed.generation, self._now(), request=managed.requested_at))
+        old, new = None if previous is None else previous.revision, artifact.revision
+        if old is not None and new.pointer is not None and old.pointer == new.pointer and old.digest != new.digest:
+            self.emit(RefMoved(key=key, pointer=new.pointer, old=old, new=new))
+        if previous is None or previous.digest != artifact.digest:
+            facts = {"fluxsrc_key": str(key), "fluxsrc_revision": str(new), "fluxsrc_digest": str(artifact.digest)}
+            _log.info("%s: stored %s", key, new, extra=facts)
+            self.emit(NewArtifact(key=key, artifact=artifact, previous=previous))
+        if failures:
+            self.emit(Recovered(key=key, artifact=artifact, failures=failures))
+
+    def emit(self, event: Event) -> None:
+        """Tell of an event."""
+        self._call(self._on_event, event)
+
+    def _status(self, managed: ManagedSource) -> SourceStatus:
+        with self._changed:
+            return self._statuses.get(managed.key) or SourceStatus(key=managed.key)
+
+    def _set(self, status: SourceStatus) -> None:
+        with self._changed:
+            if status.key not in self._statuses or self._statuses[status.key] == status:
+                return
+            self._statuses[status.key] = status
+            self._changed.notify_all()
+        self._call(self._on_status, status)
+
+    def _call(self, callback: "Callable[[Any], object] | None", value: Any) -> None:
+        if callback is not None:
+            try:
+                callback(value)
+            except Exception:  # noqa: BLE001 - whatever a callback does, the sources go on
+                _log.exception("a callback failed on %s", type(value).__name__)

@@ -1,0 +1,396 @@
+"""`Reconciler`: drives a `Schedule` with a clock and an executor, and tells a `Ledger` what happened. Thin on purpose."""
+
+import contextlib
+import datetime as dt
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Final, Self
+
+import attrs
+
+from fluxsrc.artifact import SourceKey
+from fluxsrc.errors import ConfigurationError, FluxSrcError
+from fluxsrc.events import (
+    Event,
+    Failure,
+    GarbageCollected,
+)
+from fluxsrc.managed import ManagedSource
+from fluxsrc.reconcile.ledger import Ledger
+from fluxsrc.reconcile.retention import Retention
+from fluxsrc.reconcile.schedule import Policy, Schedule
+from fluxsrc.reconcile.work import Outcome, look, timeout_of
+from fluxsrc.status import SourceStatus
+from fluxsrc.store import Store
+
+__all__ = ["Reconciler"]
+
+_log: Final = logging.getLogger("fluxsrc.reconcile")
+_SPARE_THREADS: Final = 64
+"""Beyond the concurrency, for those that replace lost ones."""
+_TICK: Final = 5.0
+"""Seconds the loop sleeps at most: it looks for lost workers then."""
+
+
+def _utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@attrs.define(eq=False)
+class _Run:
+    """A look under way."""
+
+    managed: ManagedSource
+    began: float
+    future: "Future[Outcome]"
+    executor: Executor | None
+    lost: bool = False
+
+
+class Reconciler:
+    """Keeps many sources up to date in one store.
+
+    Either call `run_once`, or use it as a context, which runs it in a thread of its own:
+
+    ```python
+    from fluxsrc import MemorySource, MemoryStore
+    from fluxsrc.managed import ManagedSource
+    from fluxsrc.reconcile import Reconciler
+
+    podinfo = ManagedSource(name="podinfo", source=MemorySource({"app.yaml": "kind: Deployment"}), interval=60)
+    with Reconciler(MemoryStore(), [podinfo]) as reconciler:
+        assert reconciler.wait(lambda statuses: all(status.ready for status in statuses.values()), timeout=10)
+    ```
+
+    Thread-safe. Callbacks are called one after the other, from the thread that runs it: keep them quick.
+
+    Args:
+        store: Where artifacts go.
+        sources: What to keep up to date.
+        policy: How often, how many at once, how patiently.
+        executor: What does the work: any `concurrent.futures.Executor`, or a callable that makes one, which is then called
+            again if the workers die. Threads of its own if it is not given. With processes or machines, sources and store
+            travel by pickle, and a stop waits for what they are doing.
+        on_event: Called with each event.
+        on_status: Called with each source's status when it changes.
+        retention: What becomes of old artifacts; None keeps all.
+        clock: Seconds that never go backwards.
+        now: The time of day, with a zone, for statuses.
+        dice: A number from 0 to 1, for jitter.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sources: Iterable[ManagedSource] = (),
+        *,
+        policy: Policy | None = None,
+        executor: "Executor | Callable[[], Executor] | None" = None,
+        on_event: Callable[[Event], object] | None = None,
+        on_status: Callable[[SourceStatus], object] | None = None,
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], dt.datetime] = _utc_now,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._policy = Policy() if policy is None else policy
+        self._schedule = Schedule(self._policy)
+        self._executor: Executor | None = executor if isinstance(executor, Executor) else None
+        self._make_executor = executor if not isinstance(executor, Executor) else None
+        self._owns_executor = not isinstance(executor, Executor)
+        self._retention = retention
+        self._clock, self._dice = clock, dice
+        self._ledger = Ledger(now, on_event, on_status)
+        self._lock = threading.RLock()
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waits: tuple[ManagedSource, ...] = ()
+        self._runs: dict[SourceKey, _Run] = {}
+        self._cancel = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._collecting: Future[GarbageCollected] | None = None
+        self._collect_at = self._clock() + (retention.every if retention is not None else 0.0)
+        self.apply(sources)
+
+    # --- what to do ---
+
+    def apply(self, sources: Iterable[ManagedSource]) -> None:
+        """These sources, and no others; may be called at any time. What the ones taken away had made stays in the store.
+
+        Raises:
+            ConfigurationError: Two have one key, or they depend on each other in a circle; nothing is changed.
+        """
+        given = list(sources)
+        with self._lock:
+            self._schedule.apply(given, self._clock())
+            self._waits = tuple(managed for managed in given if managed.depends_on)
+        self._ledger.apply(given)
+        self._inbox.put(None)
+
+    def request(self, key: SourceKey) -> bool:
+        """Look at a source now. False if there is none of this key, or it is suspended."""
+        with self._lock:
+            known = self._schedule.request(key, self._clock())
+        self._inbox.put(None)
+        return known
+
+    @property
+    def statuses(self) -> Mapping[SourceKey, SourceStatus]:
+        """How each source is doing, by key, sorted."""
+        return self._ledger.statuses
+
+    def wait(self, condition: Callable[[Mapping[SourceKey, SourceStatus]], bool], *, timeout: float) -> bool:
+        """Wait until the statuses meet a condition; say whether they did within `timeout` seconds."""
+        return self._ledger.wait(condition, timeout)
+
+    # --- running ---
+
+    def run_once(self) -> Mapping[SourceKey, SourceStatus]:
+        """Look at each source once, after those it depends on; return how they are. Suspended ones are left alone."""
+        if self._thread is not None:
+            raise ConfigurationError("it runs already")
+        with self._lock:
+            pending = {key for key, status in self.statuses.items() if not status.suspended}
+            for key in pending:
+                self._schedule.request(key, self._clock())
+        try:
+            while pending and not self._cancel.is_set():
+                self._begin(only=pending)
+                for key in list(self._runs):
+                    pending.discard(key)
+                if all(run.lost for run in self._runs.values()):
+                    break  # what is left waits for dependencies that did not come
+                self._receive(self._patience(once=True))
+                self._give_up_lost()
+            while any(not run.lost for run in self._runs.values()) and not self._cancel.is_set():
+                self._receive(self._patience(once=True))
+                self._give_up_lost()
+        finally:
+            self._shut_down(self._policy.grace)
+        if self._retention is not None:
+            self._ledger.emit(self._retention.apply(self._store))
+        return self.statuses
+
+    def start(self) -> None:
+        """Run in a thread of its own until `stop`."""
+        if self._thread is not None:
+            raise ConfigurationError("it runs already")
+        self._cancel.clear()
+        self._thread = threading.Thread(target=self._loop, name="fluxsrc-reconcile", daemon=True)
+        self._thread.start()
+
+    def stop(self, *, grace: float | None = None) -> bool:
+        """Begin nothing more, cancel what is under way, and wait for it.
+
+        Args:
+            grace: Seconds to wait; the policy's if not given.
+
+        Returns:
+            Whether everything came to its end. What did not is left to itself, and its result is dropped.
+        """
+        self._cancel.set()
+        self._inbox.put(None)
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        return self._shut_down(self._policy.grace if grace is None else grace)
+
+    def cancel(self) -> None:
+        """Make a `run_once` in another thread, or a signal's, come to its end early."""
+        self._cancel.set()
+        self._inbox.put(None)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- the loop ---
+
+    def _loop(self) -> None:
+        while not self._cancel.is_set():
+            self._begin()
+            self._collect()
+            self._receive(self._patience())
+            self._give_up_lost()
+
+    def _patience(self, *, once: bool = False) -> float:
+        """Seconds until something has to be done even if nothing happens."""
+        now = self._clock()
+        with self._lock:
+            wake = self._schedule.wake_at()
+            ends = [end for run in self._runs.values() if not run.lost and (end := self._end_of(run)) is not None]
+        times = [_TICK, *(end - now for end in ends)]
+        if once:
+            return max(0.0, min(times))
+        times += [] if wake is None else [wake - now]
+        if self._retention is not None:
+            times.append(self._collect_at - now)
+        return max(0.0, min(times))
+
+    def _receive(self, timeout: float) -> None:
+        """Wait for something to happen, then handle all that has."""
+        try:
+            message = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
+            while True:
+                if message is not None:
+                    message()
+                message = self._inbox.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _begin(self, *, only: "set[SourceKey] | None" = None) -> None:
+        """Start what is due."""
+        with self._lock:
+            begun = self._schedule.start(self._clock(), only=only)
+            waiting = [(each, self._schedule.missing(each.key)) for each in self._waits]
+        for managed, missing in waiting:
+            if missing is not None:
+                self._ledger.waits(managed, missing)
+        for managed in begun:
+            self._ledger.begun(managed)
+            self._submit(managed)
+
+    def _submit(self, managed: ManagedSource) -> None:
+        threads = self._owns_executor and self._make_executor is None
+        try:
+            # An event does not travel to other processes; ours see it, and stop.
+            future = self._pool().submit(look, managed, self._store, self._cancel if threads else None)
+        except (BrokenExecutor, RuntimeError) as exc:
+            self._replace_pool()
+            failed: Future[Outcome] = Future()
+            failed.set_exception(exc)
+            future = failed
+        run = _Run(managed, self._clock(), future, self._executor)
+        with self._lock:
+            self._runs[managed.key] = run
+        future.add_done_callback(lambda _: self._inbox.put(lambda: self._finish(run)))
+
+    def _finish(self, run: _Run) -> None:
+        """A look came to its end, in time or not."""
+        outcome = self._outcome(run)
+        managed, key = run.managed, run.managed.key
+        with self._lock:
+            if self._runs.get(key) is not run:
+                return  # given up, or taken away and begun anew
+            del self._runs[key]
+            gone = self._schedule.known(key) is None
+            failures = self._schedule.failures(key)
+            now = self._clock()
+            retry_in = None
+            if outcome.failure is None:
+                self._schedule.succeeded(key, now, self._dice())
+            else:
+                retry_in = self._schedule.failed(key, outcome.failure, now, self._dice())
+        if not gone:
+            self._ledger.ended(managed, outcome, failures, retry_in)
+
+    def _outcome(self, run: _Run) -> Outcome:
+        key = run.managed.key
+        try:
+            return run.future.result(timeout=0)
+        except BrokenExecutor:
+            self._replace_pool(run.executor)
+            return Outcome(key=key, failure=Failure.worker("the worker died"), seconds=self._clock() - run.began)
+        except CancelledError:
+            failure = Failure.worker("the executor dropped the work")
+            return Outcome(key=key, failure=failure, seconds=self._clock() - run.began)
+        except Exception as exc:  # noqa: BLE001 - a foreign executor's own errors: unpicklable, lost, shut down
+            failure = Failure.worker(f"the executor failed: {type(exc).__name__}: {exc}"[:500])
+            return Outcome(key=key, failure=failure, seconds=self._clock() - run.began)
+
+    def _give_up_lost(self) -> None:
+        """Free the slots of those that are far beyond their own timeout: a lost one must not delay the others."""
+        now = self._clock()
+        with self._lock:
+            lost = [
+                run
+                for run in self._runs.values()
+                if not run.lost and (end := self._end_of(run)) is not None and now > end
+            ]
+            for run in lost:
+                self._schedule.lost(run.managed.key)
+                run.lost = True
+        for run in lost:
+            failure = Failure.worker(f"it did not come back, {self._policy.grace:g} s after its own timeout")
+            self._ledger.ended(run.managed, Outcome(key=run.managed.key, failure=failure), 0, None)
+
+    def _end_of(self, run: _Run) -> float | None:
+        """When a look is given up."""
+        limit = timeout_of(run.managed)
+        return None if limit is None else run.began + limit + self._policy.grace
+
+    # --- collecting garbage ---
+
+    def _collect(self) -> None:
+        """Let the store clean up, in a worker of its own, when it is time."""
+        retention = self._retention
+        if retention is None or self._collecting is not None or self._clock() < self._collect_at:
+            return
+        self._collect_at = self._clock() + retention.every
+        future: Future[GarbageCollected] = Future()
+        self._collecting = future
+
+        def work() -> None:
+            try:
+                future.set_result(retention.apply(self._store))
+            except Exception as exc:  # noqa: BLE001 - reported below, in the loop's own thread
+                future.set_exception(exc)
+            self._inbox.put(self._collected)
+
+        threading.Thread(target=work, name="fluxsrc-gc", daemon=True).start()
+
+    def _collected(self) -> None:
+        future, self._collecting = self._collecting, None
+        assert future is not None
+        error = future.exception()
+        if error is not None:
+            _log.warning("collecting garbage failed: %s", Failure.of(error).line)
+        else:
+            self._ledger.emit(future.result())
+
+    # --- executor, status, events ---
+
+    def _pool(self) -> Executor:
+        with self._lock:
+            if self._executor is None:
+                make = self._make_executor
+                threads = int(self._policy.concurrency) + _SPARE_THREADS
+                self._executor = ThreadPoolExecutor(threads, "fluxsrc-source") if make is None else make()
+            return self._executor
+
+    def _replace_pool(self, broken: Executor | None = None) -> None:
+        with self._lock:
+            if not self._owns_executor or (broken is not None and self._executor is not broken):
+                return
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _shut_down(self, grace: float) -> bool:
+        """Wait for what is under way; report what came to its end."""
+        end = self._clock() + grace
+        if self._runs:
+            self._cancel.set()
+        while self._runs and (left := end - self._clock()) > 0:
+            self._receive(min(left, _TICK))
+        whole = not self._runs
+        self._runs.clear()
+        if self._owns_executor and self._executor is not None:
+            executor, self._executor = self._executor, None
+            executor.shutdown(wait=whole, cancel_futures=True)
+        flush = getattr(self._store, "flush", None)
+        if flush is not None:
+            with contextlib.suppress(FluxSrcError):  # index.json is a convenience; the records are what counts
+                flush()
+        return whole

@@ -1,0 +1,279 @@
+"""`SourceStatus`: how a source is doing, as Flux's status object has it, ready to be patched into a custom resource.
+
+Values in, values out: no clock, no network. Conditions, their types, polarities and reasons are those of Flux's
+source-controller, so that what reads its objects (`flux get`, `kubectl wait`, dashboards, alerts) reads these.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import attrs
+
+from fluxsrc.artifact import Artifact, SourceKey
+from fluxsrc.events import Failure, Stage
+from fluxsrc.revision import Revision
+
+__all__ = ["Condition", "SourceStatus", "artifact_document", "artifact_path"]
+
+_OPERATION_FAILED: Final = {
+    "gitrepository": "GitOperationFailed",
+    "ocirepository": "OCIArtifactPullFailed",
+    "bucket": "BucketOperationFailed",
+}
+_LOGIN_FAILED: Final = frozenset({"AuthenticationFailed", "PermissionDenied"})
+_ORDER: Final = (
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "StorageOperationFailed",
+    "FetchFailed",
+    "IncludeUnavailable",
+    "ArtifactOutdated",
+    "ArtifactInStorage",
+    "SourceVerified",
+)
+_FAILURES: Final = ("Stalled", "StorageOperationFailed", "FetchFailed", "IncludeUnavailable", "ArtifactOutdated")
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """One statement about a source.
+
+    Attributes:
+        type: "Ready", "Reconciling", "Stalled", "FetchFailed", …
+        status: Whether it holds.
+        reason: One CamelCase word.
+        message: A sentence for people; of a failure the first word says which stage failed.
+        since: When `status` became what it is.
+        observed_generation: The generation it is about.
+    """
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+    since: dt.datetime
+    observed_generation: int
+
+    def document(self) -> dict[str, Any]:
+        """As Kubernetes has it."""
+        return {
+            "type": self.type,
+            "status": str(self.status),
+            "reason": self.reason,
+            "message": self.message,
+            "lastTransitionTime": _time(self.since),
+            "observedGeneration": self.observed_generation,
+        }
+
+
+def _by_type(value: Mapping[str, Condition]) -> Mapping[str, Condition]:
+    return MappingProxyType({name: value[name] for name in _ORDER if name in value})
+
+
+@attrs.frozen(kw_only=True)
+class SourceStatus:
+    """How one source is doing.
+
+    Attributes:
+        key: Which.
+        observed_generation: The generation that was processed to its end; -1 before the first.
+        conditions: By type, in Flux's order.
+        artifact: What it has, or None.
+        failure: What failed last, None while all is well.
+        failures: How often in a row.
+        handled_request: The request that was handled last: Flux's `lastHandledReconcileAt`.
+        suspended: Whether it is left alone.
+        checked: When the last look ended.
+    """
+
+    key: SourceKey
+    observed_generation: int = -1
+    conditions: Mapping[str, Condition] = attrs.field(factory=dict, converter=_by_type, hash=False)
+    artifact: Artifact | None = None
+    failure: Failure | None = None
+    failures: int = 0
+    handled_request: str | None = None
+    suspended: bool = False
+    checked: dt.datetime | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether its artifact is what the source points at, as of the last look."""
+        condition = self.conditions.get("Ready")
+        return condition is not None and condition.status
+
+    @property
+    def message(self) -> str:
+        """What Ready says, in one line; empty before the first look."""
+        condition = self.conditions.get("Ready")
+        return "" if condition is None else condition.message
+
+    def document(self, *, base_url: str | None = None) -> dict[str, Any]:
+        """The `status` of a custom resource.
+
+        Args:
+            base_url: Where the store is served, for the artifact's URL.
+        """
+        found: dict[str, Any] = {
+            "observedGeneration": self.observed_generation,
+            "conditions": [condition.document() for condition in self.conditions.values()],
+        }
+        if self.artifact is not None:
+            found["artifact"] = artifact_document(self.artifact, base_url=base_url)
+        if self.handled_request is not None:
+            found["lastHandledReconcileAt"] = self.handled_request
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy does not pickle; a plain dict does.
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return _rebuild, (fields | {"conditions": dict(self.conditions)},)
+
+    # --- what happens to it ---
+
+    def started(self, generation: int, now: dt.datetime) -> "SourceStatus":
+        """A look begins."""
+        reason = "ProgressingWithRetry" if self.failures else "Progressing"
+        changed = {"Reconciling": (True, reason, "reconciliation in progress")}
+        if "Ready" not in self.conditions or generation != self.observed_generation:
+            changed["Ready"] = (False, reason, "reconciliation in progress")
+        return self._changed(changed, (), generation, now)
+
+    def succeeded(
+        self, artifact: Artifact, generation: int, now: dt.datetime, *, request: str | None = None
+    ) -> "SourceStatus":
+        """The source is up to date."""
+        stored = f"stored artifact for revision '{artifact.revision}'"
+        changed = {"Ready": (True, "Succeeded", stored), "ArtifactInStorage": (True, "Succeeded", stored)}
+        gone: tuple[str, ...] = ("Reconciling", *_FAILURES)
+        if artifact.verification:
+            by = ", ".join(f"{name} {value}" for name, value in artifact.verification)
+            changed["SourceVerified"] = (
+                True,
+                "Succeeded",
+                f"verified signature of revision '{artifact.revision}': {by}",
+            )
+        else:
+            gone = (*gone, "SourceVerified")
+        return attrs.evolve(
+            self._changed(changed, gone, generation, now),
+            observed_generation=generation,
+            artifact=artifact,
+            failure=None,
+            failures=0,
+            handled_request=request or self.handled_request,
+            checked=now,
+        )
+
+    def failed(
+        self,
+        failure: Failure,
+        generation: int,
+        now: dt.datetime,
+        *,
+        revision: Revision | None = None,
+        request: str | None = None,
+    ) -> "SourceStatus":
+        """A look failed.
+
+        Args:
+            failure: What failed.
+            generation: Of what was asked for.
+            now: By the wall clock.
+            revision: What the source was found to point at, if it came that far.
+            request: The request this look was for.
+        """
+        kind, reason = _condition_of(failure, self.key.kind)
+        message = str(failure)
+        changed = {kind: (kind != "SourceVerified", reason, message), "Ready": (False, reason, message)}
+        stalled = kind == "Stalled"
+        if not stalled:
+            changed["Reconciling"] = (True, "ProgressingWithRetry", f"will try again: {failure.line}")
+        if revision is not None and (self.artifact is None or self.artifact.revision != revision):
+            changed["ArtifactOutdated"] = (True, "NewRevision", f"new upstream revision '{revision}'")
+        gone = tuple(each for each in ("Reconciling", *_FAILURES) if each not in changed)
+        return attrs.evolve(
+            self._changed(changed, gone, generation, now),
+            observed_generation=generation if stalled else self.observed_generation,
+            failure=failure,
+            failures=self.failures + 1,
+            handled_request=request or self.handled_request,
+            checked=now,
+        )
+
+    def waiting(self, missing: SourceKey, generation: int, now: dt.datetime) -> "SourceStatus":
+        """Something it depends on has no artifact yet."""
+        message = f"waiting for {missing}, which has no artifact yet"
+        changed = {
+            "IncludeUnavailable": (True, "NoArtifact", message),
+            "Ready": (False, "NoArtifact", message),
+            "Reconciling": (True, "ProgressingWithRetry", message),
+        }
+        return self._changed(changed, (), generation, now)
+
+    def _changed(
+        self, changed: Mapping[str, tuple[bool, str, str]], gone: tuple[str, ...], generation: int, now: dt.datetime
+    ) -> "SourceStatus":
+        conditions = {name: each for name, each in self.conditions.items() if name not in gone}
+        for name, (status, reason, message) in changed.items():
+            before = self.conditions.get(name)
+            since = before.since if before is not None and before.status == status else now
+            conditions[name] = Condition(
+                type=name, status=status, reason=reason, message=message, since=since, observed_generation=generation
+            )
+        return attrs.evolve(self, conditions=conditions)
+
+
+def _rebuild(fields: dict[str, Any]) -> SourceStatus:
+    return SourceStatus(**fields)
+
+
+def _condition_of(failure: Failure, kind: str) -> tuple[str, str]:
+    """The condition that a failure is, and its reason."""
+    match failure.stage:
+        case Stage.CONFIGURATION:
+            return "Stalled", failure.reason
+        case Stage.STORAGE:
+            return "StorageOperationFailed", failure.reason
+        case Stage.VERIFICATION:
+            return "SourceVerified", failure.reason
+        case Stage.CONTENT if kind == "ocirepository":
+            return "FetchFailed", "OCIArtifactLayerOperationFailed"
+        case Stage.FETCH if failure.reason in _LOGIN_FAILED:
+            return "FetchFailed", "AuthenticationFailed"
+        case Stage.FETCH:
+            return "FetchFailed", _OPERATION_FAILED.get(kind, failure.reason)
+    return "FetchFailed", failure.reason
+
+
+def artifact_path(artifact: Artifact) -> str:
+    """Where Flux would serve it: `<kind>/<namespace>/<name>/<file>.tar.gz`, the file named by the revision's digest.
+
+    >>> from fluxsrc import MemorySource, MemoryStore
+    >>> artifact_path(MemorySource({}).produce_artifact(MemoryStore(), name="app"))[:24]
+    'memory/default/app/e3b0c'
+    """
+    digest = artifact.revision.digest
+    file = str(digest) if artifact.key.kind == "ocirepository" else digest.hex
+    return f"{artifact.key}/{file}.tar.gz"
+
+
+def artifact_document(artifact: Artifact, *, base_url: str | None = None) -> dict[str, Any]:
+    """The `status.artifact` of a custom resource."""
+    path = artifact_path(artifact)
+    found: dict[str, Any] = {"digest": str(artifact.digest), "path": path}
+    if base_url is not None:
+        found["url"] = f"{base_url.rstrip('/')}/{path}"
+    found |= {"revision": str(artifact.revision), "size": artifact.size}
+    if artifact.observed is not None:
+        found["lastUpdateTime"] = _time(artifact.observed)
+    if artifact.annotations:
+        found["metadata"] = dict(artifact.annotations)
+    return found
+
+
+def _time(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

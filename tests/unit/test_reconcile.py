@@ -1,0 +1,387 @@
+"""The reconciler: many sources, one store, and nobody waits for anybody else."""
+
+import concurrent.futures
+import contextlib
+import gc
+import os
+import threading
+import time
+
+import attrs
+import pytest
+
+from fluxsrc.artifact import SourceKey
+from fluxsrc.errors import ConfigurationError, RateLimitedError, StoreError, TransportError, VerificationError
+from fluxsrc.events import FetchFailed, GarbageCollected, NewArtifact, Reconciled, Recovered, RefMoved, Stage
+from fluxsrc.managed import ManagedSource
+from fluxsrc.memory import MemorySource
+from fluxsrc.operation import Operation
+from fluxsrc.reconcile import Policy, Reconciler, Retention
+from fluxsrc.stores import LocalStore, MemoryStore
+
+FAST = Policy(min_delay=0.01, slow_delay=0.02, max_delay=0.05, grace=5.0)
+
+
+@attrs.frozen
+class Scripted:
+    """A source that does what a function says before it is a `MemorySource`."""
+
+    act: object
+    inner: MemorySource = attrs.field(factory=lambda: MemorySource({"app.yaml": "v1"}))
+    timeout: float = 30.0
+    kind = "memory"
+    url = "memory:scripted"
+
+    @property
+    def recipe(self):
+        return self.inner.recipe
+
+    def resolve_revision(self, *, operation=None):
+        return self._now(operation).resolve_revision(operation=operation)
+
+    @contextlib.contextmanager
+    def fetch(self, revision=None, /, *, operation=None):
+        with self._now(None).fetch(revision, operation=operation) as snapshot:
+            yield snapshot
+
+    def produce_artifact(self, store, /, *, name=None, namespace="default", operation=None):
+        return self._now(operation).produce_artifact(store, name=name, namespace=namespace, operation=operation)
+
+    def _now(self, operation):
+        result = self.act(operation)
+        return self.inner if result is None else result
+
+
+class Script:
+    """Answers in turn: exceptions are raised, sources are used; the last one for ever."""
+
+    def __init__(self, *steps):
+        self.steps = list(steps)
+        self.calls = 0
+
+    def __call__(self, operation):
+        step = self.steps[min(self.calls, len(self.steps) - 1)]
+        self.calls += 1
+        if isinstance(step, Exception):
+            raise step
+        return step(operation) if callable(step) else step
+
+
+def files(text, **options):
+    return MemorySource({"app.yaml": text}, **options)
+
+
+def managed(name, source, **options):
+    return ManagedSource(name=name, source=source, **options)
+
+
+def key(name):
+    return SourceKey("memory", "default", name)
+
+
+def of_kind(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def all_ready(statuses):
+    return all(status.ready for status in statuses.values())
+
+
+# --- once ---
+
+
+def test_once_looks_at_each_source_once():
+    """Those that fail too; the suspended ones not."""
+    broken, script = Script(TransportError("refused")), Script(files("b"))
+    store, events = MemoryStore(), []
+    reconciler = Reconciler(
+        store,
+        [
+            managed("a", files("a")),
+            managed("b", Scripted(script)),
+            managed("broken", Scripted(broken)),
+            managed("resting", Scripted(Script(AssertionError())), suspend=True),
+        ],
+        on_event=events.append,
+    )
+    statuses = reconciler.run_once()
+    assert [status.ready for status in statuses.values()] == [True, True, False, False]
+    assert (broken.calls, script.calls) == (1, 1)
+    assert statuses[key("broken")].message == "fetch failed (TransportFailed): refused"
+    assert statuses[key("resting")].observed_generation == -1
+    assert len(of_kind(events, Reconciled)) == 3
+    assert sorted(event.key.name for event in of_kind(events, NewArtifact)) == ["a", "b"]
+
+
+def test_once_takes_dependencies_first_and_leaves_out_what_misses_one():
+    """And says which one is missing."""
+    order = []
+
+    def note(name, result=None):
+        return Scripted(Script(lambda _: order.append(name) or result))
+
+    failing = Scripted(Script(TransportError("refused")))
+    reconciler = Reconciler(
+        MemoryStore(),
+        [
+            managed("c", note("c"), depends_on=(key("b"),)),
+            managed("b", note("b"), depends_on=(key("a"),)),
+            managed("a", note("a")),
+            managed("x", failing),
+            managed("y", note("y"), depends_on=(key("x"),)),
+        ],
+        policy=Policy(concurrency=4),
+    )
+    statuses = reconciler.run_once()
+    assert order == ["a", "b", "c"]
+    assert statuses[key("y")].conditions["IncludeUnavailable"].reason == "NoArtifact"
+    assert "memory/default/x" in statuses[key("y")].message
+
+
+def test_once_can_be_called_again():
+    """The second time nothing is new, and artifacts are the same."""
+    store, events = MemoryStore(), []
+    reconciler = Reconciler(store, [managed("a", files("a"))], on_event=events.append)
+    first = reconciler.run_once()[key("a")].artifact
+    events.clear()
+    assert reconciler.run_once()[key("a")].artifact == first
+    [event] = events
+    assert isinstance(event, Reconciled)
+    assert event.unchanged
+
+
+# --- events ---
+
+
+def test_a_failure_is_retried_and_its_end_is_told():
+    """Failed twice, then recovered; the first line says what failed."""
+    events = []
+    script = Script(TransportError("refused"), RateLimitedError("slow down", retry_after=0.01), files("v1"))
+    with Reconciler(
+        MemoryStore(), [managed("a", Scripted(script), interval=3600)], policy=FAST, on_event=events.append
+    ) as reconciler:
+        assert reconciler.wait(all_ready, timeout=20)
+        assert reconciler.wait(lambda _: bool(of_kind(events, Recovered)), timeout=5) or of_kind(events, Recovered)
+    failed = of_kind(events, FetchFailed)
+    assert [event.failures for event in failed] == [1, 2]
+    assert [event.failure.reason for event in failed] == ["TransportFailed", "RateLimited"]
+    assert all(event.retry_in > 0 for event in failed)
+    [recovered] = of_kind(events, Recovered)
+    assert recovered.failures == 2
+
+
+def test_a_name_that_moves_is_told():
+    """The tag v1 was one thing, and is another."""
+    events = []
+    script = Script(files("v1", pointer="v1"), files("other", pointer="v1"))
+    reconciler = Reconciler(MemoryStore(), [managed("a", Scripted(script))], on_event=events.append)
+    reconciler.run_once()
+    assert of_kind(events, RefMoved) == []
+    reconciler.run_once()
+    [moved] = of_kind(events, RefMoved)
+    assert (moved.pointer, moved.old.digest != moved.new.digest) == ("v1", True)
+    assert len(of_kind(events, NewArtifact)) == 2
+
+
+def test_old_artifacts_retire_and_their_going_is_told(tmp_path):
+    """One stays; the blobs of the others go."""
+    events = []
+    script = Script(*(files(f"v{number}") for number in range(4)))
+    retention = Retention(records=1, ttl=0, grace=0)
+    with LocalStore(tmp_path / "store", durable=False) as store:
+        reconciler = Reconciler(store, [managed("a", Scripted(script))], on_event=events.append, retention=retention)
+        for _ in range(4):
+            reconciler.run_once()
+            time.sleep(0.02)  # the collector spares what is as young as its own first step
+        assert len(store.history(key("a"))) == 1
+    collected = of_kind(events, GarbageCollected)
+    assert sum(event.retired for event in collected) == 3
+    assert sum(event.blobs for event in collected) > 0
+
+
+def test_a_callback_that_fails_harms_nobody(caplog):
+    """It is logged, and the sources go on."""
+    reconciler = Reconciler(MemoryStore(), [managed("a", files("a"))], on_event=lambda _: 1 / 0)
+    assert all_ready(reconciler.run_once())
+    assert "a callback failed" in caplog.text
+
+
+# --- stages ---
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "condition", "reason"),
+    [
+        (TransportError("x"), Stage.FETCH, "FetchFailed", "TransportFailed"),
+        (VerificationError("x"), Stage.VERIFICATION, "SourceVerified", "VerificationError"),
+        (StoreError("x"), Stage.STORAGE, "StorageOperationFailed", "StorageOperationFailed"),
+        (ConfigurationError("x"), Stage.CONFIGURATION, "Stalled", "InvalidConfiguration"),
+        (ZeroDivisionError("x"), Stage.BUG, "FetchFailed", "Bug"),
+    ],
+)
+def test_the_first_word_of_a_failure_says_what_failed(error, stage, condition, reason):
+    """Fetch, verification, storage, configuration, or a bug: the question of whoever is on call."""
+    [status] = Reconciler(MemoryStore(), [managed("a", Scripted(Script(error)))]).run_once().values()
+    assert status.message.startswith(f"{stage} failed ({reason})")
+    assert status.conditions[condition].reason == reason
+    assert not status.ready
+
+
+# --- nobody waits for anybody else ---
+
+
+def test_a_source_that_hangs_delays_no_other():
+    """One slot is lost to it until its timeout and grace have passed, and then given back."""
+    release = threading.Event()
+    hanging = Scripted(Script(lambda _: release.wait(60) and None), timeout=0.2)
+    others = [managed(f"s{number}", files(str(number)), interval=3600) for number in range(20)]
+    events = []
+    policy = attrs.evolve(FAST, concurrency=1, grace=0.1)
+    try:
+        with Reconciler(
+            MemoryStore(), [managed("hang", hanging), *others], policy=policy, on_event=events.append
+        ) as reconciler:
+            reconciler.request(key("hang"))
+            assert reconciler.wait(lambda now: sum(each.ready for each in now.values()) == 20, timeout=30)
+            status = reconciler.statuses[key("hang")]
+            assert status.failure.reason == "WorkerLost"
+            release.set()
+            assert reconciler.wait(all_ready, timeout=20)
+    finally:
+        release.set()
+
+
+def test_a_source_that_comes_to_its_timeout_fails_alone():
+    """Its own deadline ends it, and the others are done long before."""
+
+    def slow(operation: Operation):
+        while True:
+            operation.check("receive")
+            time.sleep(0.01)
+
+    events = []
+    Reconciler(
+        MemoryStore(),
+        [managed("slow", Scripted(Script(slow), timeout=0.3)), *(managed(f"s{n}", files(str(n))) for n in range(5))],
+        policy=Policy(concurrency=2),
+        on_event=events.append,
+    ).run_once()
+    ended = [event.key.name for event in of_kind(events, Reconciled)]
+    assert ended[-1] == "slow"
+    assert of_kind(events, FetchFailed)[0].failure.reason == "Timeout"
+
+
+def test_no_more_than_the_concurrency_at_once():
+    """Bounded, and all of it used."""
+    lock, running, most = threading.Lock(), 0, 0
+
+    def act(_):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+
+    sources = [managed(f"s{number}", Scripted(Script(act))) for number in range(30)]
+    assert all_ready(Reconciler(MemoryStore(), sources, policy=Policy(concurrency=3)).run_once())
+    assert most == 3
+
+
+# --- what is asked for ---
+
+
+def test_requests_changes_and_removals_take_effect_at_once():
+    """While it runs, from another thread."""
+    script = Script(files("v1"), files("v2"))
+    with Reconciler(MemoryStore(), [managed("a", Scripted(script), interval=3600)], policy=FAST) as reconciler:
+        assert reconciler.wait(all_ready, timeout=10)
+        first = reconciler.statuses[key("a")].artifact
+        assert reconciler.request(key("a"))
+        assert reconciler.wait(lambda now: now[key("a")].artifact != first, timeout=10)
+        reconciler.apply([managed("b", files("b"), requested_at="now", generation=7)])
+        assert reconciler.wait(lambda now: list(now) == [key("b")] and all_ready(now), timeout=10)
+        status = reconciler.statuses[key("b")]
+        assert (status.handled_request, status.observed_generation) == ("now", 7)
+        assert not reconciler.request(key("a"))
+
+
+def test_stopping_cancels_what_is_under_way_and_leaves_no_thread():
+    """Within moments, although the source would have taken a minute."""
+    before = set(threading.enumerate())
+    began = threading.Event()
+
+    def slow(operation):
+        began.set()
+        while True:
+            operation.check("receive")
+            time.sleep(0.01)
+
+    reconciler = Reconciler(MemoryStore(), [managed("a", Scripted(Script(slow)))], policy=FAST)
+    reconciler.start()
+    assert began.wait(10)
+    assert reconciler.stop()
+    assert set(threading.enumerate()) <= before
+
+
+def test_it_does_not_run_twice_at_a_time():
+    """One thread owns the schedule."""
+    with Reconciler(MemoryStore()) as reconciler:
+        with pytest.raises(ConfigurationError):
+            reconciler.start()
+        with pytest.raises(ConfigurationError):
+            reconciler.run_once()
+
+
+# --- executors ---
+
+
+def test_any_executor_will_do(tmp_path):
+    """Processes: sources, store and outcomes travel."""
+    store = LocalStore(tmp_path / "store", durable=False)
+    with concurrent.futures.ProcessPoolExecutor(2) as pool:
+        statuses = Reconciler(store, [managed(f"s{n}", files(str(n))) for n in range(6)], executor=pool).run_once()
+        assert all_ready(statuses)
+    assert len(list(store.sources())) == 6
+
+
+@attrs.frozen
+class DieOnce:
+    """Ends the process that it is called in, as the kernel's out-of-memory killer does; once, by a mark in a file."""
+
+    mark: str
+
+    def __call__(self, operation):
+        if not os.path.exists(self.mark):
+            with open(self.mark, "w"):
+                os._exit(9)
+
+
+def test_killed_workers_are_replaced(tmp_path):
+    """All that was under way there is tried again, on new workers."""
+    store = LocalStore(tmp_path / "store", durable=False)
+    killer = Scripted(DieOnce(str(tmp_path / "mark")))
+    sources = [managed("killer", killer), *(managed(f"s{n}", files(str(n))) for n in range(4))]
+    made = []
+
+    def make():
+        made.append(concurrent.futures.ProcessPoolExecutor(2))
+        return made[-1]
+
+    with Reconciler(store, sources, executor=make, policy=FAST) as reconciler:
+        assert reconciler.wait(all_ready, timeout=60), {k: s.message for k, s in reconciler.statuses.items()}
+    assert len(made) >= 2
+
+
+def test_memory_of_a_thousand_looks_stays_flat():
+    """Nothing is kept of a look but its status."""
+    reconciler = Reconciler(MemoryStore(), [managed(f"s{n}", files(str(n))) for n in range(20)])
+    for _ in range(10):
+        reconciler.run_once()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(50):
+        reconciler.run_once()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 500

@@ -1,0 +1,128 @@
+"""Status as data: Flux's conditions, reasons and artifact object."""
+
+import datetime as dt
+import pickle
+
+import attrs
+
+from fluxsrc.artifact import SourceKey
+from fluxsrc.errors import AuthenticationError, ContentError, TransportError, UnsafeEntryError
+from fluxsrc.events import Failure
+from fluxsrc.memory import MemorySource
+from fluxsrc.revision import Revision
+from fluxsrc.status import SourceStatus, artifact_path
+from fluxsrc.stores import MemoryStore
+
+T0 = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+GIT = SourceKey("gitrepository", "default", "app")
+REVISION = Revision.parse("main@sha1:" + "a" * 40)
+
+
+def at(minutes):
+    return T0 + dt.timedelta(minutes=minutes)
+
+
+def artifact(key=GIT, **options):
+    made = MemorySource({"app.yaml": "v1"}).produce_artifact(MemoryStore())
+    return attrs.evolve(made, key=key, revision=REVISION, observed=T0, **options)
+
+
+def shown(status):
+    """Type, status and reason of each condition."""
+    return [(each.type, each.status, each.reason) for each in status.conditions.values()]
+
+
+def test_a_first_success():
+    """Progressing, then Ready and ArtifactInStorage, and nothing negative left."""
+    status = SourceStatus(key=GIT)
+    assert status.document() == {"observedGeneration": -1, "conditions": []}
+    status = status.started(1, at(0))
+    assert shown(status) == [("Ready", False, "Progressing"), ("Reconciling", True, "Progressing")]
+    status = status.succeeded(artifact(), 1, at(1), request="now")
+    assert shown(status) == [("Ready", True, "Succeeded"), ("ArtifactInStorage", True, "Succeeded")]
+    document = status.document(base_url="http://here:9090/")
+    path = f"gitrepository/default/app/{'a' * 40}.tar.gz"
+    made = artifact()
+    assert document["artifact"] == {
+        "digest": str(made.digest),
+        "path": path,
+        "url": f"http://here:9090/{path}",
+        "revision": str(REVISION),
+        "size": made.size,
+        "lastUpdateTime": "2026-01-02T03:04:05Z",
+    }
+    assert (document["observedGeneration"], document["lastHandledReconcileAt"]) == (1, "now")
+    assert document["conditions"][0] == {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Succeeded",
+        "message": f"stored artifact for revision '{REVISION}'",
+        "lastTransitionTime": "2026-01-02T03:05:05Z",
+        "observedGeneration": 1,
+    }
+
+
+def test_a_failure_keeps_the_artifact_and_the_generation_that_was_processed():
+    """What was made before stays in storage; the new generation is not observed before it succeeded."""
+    status = SourceStatus(key=GIT).succeeded(artifact(), 1, at(0))
+    newer = Revision.parse("main@sha1:" + "b" * 40)
+    failure = Failure.of(TransportError("refused", hint="is it up?"))
+    status = status.failed(failure, 2, at(1), revision=newer)
+    assert shown(status) == [
+        ("Ready", False, "GitOperationFailed"),
+        ("Reconciling", True, "ProgressingWithRetry"),
+        ("FetchFailed", True, "GitOperationFailed"),
+        ("ArtifactOutdated", True, "NewRevision"),
+        ("ArtifactInStorage", True, "Succeeded"),
+    ]
+    assert status.message == "fetch failed (TransportFailed): refused\nhint: is it up?"
+    assert (status.observed_generation, status.artifact.revision, status.failures) == (1, REVISION, 1)
+    again = status.succeeded(artifact(), 2, at(2))
+    assert shown(again) == [("Ready", True, "Succeeded"), ("ArtifactInStorage", True, "Succeeded")]
+    assert (again.observed_generation, again.failures, again.failure) == (2, 0, None)
+
+
+def test_times_are_those_of_transitions_not_of_looks():
+    """An alert on 'not ready for ten minutes' needs the first of them."""
+    status = SourceStatus(key=GIT)
+    failure = Failure.of(TransportError("refused"))
+    for minute in range(5):
+        status = status.failed(failure, 1, at(minute))
+    assert status.conditions["Ready"].since == at(0)
+    assert status.failures == 5
+
+
+def test_reasons_are_fluxs():
+    """By the kind, and by what failed."""
+
+    def reason(kind, error):
+        key = SourceKey(kind, "default", "app")
+        return SourceStatus(key=key).failed(Failure.of(error), 1, T0).conditions["FetchFailed"].reason
+
+    assert reason("ocirepository", TransportError("x")) == "OCIArtifactPullFailed"
+    assert reason("bucket", TransportError("x")) == "BucketOperationFailed"
+    assert reason("gitrepository", AuthenticationError("x")) == "AuthenticationFailed"
+    assert reason("ocirepository", ContentError("x")) == "OCIArtifactLayerOperationFailed"
+    assert reason("gitrepository", UnsafeEntryError("x")) == "UnsafeEntry"
+    assert reason("directory", TransportError("x")) == "TransportFailed"
+
+
+def test_who_vouched_is_in_the_condition():
+    """And the condition goes when nobody is asked any more."""
+    status = SourceStatus(key=GIT).succeeded(artifact(verification=(("ssh", "SHA256:abc"),)), 1, T0)
+    assert "ssh SHA256:abc" in status.conditions["SourceVerified"].message
+    assert "SourceVerified" not in status.succeeded(artifact(), 1, T0).conditions
+
+
+def test_paths_are_named_as_flux_names_them():
+    """A registry's digest keeps its algorithm, as the code of Flux has it."""
+    key = SourceKey("ocirepository", "default", "app")
+    revision = Revision.parse("v1@sha256:" + "c" * 64)
+    assert artifact_path(attrs.evolve(artifact(key), revision=revision)).endswith(f"/app/sha256:{'c' * 64}.tar.gz")
+
+
+def test_it_is_a_value():
+    """Comparable, and it travels."""
+    status = SourceStatus(key=GIT).succeeded(artifact(), 1, T0)
+    assert pickle.loads(pickle.dumps(status)) == status
+    assert status == SourceStatus(key=GIT).succeeded(artifact(), 1, T0)
