@@ -164,6 +164,8 @@ def cutting_wire(host: str, after: int, times: int) -> Iterator[tuple[str, list[
     """Another way to a server, which breaks after so many bytes in either direction, a few times; yields HOST:PORT and the breaks."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=32)
     breaks: list[int] = []
+    threads: list[threading.Thread] = []
+    sockets: list[socket.socket] = []
 
     def carry(near: socket.socket, far: socket.socket) -> None:
         passed = 0
@@ -184,14 +186,20 @@ def cutting_wire(host: str, after: int, times: int) -> Iterator[tuple[str, list[
                 near, _ = listener.accept()
                 name, _, port = host.rpartition(":")
                 far = socket.create_connection((name, int(port)))
-                for a, b in ((near, far), (far, near)):
-                    threading.Thread(target=carry, args=(a, b), daemon=True).start()
+                sockets.extend((near, far))
+                for ends in ((near, far), (far, near)):
+                    threads.append(threading.Thread(target=carry, args=ends, daemon=True))
+                    threads[-1].start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     try:
         yield f"127.0.0.1:{listener.getsockname()[1]}", breaks
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(5)
+        for sock in (listener, *sockets):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for each in (thread, *threads):
+            each.join(5)
+        for sock in (listener, *sockets):
+            sock.close()
