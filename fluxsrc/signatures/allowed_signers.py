@@ -16,7 +16,7 @@ __all__ = ["AllowedSigner", "AllowedSigners", "matches"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _KINDS: Final = ("ssh-", "ecdsa-", "sk-")
-_OPTION: Final = re.compile(r'(?P<name>[A-Za-z-]+)(?:=(?:"(?P<quoted>[^"]*)"|(?P<bare>[^",\s]+)))?(?:,|$)')
+_OPTION: Final = re.compile(r'(?P<name>[A-Za-z-]+)(?:="(?P<value>[^"]*)")?(?:,|$)')
 _TIME_FORMATS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
@@ -106,6 +106,8 @@ def _glob(pattern: str, name: str) -> bool:
 
 
 def _signer(line: str) -> AllowedSigner:
+    if line.count('"') % 2:
+        raise KeyFormatError("a quote is not closed")
     words = _words(line)
     kinds = [index for index, word in enumerate(words[:3]) if word.startswith(_KINDS) and '"' not in word]
     if not kinds or kinds[0] + 1 >= len(words):
@@ -146,9 +148,9 @@ def _options(text: str) -> Iterator[tuple[str, str]]:
     while at < len(text):
         found = _OPTION.match(text, at)
         if found is None:
-            raise KeyFormatError(f"not an option: {text[at : at + 60]!a}")
+            raise KeyFormatError(f"not an option: {text[at : at + 60]!a}; values are quoted")
         name = found["name"].lower()
-        value = found["quoted"] if found["quoted"] is not None else found["bare"]
+        value = found["value"]
         if name == "cert-authority":
             raise KeyFormatError("cert-authority is not supported: name the keys themselves")
         if name not in ("namespaces", "valid-after", "valid-before") or not value or name in seen:

@@ -287,7 +287,7 @@ def test_attack_another_principal():
 
 @pytest.mark.parametrize(
     "options",
-    ["valid-before=20240401Z", "valid-before=20240701Z", "valid-after=20240601Z", 'valid-after="202405011201Z"'],
+    ['valid-before="20240401Z"', 'valid-before="20240701Z"', 'valid-after="20240601Z"', 'valid-after="202405011201Z"'],
 )
 def test_attack_an_ssh_key_outside_its_time(options):
     """Not yet, not any more, or not any more since: both the time of signing and now have to be within."""
@@ -297,7 +297,7 @@ def test_attack_an_ssh_key_outside_its_time(options):
 
 def test_a_later_line_may_allow_what_an_earlier_one_does_not():
     """As in OpenSSH: a key may be there more than once."""
-    lines = f"* valid-before=20240401Z {KEYS['ssh-ed25519']}\n* valid-after=20240401Z {KEYS['ssh-ed25519']}"
+    lines = f'* valid-before="20240401Z" {KEYS["ssh-ed25519"]}\n* valid-after="20240401Z" {KEYS["ssh-ed25519"]}'
     assert GitSignature(AllowedSigners.parse(lines)).check(evidence("ssh-ed25519"))
 
 
@@ -539,12 +539,14 @@ def test_garbage_is_refused(garbage):
         ("* namespaces= {key}", "option"),
         ('* namespaces="" {key}', "option"),
         ('* namespaces="git,," {key}', "pattern"),
-        ("* valid-after=yesterday {key}", "not a time"),
-        ("* valid-after=20240230 {key}", "not a time"),
-        ("* valid-after=20240101,valid-after=20250101 {key}", "repeated"),
+        ('* valid-after="yesterday" {key}', "not a time"),
+        ('* valid-after="20240230" {key}', "not a time"),
+        ("* valid-after=20240101Z {key}", "quoted"),
+        ('* valid-after="20240101",valid-after="20250101" {key}', "repeated"),
         ("* ssh-rsa {blob}", "another kind"),
         ("* ssh-ed25519 {blob}AAAA", "line 1"),
         ("* ssh-ed25519 !!!!", "line 1"),
+        ('* "{key}', "not closed"),
         ("* ssh-dss AAAAB3NzaC1kc3MAAAAA", "not supported"),
     ],
 )
@@ -587,7 +589,7 @@ def test_a_policy_is_a_value(tmp_path):
         GitSignature(keys("rsa")),
         GitSignature(keys("ssh-ed25519")),
         GitSignature(AllowedSigners.parse(KEYS["ssh-ed25519"])),
-        GitSignature(AllowedSigners.parse(f"{IDENTITY} valid-after=20200101 {KEYS['ssh-ed25519']}")),
+        GitSignature(AllowedSigners.parse(f'{IDENTITY} valid-after="20200101" {KEYS["ssh-ed25519"]}')),
     ]
     assert len({str(other.digest) for other in [policy, *others]}) == 7
 
