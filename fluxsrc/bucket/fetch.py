@@ -192,8 +192,8 @@ class ReadAhead:
             self._forget(self._requested[oldest], cancel=True)
         if self._frontier_place <= handle.place:
             self._move_frontier(handle if handle.item.size <= PART else self._after(handle))
-        # In large bites: filling up one by one would make batches of one.
-        if self._frontier_place - handle.place <= self._depth // 2:
+        # In large bites: filling up one by one would make batches of one. Not beside a large object: one window is enough.
+        if handle.item.size <= PART and self._frontier_place - handle.place <= self._depth // 2:
             self._request(handle.place + self._depth)
 
     def _request(self, until: int) -> None:
@@ -215,7 +215,8 @@ class ReadAhead:
 
     def _request_announced(self) -> None:
         batch: list[Handle] = []
-        while self._announced and self._bytes < WINDOW and len(self._requested) < _MAX_DEPTH:
+        # Half a window, for a large object may be on its way beside them.
+        while self._announced and self._bytes < WINDOW // 2 and len(self._requested) < _MAX_DEPTH:
             handle = self._announced.popleft()
             if handle.opened:
                 continue
