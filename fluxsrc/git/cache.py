@@ -4,6 +4,7 @@ One repository for each remote and whoever may read it. Safe to share between th
 time. A commit counts as held once a file named after it is in `refs/held`, which is written last. Nothing is fsynced:
 every object is hashed when it is read, and a repository that turns out to be damaged is fetched anew.
 
+    <directory>/<key>.server     what the server of a remote can do
     <directory>/<key>/           a bare repository, which git can read too
         lock                     shared while it is opened, exclusive while something is fetched into it
         shallow                  commits that are there without their parents
@@ -21,7 +22,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -77,6 +78,26 @@ class GitCache:
         """
         key = hashlib.sha256(json.dumps([url, who, object_format.value]).encode()).hexdigest()[:40]
         return CachedRepository.at(self.directory / key, object_format)
+
+    def recall(self, url: str, who: str) -> Mapping[str, str] | None:
+        """What `remember` kept: the capabilities of the server of a remote, None if nothing."""
+        try:
+            found = json.loads((self.directory / _server_name(url, who)).read_bytes())
+        except (OSError, ValueError):
+            return None
+        if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+            return found
+        return None
+
+    def remember(self, url: str, who: str, capabilities: Mapping[str, str] | None) -> None:
+        """Keep what a server can do, to ask it one question less the next time; with None, forget it."""
+        path = self.directory / _server_name(url, who)
+        with store_errors("use the cache", self.directory):
+            if capabilities is None:
+                path.unlink(missing_ok=True)
+            else:
+                data = json.dumps(dict(capabilities)).encode()
+                write_atomic(path, data, scratch=self.directory, durable=False)
 
     def salt(self) -> bytes:
         """Makes fingerprints of credentials worthless elsewhere; made once for the directory."""
@@ -262,6 +283,10 @@ def fingerprint(credentials: Credentials | None, salt: bytes) -> str:
         case SSHKey():
             parts = ["ssh", credentials.username, credentials.identity.reveal()]
     return hmac.digest(salt, json.dumps(parts).encode(), "sha256").hex()
+
+
+def _server_name(url: str, who: str) -> str:
+    return f"{hashlib.sha256(json.dumps([url, who]).encode()).hexdigest()[:40]}.server"
 
 
 def _partial_name(commit: str, paths: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from fluxsrc.errors import ContentError, RemoteProtocolError
 from fluxsrc.git.objects import MAX_DELTA_BYTES, ObjectDatabase, apply_delta
-from fluxsrc.git.packfile import Kind, decode_header, inflate
+from fluxsrc.git.packfile import RELEASE_AFTER, Kind, decode_header, inflate, release
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 
@@ -70,6 +70,7 @@ class Indexer:
         self._offsets: dict[bytes, int] = {}
         self._waiting: dict[int | bytes, list[tuple[int, int]]] = {}
         self._inflated = 0
+        self._released = 0
 
     def run(self) -> None:
         """Name them all.
@@ -79,7 +80,7 @@ class Indexer:
             ContentError: It is damaged, lies, or is above a limit.
         """
         magic, version, count = struct.unpack_from(">4sII", self._data)
-        if magic != b"PACK" or version not in (2, 3):
+        if magic != b"PACK" or version != 2:  # noqa: PLR2004 - git reads 3 too, and never wrote one
             raise RemoteProtocolError(f"{self._url} sent something that is no pack", url=self._url)
         if count > (self._end - _HEADER) // _SMALLEST:
             raise self._damaged(f"it declares {count} objects, more than it has room for")
@@ -88,6 +89,7 @@ class Indexer:
             if not done % _CHECK_EVERY:
                 self._operation.check("index", url=self._url)
                 self._operation.report("index", done, count, unit="objects")
+                self._release(offset)
             offset = self._read_object(offset)
         if offset != self._end:
             raise self._damaged("there is more, or less, in it than the objects it declares")
@@ -185,6 +187,7 @@ class Indexer:
                 if not chunk:
                     chunk = self._data[start : min(start + _CHUNK, self._end)]
                     start += len(chunk)
+                    self._release(start)
                     if not chunk:
                         raise self._damaged("it ends inside an object")
                 out = stream.decompress(chunk, _CHUNK)
@@ -208,8 +211,14 @@ class Indexer:
             return zlib.crc32(self._data[offset:end])
         crc = 0
         for start in range(offset, end, _CHUNK):
+            self._release(start)
             crc = zlib.crc32(self._data[start : min(start + _CHUNK, end)], crc)
         return crc
+
+    def _release(self, offset: int) -> None:
+        if abs(offset - self._released) > RELEASE_AFTER:
+            self._released = offset
+            release(self._data)
 
     def _keep(self, oid: bytes, kind: Kind, content: bytes) -> None:
         if len(content) > _KEEP_OBJECT or oid in self.contents:

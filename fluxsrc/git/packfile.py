@@ -15,7 +15,18 @@ from typing import Final, NamedTuple, Self
 
 from fluxsrc.errors import ContentError
 
-__all__ = ["Kind", "ObjectFormat", "Pack", "PackedHeader", "decode_header", "delta_sizes", "encode_header", "inflate"]
+__all__ = [
+    "RELEASE_AFTER",
+    "Kind",
+    "ObjectFormat",
+    "Pack",
+    "PackedHeader",
+    "decode_header",
+    "delta_sizes",
+    "encode_header",
+    "inflate",
+    "release",
+]
 
 _IDX_MAGIC: Final = b"\xfftOc\x00\x00\x00\x02"
 _IDX_NAMES: Final = 8 + 256 * 4
@@ -25,6 +36,9 @@ _MAX_HEADER: Final = 48
 _MAX_SIZE: Final = (1 << 63) - 1
 _FEW: Final = 64
 """Names in a row that a C search is quicker through than a bisection in Python."""
+RELEASE_AFTER: Final = 64 << 20
+"""Bytes of a mapped pack that are read before its pages are let go."""
+_PAGE: Final = 4096
 _MAX_ONE_SHOT: Final = 1 << 16
 """Bytes up to which an object is inflated in one call, whose output its short input bounds."""
 
@@ -184,6 +198,15 @@ def inflate(data: "bytes | mmap.mmap", start: int, size: int) -> tuple[bytes, in
     return b"".join(parts), min(fed, len(data)) - len(stream.unused_data)
 
 
+def release(data: mmap.mmap) -> None:
+    """Let go of the pages that were read; they stay in the system's cache, and come back when they are needed.
+
+    A mapped page that was touched counts as memory of this process until then, and packs have gigabytes.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED)
+
+
 def delta_sizes(delta: bytes) -> tuple[int, int]:
     """What a delta declares: bytes of its base, bytes of its result.
 
@@ -216,6 +239,7 @@ class Pack:
     def __init__(self, index: mmap.mmap, data: mmap.mmap, object_format: ObjectFormat, name: str) -> None:
         self.name = name
         self.data = data
+        self._touched = 0
         self._index = index
         self._width = object_format.raw_size
         self._fan: tuple[int, ...] = struct.unpack_from(">256I", index, 8)
@@ -309,6 +333,10 @@ class Pack:
 
     def inflate(self, start: int, size: int) -> bytes:
         """The `size` bytes whose zlib stream starts at `start`."""
+        self._touched += size + _PAGE
+        if self._touched > RELEASE_AFTER:
+            self._touched = 0
+            release(self.data)
         if 0 < size <= _MAX_ONE_SHOT:
             try:
                 out = zlib.decompress(self.data[start : start + size + (size >> 10) + 64], bufsize=size)

@@ -1,18 +1,26 @@
 """`RemoteRepository`: resolve a reference with one exchange, have one commit's objects with one more, keep what came."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import attrs
 
-from fluxsrc.errors import ContentError, DigestMismatchError, SourceChangedError, TransportError
+from fluxsrc.errors import (
+    ContentError,
+    DigestMismatchError,
+    RemoteProtocolError,
+    RevisionNotFoundError,
+    SourceChangedError,
+    TransportError,
+)
 from fluxsrc.git.cache import CachedRepository, GitCache, fingerprint
 from fluxsrc.git.fetcher import Fetcher
 from fluxsrc.git.local import read_tags
 from fluxsrc.git.objects import MissingObjectError, ObjectDatabase
 from fluxsrc.git.packfile import Kind, ObjectFormat
+from fluxsrc.git.protocol import Advertisement
 from fluxsrc.git.refs import Selector
 from fluxsrc.git.transport import Access, converse
 from fluxsrc.git.upload_pack import UploadPack
@@ -42,7 +50,20 @@ class RemoteRepository:
         """What a selector means now. A commit costs nothing, all else one listing."""
         if selector.pinned is not None:
             return selector.pinned
+        known = self._recall()
+        if known is not None:
+            try:
+                return self._resolve(converse(self.access, operation, known), selector, operation)
+            except (RemoteProtocolError, RevisionNotFoundError, TransportError) as exc:
+                if isinstance(exc, TimeoutError):
+                    raise
+                self._remember(None)  # the server may have changed: ask it from the start
         session = converse(self.access, operation)
+        revision = self._resolve(session, selector, operation)
+        self._remember(session.memorable)
+        return revision
+
+    def _resolve(self, session: UploadPack, selector: Selector, operation: Operation) -> Revision:
         try:
             refs = session.list_refs(selector.prefixes)
             revision = selector.revision(selector.choose(refs, url=self.url), url=self.url)
@@ -52,6 +73,21 @@ class RemoteRepository:
         self._park(session, operation)
         return revision
 
+    def _recall(self) -> Advertisement | None:
+        """What the cache knows of the server, which spares the first of two exchanges over HTTP."""
+        if self.cache is None or not self.access.address.scheme.startswith("http"):
+            return None
+        capabilities = self.cache.recall(self.access.address.url, self._who())
+        return None if capabilities is None else Advertisement(2, capabilities)
+
+    def _remember(self, capabilities: Mapping[str, str] | None) -> None:
+        if self.cache is not None and self.access.address.scheme.startswith("http"):
+            self.cache.remember(self.access.address.url, self._who(), capabilities)
+
+    def _who(self) -> str:
+        assert self.cache is not None
+        return fingerprint(self.access.credentials(), self.cache.salt())
+
     @contextmanager
     def open(
         self, revision: Revision, selector: Selector, paths: Sequence[str], operation: Operation
@@ -59,6 +95,7 @@ class RemoteRepository:
         """The objects of a commit, or of some of its paths, fetched if they are not there."""
         with self._repository(revision) as repository:
             objects = self._open_held(repository, revision, paths, operation)
+            fetched = objects is None
             if objects is None:
                 with repository.locked(operation, shared=False):
                     # Whoever held the lock before may have fetched just this.
@@ -74,7 +111,7 @@ class RemoteRepository:
                 except (ContentError, MissingObjectError) as exc:
                     self._blame(repository, exc, operation)
                     raise
-        if self.cache is not None:
+        if self.cache is not None and fetched:
             self.cache.evict(keep=repository.directory)
 
     def _open_held(
@@ -124,8 +161,7 @@ class RemoteRepository:
             with CachedRepository.temporary(object_format) as repository:
                 yield repository
         else:
-            who = fingerprint(self.access.credentials(), self.cache.salt())
-            yield self.cache.repository(self.access.address.url, who, object_format)
+            yield self.cache.repository(self.access.address.url, self._who(), object_format)
 
     def read_tags(self, revision: Revision, selector: Selector, operation: Operation) -> tuple[bytes, ...]:
         """The tag objects that lead to a revision's commit, the followed one first; nothing for a lightweight tag.

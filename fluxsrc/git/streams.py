@@ -1,13 +1,14 @@
 """Objects that are too large to hold: zlib streams inflated as they are read, and loose object files."""
 
 import io
+import mmap
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fluxsrc.errors import ContentError, DigestMismatchError, SourceError
-from fluxsrc.git.packfile import Kind, ObjectFormat, Pack
+from fluxsrc.git.packfile import RELEASE_AFTER, Kind, ObjectFormat, Pack, release
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -124,9 +125,14 @@ def open_packed(pack: Pack, offset: int, oid: bytes, object_format: ObjectFormat
     """A stream over an object that is whole in its pack, not a delta."""
     kind, size, start, base = pack.header(offset)
     assert base is None
-    data = pack.data
-    chunks = (data[at : at + _CHUNK] for at in range(start, len(data), _CHUNK))
-    return ObjectStream(chunks, kind, size, oid, object_format)
+    return ObjectStream(_mapped(pack.data, start), kind, size, oid, object_format)
+
+
+def _mapped(data: mmap.mmap, start: int) -> Iterator[bytes]:
+    for place, at in enumerate(range(start, len(data), _CHUNK), 1):
+        yield data[at : at + _CHUNK]
+        if not place % (RELEASE_AFTER // _CHUNK):
+            release(data)
 
 
 def open_loose(path: Path, oid: bytes, object_format: ObjectFormat) -> ObjectStream:

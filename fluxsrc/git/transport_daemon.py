@@ -38,6 +38,7 @@ class DuplexConnection:
     url: str
     _duplex: Duplex
     stateless: bool = attrs.field(default=False, init=False)
+    memorable: bool = attrs.field(default=False, init=False)
 
     def discover(self) -> ByteStream:
         """It speaks first."""

@@ -32,6 +32,7 @@ class HTTPConnection:
     _client: HTTPClient | None = None
     _current: Response | None = attrs.field(default=None, init=False)
     stateless: bool = attrs.field(default=True, init=False)
+    memorable: bool = attrs.field(default=True, init=False)
 
     @classmethod
     def open(
@@ -71,7 +72,9 @@ class HTTPConnection:
             raise RemoteProtocolError(
                 f"{self.url} is no Git repository, or its server speaks only the old dumb protocol", url=self.url
             )
-        self._base = response.location.removesuffix(_DISCOVER)
+        base = response.location.removesuffix(_DISCOVER)
+        self.memorable = base == self._base  # where a redirect leads is asked anew each time
+        self._base = base
         self._current = response
         return _WithoutBanner(response, self.url)
 

@@ -24,11 +24,15 @@ class Connection(Protocol):
 
     Attributes:
         stateless: Whether each request stands alone, as over HTTP.
+        memorable: Whether what the server said first holds for the next connection, too.
         url: The remote's, redacted, for messages.
     """
 
     stateless: bool
     url: str
+
+    @property
+    def memorable(self) -> bool: ...  # noqa: D102 - in the class docstring
 
     def discover(self) -> ByteStream:
         """What the server says first."""
@@ -103,6 +107,12 @@ class UploadPack:
             reader = self._read(self._connection.discover())
             self._server = Advertisement.parse(reader.lines(), limits=self._limits, url=self._url)
         return self._server
+
+    @property
+    def memorable(self) -> Mapping[str, str] | None:
+        """The capabilities of the server, if they may be taken for granted the next time."""
+        known = self._server
+        return known.capabilities if known is not None and known.version == _V2 and self._connection.memorable else None
 
     def list_refs(self, prefixes: tuple[str, ...]) -> Mapping[str, GitRef]:
         """The references that begin with one of these, by name. One exchange.

@@ -111,6 +111,27 @@ class TestResolving:
         assert b"ref-prefix refs/tags/\n" in post.body
         assert post.sent < 50 * 100
 
+    def test_the_second_time_it_is_one_request(self, repository, serve, cache):
+        repository.commit({"a": b"1"})
+        server = serve()
+        source = GitSource(server.url("repository.git"), cache=cache)
+        first = source.resolve_revision()
+        time.sleep(0.05)
+        assert [served.method for served in server.take_served()] == ["GET", "POST"]
+        assert source.resolve_revision() == first
+        time.sleep(0.05)
+        assert [served.method for served in server.take_served()] == ["POST"]
+
+    @pytest.mark.parametrize("version", [0, 1])
+    def test_a_server_that_forgot_version_2_is_asked_from_the_start(self, repository, serve, cache, version):
+        commit = repository.commit({"a": b"1"})
+        server = serve()
+        source = GitSource(server.url("repository.git"), cache=cache)
+        source.resolve_revision()
+        server.version = version
+        assert source.resolve_revision().digest.hex == commit
+        assert contents(source) == {"a": b"1"}
+
     def test_a_pinned_commit_costs_nothing(self, cache):
         source = GitSource("https://nobody.invalid/r.git", commit="1" * 40, cache=cache)
         assert str(source.resolve_revision()) == f"sha1:{'1' * 40}"
