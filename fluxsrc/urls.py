@@ -16,7 +16,7 @@ from fluxsrc.address import Address
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.source import Source
 
-__all__ = ["source_from_url", "source_options"]
+__all__ = ["address_of", "source_from_url", "source_options"]
 
 _SCP: Final = re.compile(r"[^@/:?#\s]+@(\[[0-9A-Fa-f:.]+\]|[^/:@?#\s\[\]]+):(?!//).")
 """`USER@HOST:PATH`, as scp and git know it. Without a user it would be a scheme, or the name of a drive."""
@@ -50,7 +50,7 @@ def source_from_url(text: str, /, **options: Any) -> Source:
     Raises:
         ConfigurationError: The text is malformed, the scheme unknown, or an option not one of this kind.
     """
-    address = _address(text)
+    address = address_of(text)
     kind = _kind(address)
     unknown = sorted(set(options) - kind.options)
     if unknown:
@@ -69,7 +69,7 @@ def source_options(text: str, /) -> frozenset[str]:
     Raises:
         ConfigurationError: The text is malformed, or the scheme unknown.
     """
-    return _kind(_address(text)).options
+    return _kind(address_of(text)).options
 
 
 def _git(cls: Callable[..., Source], address: Address, options: dict[str, Any]) -> Source:
@@ -144,7 +144,15 @@ _KINDS: Final[Mapping[str, _Kind]] = {
 }
 
 
-def _address(text: str) -> Address:
+def address_of(text: str, /) -> Address:
+    """A URL or path taken apart, scp's form of Git's addresses included.
+
+    >>> address_of("git@example.com:team/app.git").scheme
+    'git+ssh'
+
+    Raises:
+        ConfigurationError: It is malformed.
+    """
     return Address.parse(f"git+ssh:{text}" if _SCP.match(text) and not os.path.exists(text) else text)
 
 

@@ -26,10 +26,17 @@ _COMPLETION: Final = "_FLUXSRC_COMPLETE"
 
 @attrs.frozen
 class Row:
-    """Where a command lives, and its line in `fluxsrc --help`, so that showing the help loads none of them."""
+    """Where a command lives, and its line in `fluxsrc --help`, so that showing the help loads none of them.
+
+    Attributes:
+        module: Below `fluxsrc.cli`.
+        help: One line.
+        function: Its name there, where that is not the command's.
+    """
 
     module: str
     help: str
+    function: str | None = None
 
 
 COMMANDS: Final = {
@@ -38,9 +45,21 @@ COMMANDS: Final = {
     "explain": Row("look", "Say which ignore rule decides about a path."),
     "pull": Row("make", "Make an artifact of a source: unpack it, save it, store it."),
     "build": Row("make", "Pack a directory into an archive file."),
+    "diff": Row("compare", "Compare the files of any two sources or artifacts."),
+    "cat": Row("compare", "Print one file of a source or an artifact."),
+    "push": Row("publish", "Publish a source or a stored artifact in a registry."),
+    "tag": Row("publish", "Let more tags point at what a reference names."),
+    "promote": Row("publish", "Let a tag point at what another reference names."),
+    "list": Row("tags", "List the tags of a repository, with what they are.", "list_"),
+    "history": Row("tags", "List what a source was over time, as a store saw it."),
+    "candidates": Row("tags", "List what a tag could be rolled back to."),
+    "delete": Row("publish", "Delete a tag or a manifest."),
+    "reconcile": Row("keep", "Keep the sources of a file up to date in a store."),
+    "get": Row("keep", "Show the sources of a store, as `flux get sources` does."),
+    "lock": Row("locking", "Write down what the sources of a file are now, or check that they still are."),
     "store": Row("store", "Look after a store of artifacts."),
 }
-"""Every command, in the order of the help; `module` is below `fluxsrc.cli` and holds the command under its own name."""
+"""Every command, in the order of the help."""
 
 
 class _Root(click.Group):
@@ -53,7 +72,7 @@ class _Root(click.Group):
         row = COMMANDS.get(name)
         if row is None:
             return None
-        command: click.Command = getattr(import_module(f"fluxsrc.cli.{row.module}"), name)
+        command: click.Command = getattr(import_module(f"fluxsrc.cli.{row.module}"), row.function or name)
         return command
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,8 +86,9 @@ class _Root(click.Group):
 def root(ctx: click.Context) -> None:
     """Turn Git repositories, OCI artifacts, buckets and directories into verified, content-addressed artifacts.
 
-    A URL is git+file://PATH, git+https://…, git+ssh://…, file://PATH or a plain path. Options go into its query
-    (?branch=main, ?tag=v1, ?semver=1.x), a sub-tree into its fragment (#path=deploy/prod).
+    A URL is git+file://PATH, git+https://…, git+ssh://…, USER@HOST:PATH, oci://HOST/REPOSITORY:TAG, oci-layout:PATH:NAME,
+    s3://…, gs://…, az://…, file://PATH or a plain path. Options go into its query (?branch=main, ?semver=1.x), a sub-tree
+    into its fragment (#path=deploy/prod).
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

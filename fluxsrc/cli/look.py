@@ -3,7 +3,8 @@
 import click
 
 from fluxsrc.cli.documents import revision_document, skipped_documents
-from fluxsrc.cli.options import common_options, takes_source
+from fluxsrc.cli.options import common_options
+from fluxsrc.cli.remotes import takes_source
 from fluxsrc.cli.render import echo_json, facts, plural, size, table
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.entry import Mode, Skipped, check_path

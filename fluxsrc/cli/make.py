@@ -1,7 +1,5 @@
 """`pull` and `build`: make artifacts, and put them where they are wanted."""
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +7,9 @@ import click
 
 from fluxsrc.artifact import Artifact
 from fluxsrc.cli.documents import artifact_document
-from fluxsrc.cli.options import a_store, common_options, optional_store, recipe_options, takes_source, timeout_option
-from fluxsrc.cli.place import save_archive, unpack_tree
+from fluxsrc.cli.options import a_store, common_options, optional_store, recipe_options, timeout_option
+from fluxsrc.cli.place import apart, save_archive, unpack_tree
+from fluxsrc.cli.remotes import takes_source
 from fluxsrc.cli.render import echo_json, facts, plural, size
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.directory import DirectorySource
@@ -49,22 +48,22 @@ def pull(
     """
     if output is None and archive is None and store is None:
         raise ConfigurationError("where should the artifact go?", hint="give --output, --archive or --store")
-    with a_store(store) as target:
+    placed = {"output": output, "archive": archive, "store": store}
+    source, left_out = apart(source, {f"--{name}": place for name, place in placed.items()})
+    with a_store(store) as target, session.operation(timeout) as operation:
         known = target.lookup(source_key(source))
-        with session.operation(timeout) as operation:
-            artifact = source.produce_artifact(target, operation=operation)
-        placed = {"output": None, "archive": None, "store": store}
+        artifact = source.produce_artifact(target, operation=operation)
         unchanged = known == artifact
         if output is not None:
-            untouched = not unpack_tree(target, artifact, output, replace=replace)
-            placed["output"] = output
+            untouched = not unpack_tree(target, artifact, output, replace=replace, operation=operation)
         if archive is not None:
             save_archive(target, artifact, archive)
-            placed["archive"] = archive
     if session.json:
         places = {name: None if place is None else str(place) for name, place in placed.items()}
-        echo_json(artifact_document(artifact) | {"unchanged": unchanged} | places)
+        echo_json(artifact_document(artifact) | {"unchanged": unchanged, "left_out": left_out} | places)
         return
+    for path in left_out:
+        click.echo(f"left out: {path}, which this command writes", err=True)
     notes = {
         "output": " (held exactly this already)" if output is not None and untouched else "",
         "store": f" as {artifact.key}" + (" (held it already)" if unchanged else ""),
@@ -86,11 +85,7 @@ def build(session: Session, path: Path, output: Path, recipe: dict[str, Any], ti
 
     The archive itself is never part of it, wherever it is written.
     """
-    itself = os.path.relpath(os.path.realpath(output), os.path.realpath(path))
-    if not itself.startswith(".."):
-        escaped = re.sub(r"([\\*?\[ ])", r"\\\1", itself)
-        recipe |= {"ignore": "\n".join(filter(None, [recipe["ignore"], f"/{escaped}"]))}
-    source = DirectorySource(str(path), **recipe, timeout=timeout)
+    source, _ = apart(DirectorySource(str(path), **recipe, timeout=timeout), {"--output": output})
     with a_store(None) as target:
         with session.operation(timeout) as operation:
             artifact = source.produce_artifact(target, operation=operation)

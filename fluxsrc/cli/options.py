@@ -12,22 +12,21 @@ from typing import Any, Final
 
 import click
 
-from fluxsrc.cli.credentials import keychain_for
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.operation import DEFAULT_TIMEOUT
 from fluxsrc.recipe import Compression, Dialect, SymlinkPolicy
 from fluxsrc.stores import LocalStore
-from fluxsrc.urls import source_from_url
 
 __all__ = [
     "STORE_VARIABLE",
     "a_store",
     "common_options",
     "existing_store",
+    "local_store",
+    "optional_local_store",
     "optional_store",
     "recipe_options",
     "seconds",
-    "takes_source",
     "timeout_option",
 ]
 
@@ -114,26 +113,6 @@ def recipe_options(command: Decorated) -> Decorated:
     return with_recipe
 
 
-def takes_source(command: Decorated) -> Decorated:
-    """The argument URL and all options of a source. The command is given `source` and `timeout`."""
-
-    @functools.wraps(command)
-    def with_source(
-        *args: Any, url: str, auth: tuple[str, ...], recipe: dict[str, Any], timeout: float, **kwargs: Any
-    ) -> Any:
-        access = {"keychain": keychain_for(url, auth)} if auth else {}
-        source = source_from_url(url, **recipe, **access, timeout=timeout)
-        return command(*args, source=source, timeout=timeout, **kwargs)
-
-    auth = click.option(
-        "--auth",
-        multiple=True,
-        metavar="METHOD",
-        help="Where credentials may come from: env, netrc, netrc:FILE, git:HELPER. Repeatable; none is used unnamed.",
-    )
-    return click.argument("url")(auth(timeout_option(recipe_options(with_source))))
-
-
 _store_argument: Final = click.option(
     "--store",
     type=click.Path(file_okay=False, path_type=Path),
@@ -159,12 +138,31 @@ def existing_store(command: Decorated) -> Decorated:
         store = store or _store_of_environment()
         if store is None:
             raise ConfigurationError("which store?", hint=f"give --store DIR, or set {STORE_VARIABLE}")
-        if not store.is_dir():
-            # A store makes its directory by itself; asked about its content, a misspelt path must not pass for empty.
-            raise ArtifactNotFoundError(f"there is no store at {store}", path=str(store))
-        return command(*args, store=LocalStore(store), **kwargs)
+        return command(*args, store=local_store(store), **kwargs)
 
     return _store_argument(with_store)
+
+
+def optional_local_store(command: Decorated) -> Decorated:
+    """The same, for commands that can do without. The command is given `store`, a `LocalStore` or None."""
+
+    @functools.wraps(command)
+    def with_store(*args: Any, store: Path | None, **kwargs: Any) -> Any:
+        return command(*args, store=None if store is None else local_store(store), **kwargs)
+
+    return optional_store(with_store)
+
+
+def local_store(directory: Path) -> LocalStore:
+    """The store in a directory that is there.
+
+    Raises:
+        ArtifactNotFoundError: It is not.
+    """
+    if not directory.is_dir():
+        # A store makes its directory by itself; asked about its content, a misspelt path must not pass for empty.
+        raise ArtifactNotFoundError(f"there is no store at {directory}", path=str(directory))
+    return LocalStore(directory)
 
 
 def _store_of_environment() -> Path | None:

@@ -1,20 +1,26 @@
 """Where artifacts go outside a store: a directory, a file. All of it or nothing, and never over something else."""
 
 import contextlib
+import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import attrs
 
 from fluxsrc.artifact import Artifact
 from fluxsrc.digest import Digest
 from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError, StoreError
+from fluxsrc.operation import Operation
 from fluxsrc.recipe import Compression, SymlinkPolicy
 from fluxsrc.select import select
+from fluxsrc.source import Source
 from fluxsrc.stores import LocalStore
 from fluxsrc.tarball import pack
 
-__all__ = ["save_archive", "tree_digest", "unpack_tree"]
+__all__ = ["apart", "save_archive", "tree_digest", "unpack_tree"]
 
 
 class _Nowhere:
@@ -22,6 +28,37 @@ class _Nowhere:
 
     def write(self, data: bytes, /) -> int:
         return len(data)
+
+
+def apart(source: Source, places: Mapping[str, Path | None]) -> tuple[Source, list[str]]:
+    """A directory as a source without the places that a command writes to, and which of them lie in it.
+
+    What is written there would be packed with the source, at the latest the next time.
+
+    Args:
+        source: Any source; those that are no directory stay as they are.
+        places: By the option that names each.
+
+    Returns:
+        The source with a rule for each place inside it, and those places, relative to it.
+
+    Raises:
+        ConfigurationError: A place is the source itself.
+    """
+    if not isinstance(source, DirectorySource):
+        return source, []
+    root = os.path.realpath(os.path.join(source.root, source.path))
+    inside = []
+    for option, place in places.items():
+        if place is None:
+            continue
+        relative = os.path.relpath(os.path.realpath(place), root)
+        if relative == ".":
+            raise ConfigurationError(f"{option} {place} is the source itself", hint="choose another place")
+        if relative != ".." and not relative.startswith("../"):
+            inside.append(relative)
+    rules = ["/" + re.sub(r"([\\*?\[ ])", r"\\\1", path) for path in inside]
+    return attrs.evolve(source, ignore="\n".join(filter(None, [source.ignore, *rules])) or None), inside
 
 
 def tree_digest(directory: Path) -> Digest:
@@ -32,7 +69,9 @@ def tree_digest(directory: Path) -> Digest:
         return pack(select(snapshot, source.recipe, []), _Nowhere(), compression=Compression.NONE).content_digest
 
 
-def unpack_tree(store: LocalStore, artifact: Artifact, output: Path, *, replace: bool = False) -> bool:
+def unpack_tree(
+    store: LocalStore, artifact: Artifact, output: Path, *, replace: bool = False, operation: Operation | None = None
+) -> bool:
     """Make a directory hold exactly the artifact's files.
 
     Args:
@@ -40,6 +79,7 @@ def unpack_tree(store: LocalStore, artifact: Artifact, output: Path, *, replace:
         artifact: What to unpack.
         output: Not there yet, or empty, or already holding exactly this.
         replace: Take the place of whatever it holds.
+        operation: The deadline, cancel switch and progress callback.
 
     Returns:
         Whether anything was written.
@@ -52,7 +92,7 @@ def unpack_tree(store: LocalStore, artifact: Artifact, output: Path, *, replace:
             if output.exists() and not output.is_dir():
                 raise ConfigurationError(f"{output} is not a directory", hint="choose another --output")
             output.parent.mkdir(parents=True, exist_ok=True)
-            store.extract(artifact, output)
+            store.extract(artifact, output, operation=operation)
             return True
     if tree_digest(output) == artifact.content_digest:
         return False
@@ -60,11 +100,11 @@ def unpack_tree(store: LocalStore, artifact: Artifact, output: Path, *, replace:
         raise ConfigurationError(
             f"{output} holds something else", hint="choose an empty or new directory, or say --replace"
         )
-    _replace(store, artifact, output)
+    _replace(store, artifact, output, operation)
     return True
 
 
-def _replace(store: LocalStore, artifact: Artifact, output: Path) -> None:
+def _replace(store: LocalStore, artifact: Artifact, output: Path, operation: Operation | None) -> None:
     real = output.resolve()
     precious = (Path.cwd().resolve(), Path.home().resolve())
     if output.is_symlink() or any(path.is_relative_to(real) for path in precious) or (real / ".git").exists():
@@ -75,7 +115,7 @@ def _replace(store: LocalStore, artifact: Artifact, output: Path) -> None:
     # Two renames are not one atomic step, but what is lost between them is a name, and no file: it is put back.
     with _writing(output), tempfile.TemporaryDirectory(dir=real.parent, prefix=f".{real.name}.") as beside:
         new, old = Path(beside) / "new", Path(beside) / "old"
-        store.extract(artifact, new)
+        store.extract(artifact, new, operation=operation)
         real.rename(old)
         try:
             new.rename(real)

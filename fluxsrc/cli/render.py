@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-__all__ = ["echo_json", "facts", "plural", "size", "table"]
+__all__ = ["echo_json", "facts", "plural", "size", "table", "visible"]
 
 _KIB: Final = 1024
 
@@ -64,6 +64,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozense
         return line[column].rjust(widths[column]) if column in right else line[column].ljust(widths[column])
 
     return "\n".join("  ".join(cell(line, column) for column in range(len(head))).rstrip() for line in lines)
+
+
+def visible(text: str) -> str:
+    r"""Text that a terminal shows and does not obey: whoever writes a file must not write to the screen of its readers.
+
+    >>> visible("a\x1b[2J\tb\n")
+    'a\\x1b[2J\tb\n'
+    """
+    return "".join(
+        char if char in "\n\t" or char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def echo_json(document: Any) -> None:

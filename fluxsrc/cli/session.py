@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -40,17 +41,22 @@ class Session:
         """Ctrl-C and SIGTERM end the run in order while this is open."""
         return self._interrupts.handled()
 
+    def cancelling(self) -> contextlib.AbstractContextManager[threading.Event]:
+        """The event that Ctrl-C and SIGTERM set while this is open, for what makes its own operations."""
+        return self._interrupts.cancelling()
+
     @contextlib.contextmanager
-    def operation(self, timeout: float | None = DEFAULT_TIMEOUT) -> Iterator[Operation]:
+    def operation(self, timeout: float | None = DEFAULT_TIMEOUT, *, quiet: bool = False) -> Iterator[Operation]:
         """An operation with progress on a terminal, cancelled by Ctrl-C.
 
         Args:
             timeout: Seconds for all that is done with it.
+            quiet: Draw no progress: while it runs, something else is printed.
         """
         with contextlib.ExitStack() as stack:
             cancel = stack.enter_context(self._interrupts.cancelling())
             report = None
-            if sys.stderr.isatty() and not self.json:
+            if sys.stderr.isatty() and not self.json and not quiet:
                 report = stack.enter_context(showing_progress())
             yield Operation(timeout, cancel, report)
 

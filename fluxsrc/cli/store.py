@@ -159,10 +159,11 @@ def export(
     if output is None and archive is None:
         raise ConfigurationError("where should the artifact go?", hint="give --output or --archive")
     found = _artifact(store, artifact)
-    if output is not None:
-        unpack_tree(store, found, output, replace=replace)
-    if archive is not None:
-        save_archive(store, found, archive)
+    with session.operation(None) as operation:
+        if output is not None:
+            unpack_tree(store, found, output, replace=replace, operation=operation)
+        if archive is not None:
+            save_archive(store, found, archive)
     places = {"output": output, "archive": archive}
     if session.json:
         texts = {name: None if place is None else str(place) for name, place in places.items()}

@@ -21,6 +21,7 @@ from fluxsrc.cli.app import COMMANDS, root
 from fluxsrc.cli.credentials import keychain_for
 from fluxsrc.cli.failures import BUG, EXIT_CODES, describe, exit_code
 from fluxsrc.cli.options import seconds
+from fluxsrc.cli.remotes import Remotes
 from fluxsrc.testing.git_server import GitHTTPServer
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
@@ -301,12 +302,12 @@ def test_a_way_to_authenticate_that_does_not_exist(run, method):
 
 def test_a_directory_takes_no_credentials(run):
     """Giving some is a misunderstanding worth a word."""
-    assert "a directory takes no credentials" in run("resolve", "src", "--auth", "env").err
+    assert "file sources take no --auth" in run("resolve", "src", "--auth", "env").err
 
 
 def test_without_a_method_there_are_no_credentials():
     """Not even from a variable that is set."""
-    assert keychain_for("git+https://git.example.com/repo.git", []) is None
+    assert Remotes().options("git+https://git.example.com/repo.git") == {}
 
 
 def test_credentials_open_a_server_and_are_never_shown(run, tmp_path, monkeypatch):
@@ -562,18 +563,21 @@ def on_a_terminal(*words: str) -> tuple[str, str]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    done = subprocess.run(
-        [sys.executable, "-m", "fluxsrc", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=writing,
-        env=os.environ | {"TERM": "xterm-256color"},
-        text=True,
-        check=True,
-    )
-    os.close(writing)
-    watcher.join()
-    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "fluxsrc", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=writing,
+            env=os.environ | {"TERM": "xterm-256color"},
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writing)  # else the watcher, and with it the test run, would wait for ever
+        watcher.join()
+        os.close(reading)
+    assert done.returncode == 0, drawn.decode()
     return done.stdout, drawn.decode()
 
 

@@ -1,0 +1,73 @@
+"""The option `--file`: manifests as the sources of a command."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fluxsrc.errors import ConfigurationError
+from fluxsrc.managed import ManagedSource
+from fluxsrc.manifests import load_manifests
+
+__all__ = ["Described", "takes_manifests"]
+
+
+class Described:
+    """The files that `--file` names, read anew each time: they may change while a command runs."""
+
+    def __init__(self, files: tuple[str, ...]) -> None:
+        self._files = files
+        self._standard_input: str | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return bool(self._files)
+
+    def text(self) -> str:
+        """All of them, as one text of many documents.
+
+        Raises:
+            ConfigurationError: One cannot be read.
+        """
+        return "\n---\n".join(self._read(file) for file in self._files)
+
+    def load(self) -> tuple[ManagedSource, ...]:
+        """The sources in them; warnings go to stderr."""
+        found = load_manifests(self.text(), local=True)
+        for managed in found:
+            for warning in managed.warnings:
+                click.echo(f"warning: {warning}", err=True)
+        return found
+
+    def _read(self, file: str) -> str:
+        if file == "-":
+            if self._standard_input is None:
+                self._standard_input = sys.stdin.read()
+            return self._standard_input
+        try:
+            return Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigurationError(f"cannot read {file}: {exc}") from exc
+
+
+def takes_manifests(*, required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--file`; the command is given `described`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_manifests(*args: Any, file: tuple[str, ...], **kwargs: Any) -> Any:
+            return command(*args, described=Described(file), **kwargs)
+
+        return click.option(
+            "-f",
+            "--file",
+            multiple=True,
+            required=required,
+            help="Manifests of Flux's API, YAML or JSON; - is standard input. Repeatable.",
+        )(with_manifests)
+
+    return decorate

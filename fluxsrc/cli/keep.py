@@ -1,0 +1,271 @@
+"""`reconcile` and `get`: keep the sources of a file up to date, and look how they are."""
+
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from fluxsrc.artifact import SourceKey
+from fluxsrc.cli.described import Described, takes_manifests
+from fluxsrc.cli.documents import artifact_document, time_text
+from fluxsrc.cli.failures import BUG
+from fluxsrc.cli.options import common_options, existing_store, optional_store, seconds
+from fluxsrc.cli.render import echo_json, table
+from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.errors import ConfigurationError, FluxSrcError
+from fluxsrc.events import (
+    Event,
+    Failure,
+    FetchFailed,
+    GarbageCollected,
+    NewArtifact,
+    Reconciled,
+    Recovered,
+    RefMoved,
+    Stage,
+)
+from fluxsrc.managed import ManagedSource
+from fluxsrc.reconcile import Policy, Reconciler, Retention
+from fluxsrc.status import SourceStatus
+from fluxsrc.stores import LocalStore
+
+__all__ = ["get", "reconcile"]
+
+_HEAD: Final = ("kind", "name", "revision", "suspended", "ready", "message")
+_CODES: Final[Mapping[Stage, int]] = {
+    Stage.CONFIGURATION: 2,
+    Stage.FETCH: 3,
+    Stage.WORKER: 3,
+    Stage.VERIFICATION: 4,
+    Stage.CONTENT: 4,
+    Stage.STORAGE: 5,
+    Stage.BUG: BUG,
+}
+_NOT_READY: Final = 3
+_LOOK_AT_FILES: Final = 2.0
+"""Seconds between two looks at the manifests' files."""
+
+
+@click.command()
+@takes_manifests()
+@optional_store
+@click.option("--once", is_flag=True, help="Look at each source once, and end with exit code 0 if all are ready.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Sources at a time.")
+@click.option("--keep", type=click.IntRange(min=1), help="Let all but this many artifacts of each source go.")
+@click.option("--ttl", type=seconds, default="60s", help="With --keep: but none younger than this.")
+@common_options
+@pass_session
+def reconcile(
+    session: Session,
+    described: Described,
+    store: Path | None,
+    concurrency: int,
+    keep: int | None,
+    ttl: float,
+    *,
+    once: bool,
+) -> int:
+    """Keep the sources that manifests describe up to date in a store, until Ctrl-C.
+
+    On a terminal a table shows how they are; elsewhere each event is a line, with --json a JSON object. Changes of the files
+    take effect at once.
+    """
+    if store is None:
+        raise ConfigurationError("which store?", hint="give --store DIR")
+    retention = None if keep is None else Retention(records=keep, ttl=ttl)
+    live = sys.stdout.isatty() and not session.json
+    with LocalStore(store) as target, session.cancelling() as cancel:
+        reconciler = Reconciler(
+            target,
+            described.load(),
+            policy=Policy(concurrency=concurrency),
+            retention=retention,
+            on_event=None if live else _printer(as_json=session.json),
+        )
+        with _table(reconciler) if live else contextlib.nullcontext():
+            if once:
+                with _forwarding(cancel, reconciler.cancel):
+                    statuses = reconciler.run_once()
+            else:
+                _run(reconciler, described, cancel)
+                statuses = reconciler.statuses
+    if live:
+        click.echo(table(_HEAD, [_row(status) for status in statuses.values()]))
+    return _exit_code(statuses) if once else 0
+
+
+def _run(reconciler: Reconciler, described: Described, cancel: threading.Event) -> None:
+    """Until the signal; with a look at the files now and then."""
+    text = described.text()
+    with reconciler:
+        while not cancel.wait(_LOOK_AT_FILES):
+            try:
+                fresh = described.text()
+                if fresh != text:
+                    text = fresh
+                    reconciler.apply(described.load())
+            except FluxSrcError as exc:  # what runs goes on as it was described before
+                click.echo(f"error: {Failure.of(exc)}", err=True)
+
+
+@contextlib.contextmanager
+def _forwarding(event: threading.Event, call: Callable[[], None]) -> Iterator[None]:
+    """Call something when an event is set while this is open."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            if event.is_set():
+                call()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _exit_code(statuses: Mapping[SourceKey, SourceStatus]) -> int:
+    """0 if all are ready, else that of the first one that is not."""
+    for status in statuses.values():
+        if not status.ready and not status.suspended:
+            return _NOT_READY if status.failure is None else _CODES[status.failure.stage]
+    return 0
+
+
+# --- events as lines -------------------------------------------------------------------------------------------------
+
+
+def _printer(*, as_json: bool) -> Callable[[Event], None]:
+    def show(event: Event) -> None:
+        if as_json:
+            click.echo(json.dumps(_document(event)))
+        elif (line := _line(event)) is not None:
+            click.echo(line)
+
+    return show
+
+
+def _line(event: Event) -> str | None:
+    """What people read; that nothing changed is no line."""
+    match event:
+        case NewArtifact():
+            return f"{event.key}: new artifact {event.artifact.revision} {event.artifact.content_digest}"
+        case RefMoved():
+            return f"{event.key}: {event.pointer} moved from {event.old.digest} to {event.new.digest}"
+        case FetchFailed():
+            again = "" if event.retry_in is None else f" (again in {event.retry_in:.0f} s)"
+            return f"{event.key}: {event.failure.line}{again}"
+        case Recovered():
+            return f"{event.key}: recovered after {event.failures} failures"
+        case GarbageCollected() if event.blobs:
+            return f"collected {event.blobs} blobs, {event.bytes:,} bytes"
+        case Reconciled() if event.unchanged:
+            return f"{event.key}: unchanged"
+    return None
+
+
+def _document(event: Event) -> dict[str, Any]:
+    found: dict[str, Any] = {"event": type(event).__name__}
+    if not isinstance(event, GarbageCollected):
+        found["source"] = str(event.key)
+    match event:
+        case NewArtifact():
+            found["artifact"] = artifact_document(event.artifact)
+            found["previous"] = None if event.previous is None else str(event.previous.revision)
+        case RefMoved():
+            found |= {"pointer": event.pointer, "old": str(event.old), "new": str(event.new)}
+        case FetchFailed():
+            failure = event.failure
+            found |= {"stage": failure.stage.value, "reason": failure.reason, "message": failure.message}
+            found |= {"hint": failure.hint, "failures": event.failures, "retry_in": event.retry_in}
+        case Recovered():
+            found |= {"revision": str(event.artifact.revision), "failures": event.failures}
+        case GarbageCollected():
+            found |= {"retired": event.retired, "blobs": event.blobs, "bytes": event.bytes}
+        case Reconciled():
+            found |= {"seconds": round(event.seconds, 6), "received": event.received, "unchanged": event.unchanged}
+            found["failed"] = event.failure is not None
+    return found
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _row(status: SourceStatus) -> tuple[str, ...]:
+    revision = "" if status.artifact is None else status.artifact.revision.short
+    known = status.conditions.get("Ready")
+    ready = "Unknown" if known is None else str(known.status)
+    message = status.message.splitlines()[0] if status.message else ""
+    return status.key.kind, f"{status.key.namespace}/{status.key.name}", revision, str(status.suspended), ready, message
+
+
+@contextlib.contextmanager
+def _table(reconciler: Reconciler) -> Iterator[None]:
+    """A table that is drawn anew while this is open; gone afterwards."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and needed on a terminal only
+    from rich.live import Live  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    def draw() -> Table:
+        drawn = Table(*_HEAD, box=None, pad_edge=False)
+        for status in reconciler.statuses.values():
+            style = "green" if status.ready else "red" if status.failure is not None else "yellow"
+            drawn.add_row(
+                *(
+                    Text(cell, style=style if column == "ready" else "", overflow="ellipsis", no_wrap=True)
+                    for column, cell in zip(_HEAD, _row(status), strict=True)
+                )
+            )
+        return drawn
+
+    with Live(console=Console(), get_renderable=draw, refresh_per_second=4, transient=True):
+        yield
+
+
+@click.command()
+@takes_manifests(required=False)
+@existing_store
+@common_options
+@pass_session
+def get(session: Session, described: Described, store: LocalStore) -> None:
+    """Show the sources of a store: what each has, as `flux get sources` does.
+
+    With --file also those that are described there and have nothing yet. Asks no remote.
+    """
+    artifacts = {key: store.lookup(key) for key in store.sources()}
+    managed: dict[SourceKey, ManagedSource] = {each.key: each for each in described.load()} if described.given else {}
+    keys = sorted({*artifacts, *managed})
+    if session.json:
+        echo_json(
+            {
+                "store": str(store.path),
+                "sources": [
+                    {
+                        "source": str(key),
+                        "suspended": key in managed and managed[key].suspend,
+                        "ready": artifacts.get(key) is not None,
+                        "artifact": None if (found := artifacts.get(key)) is None else artifact_document(found),
+                    }
+                    for key in keys
+                ],
+            }
+        )
+        return
+    rows = []
+    for key in keys:
+        artifact = artifacts.get(key)
+        suspended = str(key in managed and managed[key].suspend)
+        revision = "" if artifact is None else artifact.revision.short
+        message = "no artifact yet" if artifact is None else f"stored {time_text(artifact.observed) or ''}".rstrip()
+        rows.append((key.kind, f"{key.namespace}/{key.name}", revision, suspended, str(artifact is not None), message))
+    click.echo(table(_HEAD, rows))

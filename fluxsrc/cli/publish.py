@@ -1,0 +1,162 @@
+"""`push`, `tag`, `promote`, `delete`: what registries hold, and what their tags point at."""
+
+from pathlib import Path
+
+import click
+
+from fluxsrc import oci
+from fluxsrc.cli.documents import artifact_document, copied_document
+from fluxsrc.cli.options import a_store, common_options, optional_store, timeout_option
+from fluxsrc.cli.place import apart
+from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources, remote_options
+from fluxsrc.cli.render import echo_json, facts, plural, size
+from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.targets import is_stored, stored
+from fluxsrc.errors import ConfigurationError
+from fluxsrc.oci import Access, Copied, LayoutReference, parse_reference
+
+__all__ = ["delete", "promote", "push", "tag"]
+
+
+@click.command()
+@click.argument("what")
+@click.argument("destination")
+@click.option("--annotation", multiple=True, metavar="NAME=VALUE", help="A further fact for the manifest. Repeatable.")
+@makes_sources
+@optional_store
+@common_options
+@pass_session
+def push(
+    session: Session,
+    what: str,
+    destination: str,
+    annotation: tuple[str, ...],
+    make_source: SourceMaker,
+    remotes: Remotes,
+    timeout: float,
+    store: Path | None,
+) -> None:
+    """Publish WHAT as DESTINATION, oci://HOST/REPOSITORY:TAG or oci-layout:PATH:NAME, for Flux and every OCI tool.
+
+    WHAT is the URL of a source, or the digest of an artifact in --store, which is not packed again. With --store, the
+    artifact of a source is made there.
+    """
+    notes = _annotations(annotation)
+    target = parse_reference(destination)
+    access = Access(**remotes.options(destination, beside=() if is_stored(what) else (what,)))
+    left_out: list[str] = []
+    if is_stored(what):
+        found = stored(what, store)
+        with session.operation(timeout) as operation:
+            pushed = oci.push(
+                found.artifact, target, store=found.store, annotations=notes, access=access, operation=operation
+            )
+    else:
+        layout = Path(target.path) if isinstance(target, LayoutReference) else None
+        source = make_source(what, beside=(destination,))
+        source, left_out = apart(source, {"--store": store, "the layout": layout})
+        with a_store(store) as place, session.operation(timeout) as operation:
+            artifact = source.produce_artifact(place, operation=operation)
+            pushed = oci.push(artifact, target, store=place, annotations=notes, access=access, operation=operation)
+    if session.json:
+        document = {"reference": str(pushed.reference), "digest": str(pushed.digest), "uploaded": pushed.uploaded}
+        echo_json(document | {"left_out": left_out, "artifact": artifact_document(pushed.artifact)})
+        return
+    for path in left_out:
+        click.echo(f"left out: {path}, which this command writes", err=True)
+    rows = [
+        ("source", pushed.artifact.url),
+        ("revision", str(pushed.artifact.revision)),
+        ("content", str(pushed.artifact.content_digest)),
+        ("pushed", str(pushed.reference)),
+        ("uploaded", size(pushed.uploaded) if pushed.uploaded else "nothing: all of it was there"),
+    ]
+    click.echo(facts(rows))
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("tags", nargs=-1, required=True)
+@remote_options
+@timeout_option
+@common_options
+@pass_session
+def tag(session: Session, reference: str, tags: tuple[str, ...], remotes: Remotes, timeout: float) -> None:
+    """Let TAGS point at what REFERENCE names, in the same repository."""
+    access = Access(**remotes.options(reference))
+    with session.operation(timeout) as operation:
+        done = oci.tag(reference, *tags, access=access, operation=operation)
+    if session.json:
+        echo_json({"tags": [copied_document(copied) for copied in done]})
+        return
+    click.echo("\n\n".join(facts(_moved(copied)) for copied in done))
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination")
+@click.option("--referrers", is_flag=True, help="Bring signatures, attestations and SBOMs along.")
+@remote_options
+@timeout_option
+@common_options
+@pass_session
+def promote(
+    session: Session, source: str, destination: str, remotes: Remotes, timeout: float, *, referrers: bool
+) -> None:
+    """Let the tag DESTINATION point at exactly what SOURCE names now, in the same repository or far away.
+
+    By digest: nothing is built again. Rolling back is promoting the digest of an earlier revision; `candidates` lists them.
+    """
+    access = Access(**remotes.options(source, beside=(destination,)))
+    with session.operation(timeout) as operation:
+        done = oci.promote(source, destination, referrers=referrers, access=access, operation=operation)
+    if session.json:
+        echo_json(copied_document(done))
+        return
+    rows = [*_moved(done), ("uploaded", size(done.uploaded) if done.uploaded else "nothing")]
+    if referrers:
+        rows.append(("along", plural(len(done.referrers), "referrer")))
+    click.echo(facts(rows))
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--yes", is_flag=True, help="Yes, delete it. Without this, nothing is.")
+@remote_options
+@timeout_option
+@common_options
+@pass_session
+def delete(session: Session, reference: str, remotes: Remotes, timeout: float, *, yes: bool) -> None:
+    """Delete a tag, or a manifest by its digest, with all its tags. It cannot be undone."""
+    if not yes:
+        raise ConfigurationError(f"{parse_reference(reference)} is not deleted", hint="say --yes if it is meant")
+    access = Access(**remotes.options(reference))
+    with session.operation(timeout) as operation:
+        oci.delete(reference, confirmed=True, access=access, operation=operation)
+    if session.json:
+        echo_json({"deleted": str(parse_reference(reference))})
+    else:
+        click.echo(facts([("deleted", str(parse_reference(reference)))]))
+
+
+def _moved(copied: Copied) -> list[tuple[str, str]]:
+    """Where it is, and the way back."""
+    if copied.previous is None:
+        before = "nothing: the tag is new"
+    elif copied.previous == copied.digest:
+        before = "the same"
+    else:
+        before = f"{copied.previous} (promote it to roll back)"
+    return [("now", str(copied.reference)), ("before", before)]
+
+
+def _annotations(pairs: tuple[str, ...]) -> dict[str, str]:
+    notes = {}
+    for pair in pairs:
+        name, mark, value = pair.partition("=")
+        if not name or not mark:
+            raise ConfigurationError(f"not an annotation: {pair[:80]!r}", hint="write --annotation NAME=VALUE")
+        if name in notes:
+            raise ConfigurationError(f"the annotation {name} is given twice")
+        notes[name] = value
+    return notes

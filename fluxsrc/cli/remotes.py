@@ -1,0 +1,170 @@
+"""How remotes are reached, and which sources are meant: the options about that, and what they make."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+
+from fluxsrc.auth import Proxy, TLSConfig
+from fluxsrc.cli.credentials import keychain_for
+from fluxsrc.cli.options import recipe_options, timeout_option
+from fluxsrc.errors import ConfigurationError
+from fluxsrc.source import Source
+from fluxsrc.urls import address_of, source_from_url, source_options
+
+__all__ = ["Remotes", "SourceMaker", "makes_sources", "remote_options", "takes_source"]
+
+Decorated = Callable[..., Any]
+
+_FLAGS: Final = {
+    "keychain": "--auth",
+    "tls": "--ca-file",
+    "proxy": "--proxy",
+    "insecure": "--insecure",
+    "sparse": "--sparse",
+    "lfs": "--lfs",
+}
+"""What an option of a source is called on the command line."""
+
+
+@attrs.frozen(kw_only=True)
+class Remotes:
+    """How the remotes of one command are reached.
+
+    Attributes:
+        auth: Ways to find credentials, in order.
+        ca_file: Certificates to trust besides the system's.
+        proxy: For all connections.
+        insecure: Registries by plain HTTP.
+    """
+
+    auth: tuple[str, ...] = ()
+    ca_file: Path | None = None
+    proxy: str | None = None
+    insecure: bool = False
+
+    def options(self, url: str, *, beside: Sequence[str] = ()) -> dict[str, Any]:
+        """Those that were given, as the library's sources and `fluxsrc.oci.Access` take them.
+
+        Args:
+            url: What is reached.
+            beside: What the same command reaches besides.
+        """
+        options: dict[str, Any] = {}
+        if self.auth:
+            options["keychain"] = keychain_for(url, self.auth, beside=beside, insecure=self.insecure)
+        if self.ca_file is not None:
+            options["tls"] = TLSConfig(ca=_read(self.ca_file))
+        if self.proxy is not None:
+            options["proxy"] = Proxy(url=self.proxy)
+        if self.insecure:
+            options["insecure"] = True
+        return options
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not PEM"
+        raise ConfigurationError(f"cannot read the certificates in {file}: {why}") from exc
+
+
+@attrs.frozen(kw_only=True)
+class SourceMaker:
+    """Makes the sources of one command; an option that nothing in the command takes is refused, never ignored.
+
+    Attributes:
+        remotes: How they are reached.
+        own: Options of the sources: their recipe, their timeout, and what only some kinds know.
+    """
+
+    remotes: Remotes
+    own: Mapping[str, Any]
+
+    def __call__(self, url: str, *, beside: Sequence[str] = ()) -> Source:
+        """The source of a URL.
+
+        Args:
+            url: The URL.
+            beside: What else the command reaches: credentials must not go to the wrong one.
+
+        Raises:
+            ConfigurationError: The URL is none, or an option is not one for it.
+        """
+        takes = source_options(url)
+        options = {**self.own, **self.remotes.options(url, beside=beside)}
+        for name in options.keys() - takes:
+            if not any(name in source_options(other) for other in beside):
+                raise ConfigurationError(
+                    f"{address_of(url).scheme} sources take no {_FLAGS[name]}", hint="leave it out: it changes nothing"
+                )
+        return source_from_url(url, **{name: value for name, value in options.items() if name in takes})
+
+
+def remote_options(command: Decorated) -> Decorated:
+    """`--auth`, `--ca-file`, `--proxy`, `--insecure`. The command is given `remotes`."""
+
+    @functools.wraps(command)
+    def with_remotes(*args: Any, **kwargs: Any) -> Any:
+        remotes = Remotes(**{field.name: kwargs.pop(field.name) for field in attrs.fields(Remotes)})
+        return command(*args, remotes=remotes, **kwargs)
+
+    for option in (
+        click.option("--insecure", is_flag=True, help="Reach registries by plain HTTP. Never tried unless it is said."),
+        click.option("--proxy", metavar="URL", help="A proxy for all connections: http, https, socks5 or socks5h."),
+        click.option(
+            "--ca-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="PEM certificates to trust besides the system's.",
+        ),
+        click.option(
+            "--auth",
+            multiple=True,
+            metavar="METHOD",
+            help="Where credentials may come from: env, netrc[:FILE], git:HELPER, docker[:FILE], ecr, google, azure. "
+            "Repeatable; none is used unnamed.",
+        ),
+    ):
+        with_remotes = option(with_remotes)
+    return with_remotes
+
+
+def makes_sources(command: Decorated) -> Decorated:
+    """All options of a source. The command is given `make_source`, `remotes` and `timeout`."""
+
+    @functools.wraps(command)
+    def with_maker(
+        *args: Any,
+        remotes: Remotes,
+        recipe: dict[str, Any],
+        timeout: float,
+        sparse: tuple[str, ...],
+        lfs: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        own = recipe | {"timeout": timeout} | ({"sparse": sparse} if sparse else {}) | ({"lfs": lfs} if lfs else {})
+        maker = SourceMaker(remotes=remotes, own=own)
+        return command(*args, make_source=maker, remotes=remotes, timeout=timeout, **kwargs)
+
+    sparse = click.option(
+        "--sparse", multiple=True, metavar="PATH", help="Git: only this directory or file. Repeatable."
+    )
+    lfs = click.option(
+        "--lfs", type=click.Choice(("keep", "error", "fetch")), help="Git: what becomes of LFS pointers."
+    )
+    return remote_options(sparse(lfs(timeout_option(recipe_options(with_maker)))))
+
+
+def takes_source(command: Decorated) -> Decorated:
+    """The argument URL and all options of a source. The command is given `source` and `timeout`."""
+
+    @functools.wraps(command)
+    def with_source(*args: Any, url: str, make_source: SourceMaker, remotes: Remotes, **kwargs: Any) -> Any:
+        del remotes
+        return command(*args, source=make_source(url), **kwargs)
+
+    return click.argument("url")(makes_sources(with_source))

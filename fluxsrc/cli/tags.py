@@ -1,0 +1,201 @@
+"""`list`, `history`, `candidates`: what a repository holds, what a tag was, and what it could be again."""
+
+import click
+
+from fluxsrc import oci
+from fluxsrc.artifact import ANNOTATION_REVISION, Artifact
+from fluxsrc.cli.documents import artifact_document, time_text
+from fluxsrc.cli.options import common_options, existing_store, optional_local_store, timeout_option
+from fluxsrc.cli.remotes import Remotes, remote_options, takes_source
+from fluxsrc.cli.render import echo_json, plural, size, table
+from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.digest import Digest
+from fluxsrc.oci import Access, Candidate, OCISource, TagInfo
+from fluxsrc.produce import source_key
+from fluxsrc.source import Source
+from fluxsrc.stores import LocalStore
+
+__all__ = ["candidates", "history", "list_"]
+
+_semver = click.option("--semver", metavar="RANGE", help="Only tags that are versions in this range, such as 1.x.")
+_filter = click.option(
+    "--filter",
+    "pattern",
+    metavar="REGEX",
+    help="Only tags this is found in; a group may say which part is the version.",
+)
+
+
+@click.command("list")
+@click.argument("reference")
+@_semver
+@_filter
+@click.option("--no-details", is_flag=True, help="Only the names: one request for each thousand tags.")
+@remote_options
+@timeout_option
+@common_options
+@pass_session
+def list_(
+    session: Session,
+    reference: str,
+    semver: str | None,
+    pattern: str | None,
+    remotes: Remotes,
+    timeout: float,
+    *,
+    no_details: bool,
+) -> None:
+    """List the tags of a repository, newest first, with what they point at."""
+    access = Access(**remotes.options(reference))
+    with session.operation(timeout) as operation:
+        found = oci.list_tags(
+            reference, semver=semver, pattern=pattern, details=not no_details, access=access, operation=operation
+        )
+    if session.json:
+        echo_json({"reference": reference, "tags": [_tag_document(info) for info in found]})
+    elif no_details:
+        click.echo("".join(f"{info.tag}\n" for info in found), nl=False)
+    else:
+        rows = [
+            (
+                info.tag,
+                "" if info.digest is None else _short(info.digest),
+                info.revision or "",
+                time_text(info.created) or "",
+                "" if info.size is None else size(info.size),
+                info.source or "",
+            )
+            for info in found
+        ]
+        click.echo(table(("tag", "digest", "revision", "created", "size", "source"), rows, right=frozenset({4})))
+
+
+@click.command()
+@takes_source
+@existing_store
+@common_options
+@pass_session
+def history(session: Session, source: Source, timeout: float, store: LocalStore) -> None:
+    """List what the source of a URL was over time, as a store saw it, newest first, and every time a name was moved."""
+    del timeout  # nothing but the store is asked
+    key = source_key(source)
+    artifacts = oci.history(store, key)
+    moves = list(oci.moves(artifacts))
+    if session.json:
+        moved = [
+            {
+                "pointer": move.pointer,
+                "old": str(move.old),
+                "new": str(move.new),
+                "observed": time_text(move.observed),
+                "url": move.url,
+            }
+            for move in moves
+        ]
+        echo_json(
+            {
+                "url": source.url,
+                "key": str(key),
+                "artifacts": [artifact_document(artifact) for artifact in artifacts],
+                "moves": moved,
+            }
+        )
+        return
+    rows = [
+        (
+            time_text(artifact.observed) or "",
+            str(artifact.revision),
+            _short(artifact.content_digest),
+            _origin(artifact),
+        )
+        for artifact in artifacts
+    ]
+    click.echo(table(("observed", "revision", "content", "made from"), rows))
+    for move in moves:
+        click.echo(f"moved: {move.pointer}, {time_text(move.observed)}: from {move.old} to {move.new}")
+    if not artifacts:
+        click.echo("the store never saw it: `pull --store` is what watches", err=True)
+
+
+@click.command()
+@click.argument("reference")
+@_semver
+@_filter
+@remote_options
+@timeout_option
+@optional_local_store
+@common_options
+@pass_session
+def candidates(
+    session: Session,
+    reference: str,
+    semver: str | None,
+    pattern: str | None,
+    remotes: Remotes,
+    timeout: float,
+    store: LocalStore | None,
+) -> None:
+    """List what a tag could be rolled back to, newest first, and whether all of each is still there.
+
+    With --store, also what the store saw the tag point at, and whether the store can replace what the registry lost.
+    """
+    key = None if store is None else source_key(OCISource(reference))
+    access = Access(**remotes.options(reference))
+    with session.operation(timeout) as operation:
+        found = oci.candidates(
+            reference, store=store, key=key, semver=semver, pattern=pattern, access=access, operation=operation
+        )
+    if session.json:
+        echo_json({"reference": reference, "candidates": [_candidate_document(one) for one in found]})
+        return
+    rows = [
+        (
+            str(one.digest),
+            " ".join(one.tags),
+            time_text(one.observed or one.created) or "",
+            one.revision or "",
+            _state(one),
+        )
+        for one in found
+    ]
+    click.echo(table(("digest", "tags", "when", "revision", "state"), rows))
+
+
+def _state(one: Candidate) -> str:
+    state = "complete" if one.complete else f"the registry lost {plural(len(one.missing), 'part')} of it"
+    return state + (", in the store" if one.stored else "")
+
+
+def _origin(artifact: Artifact) -> str:
+    """What the artifact was made from before it was published, where its annotations tell."""
+    revision = artifact.annotations.get(ANNOTATION_REVISION, "")
+    return "" if revision == str(artifact.revision) else revision
+
+
+def _short(digest: Digest) -> str:
+    return f"{digest.algorithm}:{digest.short}"
+
+
+def _tag_document(info: TagInfo) -> dict[str, object]:
+    return {
+        "tag": info.tag,
+        "digest": None if info.digest is None else str(info.digest),
+        "media_type": info.media_type,
+        "size": info.size,
+        "source": info.source,
+        "revision": info.revision,
+        "created": time_text(info.created),
+    }
+
+
+def _candidate_document(one: Candidate) -> dict[str, object]:
+    return {
+        "digest": str(one.digest),
+        "tags": list(one.tags),
+        "revision": one.revision,
+        "created": time_text(one.created),
+        "observed": time_text(one.observed),
+        "complete": one.complete,
+        "missing": [str(digest) for digest in one.missing],
+        "stored": one.stored,
+    }
