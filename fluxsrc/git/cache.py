@@ -237,8 +237,10 @@ class CachedRepository:
         now = (self.shallow | frozenset(shallow)) - frozenset(unshallow)
         self._write("shallow", "".join(f"{commit}\n" for commit in sorted(now)))
 
-    def start_anew(self) -> None:
-        """Forget everything, if so much has piled up that it is better to."""
+    def tidy(self) -> None:
+        """Sweep what a process that died left half, and start anew if so much has piled up that it is better to."""
+        for leftover in self._packs.glob("tmp_*"):
+            leftover.unlink(missing_ok=True)
         if len(list(self._packs.glob("*.idx"))) >= _MAX_PACKS:
             self.clear()
 

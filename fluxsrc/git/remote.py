@@ -101,7 +101,7 @@ class RemoteRepository:
                     # Whoever held the lock before may have fetched just this.
                     contents = {}
                     if not repository.holds(revision.digest.hex, paths):
-                        repository.start_anew()
+                        repository.tidy()
                         contents = self._fetch(repository, revision, selector, paths, operation)
                     objects = repository.open_objects(self.access.limits)
                     objects.expect(contents)

@@ -3,7 +3,9 @@
 import concurrent.futures
 import os
 import pickle
+import shutil
 import subprocess
+import sys
 import threading
 import time
 
@@ -402,8 +404,6 @@ class TestCache:
             assert not path.is_file() or b"hunter2" not in path.read_bytes()
 
     def test_it_can_be_deleted_at_any_time(self, repository, serve, cache):
-        import shutil
-
         files = monorepo()
         repository.commit(files)
         source = GitSource(serve().url("repository.git"), cache=cache)
@@ -476,6 +476,33 @@ class TestCache:
             pass
         assert list(cache.directory.rglob("*.pack")) == []
         assert contents(source) == files
+
+    def test_a_process_that_is_killed_leaves_nothing_that_hurts(self, repository, serve, cache):
+        """At six moments of a fetch; afterwards everything is there, and no half pack is."""
+        files = monorepo(teams=20)
+        repository.commit(files)
+        url = serve().url("repository.git")
+        script = (
+            "import sys; from fluxsrc.git import GitCache, GitSource; print('go', flush=True); "
+            "source = GitSource(sys.argv[1], cache=GitCache(path=sys.argv[2])); source.fetch().__enter__()"
+        )
+        for number in range(6):
+            command = [sys.executable, "-c", script, url, str(cache.directory)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+                process.stdout.readline()
+                time.sleep(0.02 + number * 0.03)
+                process.kill()
+        assert contents(GitSource(url, cache=cache)) == files
+        assert not list(cache.directory.rglob("tmp_*"))
+
+    def test_more_packs_than_are_good_are_one_again(self, repository, serve, cache, monkeypatch):
+        """A fetch from scratch is cheaper than looking through all of them."""
+        monkeypatch.setattr("fluxsrc.git.cache._MAX_PACKS", 5)
+        source = GitSource(serve().url("repository.git"), cache=cache)
+        for number in range(12):
+            repository.commit({"a": b"%d" % number})
+            assert contents(source) == {"a": b"%d" % number}
+            assert len(list(cache.directory.rglob("*.pack"))) <= 5
 
     def test_a_source_with_a_cache_pickles(self, cache):
         source = GitSource("https://example.com/r.git", cache=cache)
