@@ -44,11 +44,11 @@ class Evidence(Protocol):
         ...
 
 
-E_contra = TypeVar("E_contra", contravariant=True)
+_E_contra = TypeVar("_E_contra", contravariant=True)
 
 
 @runtime_checkable
-class Policy(Protocol[E_contra]):
+class Policy(Protocol[_E_contra]):
     """What has to hold of a revision. An immutable value: thread-safe, picklable, comparable."""
 
     @property
@@ -61,7 +61,7 @@ class Policy(Protocol[E_contra]):
         """The evidence it looks at, by name ("commit", "tag"); a source that does not have it refuses the policy."""
         ...
 
-    def check(self, evidence: E_contra, /) -> Facts:
+    def check(self, evidence: _E_contra, /) -> Facts:
         """Return what was found out if the policy holds.
 
         Raises:

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import assert_type
 
 from fluxsrc import (
+    AllOf,
+    AnyOf,
     Artifact,
     Digest,
     DirectorySource,
+    GitSignature,
     GitSource,
     IgnoreRules,
     LocalStore,
@@ -16,6 +19,7 @@ from fluxsrc import (
     MemoryStore,
     Mode,
     Operation,
+    Policy,
     Progress,
     Revision,
     Snapshot,
@@ -24,6 +28,7 @@ from fluxsrc import (
     produce_artifact,
     source_from_url,
 )
+from fluxsrc.signatures import GitEvidence
 
 
 def three_lines() -> Artifact:
@@ -67,3 +72,11 @@ def the_values_have_types(source: Source, store: Store, cancel: threading.Event)
     assert_type(artifact.content_digest, Digest)
     assert_type(store.lookup(artifact.key), Artifact | None)
     assert_type(IgnoreRules(extra="*.md").excluded("README.md"), bool)
+
+
+def policies_are_values(mine: Policy[GitEvidence]) -> None:
+    """A policy of somebody else stands beside ours."""
+    signed = GitSignature.from_files("allowed_signers", "ada.asc", mode="TagAndHEAD", identities=["ada@example.com"])
+    source = GitSource(".", tag="v1.0.0", verify=AllOf([AnyOf([signed, mine]), mine]))
+    with source.fetch() as snapshot:
+        assert_type(snapshot.verification, tuple[tuple[str, str], ...])

@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import struct
+import sys
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxsrc import AllOf, AllowedSigners, AnyOf, Digest, GitSignature, GitSource, MemoryStore, OpenPGPKeys
-from fluxsrc.errors import ConfigurationError, SourceChangedError, VerificationError
+from fluxsrc.errors import ConfigurationError, MissingExtraError, SourceChangedError, VerificationError
 from fluxsrc.git.packfile import Kind
 from fluxsrc.signatures import Check, GitEvidence
 from fluxsrc.signatures.gitobject import MAX_SIGNED_BYTES, git_oid
@@ -592,6 +593,18 @@ def test_a_policy_is_a_value(tmp_path):
         GitSignature(AllowedSigners.parse(f'{IDENTITY} valid-after="20200101" {KEYS["ssh-ed25519"]}')),
     ]
     assert len({str(other.digest) for other in [policy, *others]}) == 7
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    """A missing library is no verdict: not accepted, and not a failed check either, not even within `AnyOf`."""
+    policies = [GitSignature(keys("rsa")), GitSignature(keys("ssh-ed25519"))]
+    monkeypatch.setitem(sys.modules, "pysequoia", None)
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    for policy, name in zip(policies, ("rsa", "ssh-ed25519"), strict=True):
+        with pytest.raises(MissingExtraError, match=r"fluxsrc\[verify\]"):
+            policy.check(evidence(name))
+    with pytest.raises(MissingExtraError):
+        AnyOf(policies).check(evidence("rsa"))
 
 
 def test_a_policy_that_says_nothing_is_refused(tmp_path):

@@ -24,6 +24,7 @@ _HEAVY = {
     "matplotlib",
     "pandas",
     "prometheus_client",
+    "pysequoia",
     "pytest",
     "rich",
     "sigstore",
@@ -67,7 +68,9 @@ def test_a_value_loads_only_what_it_is_made_of(statement, allowed):
     assert packages(modules_after(statement)) <= allowed
 
 
-@pytest.mark.parametrize("name", ["DirectorySource", "MemorySource", "LocalStore", "GitSource", "source_from_url"])
+@pytest.mark.parametrize(
+    "name", ["DirectorySource", "MemorySource", "LocalStore", "GitSource", "GitSignature", "source_from_url"]
+)
 def test_no_public_name_loads_what_belongs_to_an_extra(name):
     """The client libraries of clouds, signatures and terminals are loaded when they are used, not when they could be."""
     heavy = packages(modules_after(f"from fluxsrc import {name}")) & (_HEAVY - {"dulwich", "isal"})
