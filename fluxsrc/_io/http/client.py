@@ -1,11 +1,12 @@
 """`HTTPClient`: requests over kept-alive connections, with redirects that give no credential away."""
 
+import base64
 import ssl
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Final, Protocol, Self
 from urllib.parse import quote, urljoin, urlsplit
@@ -327,7 +328,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         for name, value in headers.items():
             text = value.reveal() if isinstance(value, Secret) else value
             if _is_private(name, value):
-                secrets += [text, *(part for part in text.split(" ")[1:] if part)]
+                secrets += _secrets_in(text)
             fields.append((name, text))
         if isinstance(content, bytes):
             fields.append(("Content-Length", str(len(content))))
@@ -335,6 +336,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
             fields.append(("Transfer-Encoding", "chunked"))
         if forwarded and self.proxy is not None and (authorization := proxy_authorization(self.proxy)):
             fields.append(("Proxy-Authorization", authorization))
+            secrets += _secrets_in(authorization)
         return fields, tuple(secrets)
 
     def _open(self, origin: Origin, bound: Bound) -> Channel:
@@ -383,6 +385,16 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
                     self._pools.setdefault(origin, []).append(channel)
                     return
         channel.close()
+
+
+def _secrets_in(value: str) -> list[str]:
+    """What of a secret header must not come back in a text: itself, its token, and the password inside of a Basic one."""
+    scheme, _, token = value.partition(" ")
+    found = [value, token]
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            found.append(base64.b64decode(token).decode().partition(":")[2])
+    return [text for text in found if text]
 
 
 def _is_private(name: str, value: str | Secret) -> bool:
