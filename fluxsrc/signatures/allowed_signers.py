@@ -1,7 +1,6 @@
 """`AllowedSigners`: who may sign with which SSH key, in the file formats of OpenSSH."""
 
 import base64
-import binascii
 import datetime as dt
 import re
 from collections.abc import Iterator, Sequence
@@ -70,7 +69,7 @@ class AllowedSigners:
             if stripped and not stripped.startswith("#"):
                 try:
                     signers.append(_signer(stripped))
-                except (KeyFormatError, binascii.Error) as exc:
+                except ValueError as exc:  # KeyFormatError, and what base64 does not like
                     raise ConfigurationError(f"allowed signers, line {number}: {exc}") from None
         if not signers:
             raise ConfigurationError("there is no key among the allowed signers")

@@ -547,6 +547,7 @@ def test_garbage_is_refused(garbage):
         ("* ssh-rsa {blob}", "another kind"),
         ("* ssh-ed25519 {blob}AAAA", "line 1"),
         ("* ssh-ed25519 !!!!", "line 1"),
+        ("* ssh-ed25519 AAAA\u00b0AAA", "line 1"),
         ('* "{key}', "not closed"),
         ("* ssh-dss AAAAB3NzaC1kc3MAAAAA", "not supported"),
     ],
