@@ -56,7 +56,7 @@ COMMANDS: Final = {
     "delete": Row("publish", "Delete a tag or a manifest."),
     "reconcile": Row("keep", "Keep the sources of a file up to date in a store."),
     "get": Row("keep", "Show the sources of a store, as `flux get sources` does."),
-    "lock": Row("locking", "Write down what the sources of a file are now, or check that they still are."),
+    "lock": Row("locking", "Write down what the sources of a file are, or check them."),
     "store": Row("store", "Look after a store of artifacts."),
 }
 """Every command, in the order of the help."""

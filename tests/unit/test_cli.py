@@ -163,7 +163,7 @@ def test_without_its_extra_the_program_says_which_one_to_install():
 
 def test_shells_can_complete_commands():
     """As with any program made with click."""
-    words = {"COMP_WORDS": "fluxsrc re", "COMP_CWORD": "1", "_FLUXSRC_COMPLETE": "bash_complete"}
+    words = {"COMP_WORDS": "fluxsrc res", "COMP_CWORD": "1", "_FLUXSRC_COMPLETE": "bash_complete"}
     command = [sys.executable, "-m", "fluxsrc"]
     done = subprocess.run(command, env=os.environ | words, capture_output=True, text=True, check=True)
     assert done.stdout == "plain,resolve\n"
