@@ -118,8 +118,8 @@ class _Kind:
     @property
     def options(self) -> frozenset[str]:
         """What may be said beside a URL."""
-        fields = (field for cls in self._load() for field in attrs.fields(cls) if field.init)
-        return frozenset(field.name for field in fields if field.kw_only)
+        fields = (field for cls in self._load() for field in attrs.fields(cls) if field.init and field.kw_only)
+        return frozenset(field.name for field in fields if not field.name.startswith("_"))
 
     def _load(self) -> list[Any]:
         module = import_module(f"{__package__}.{self.module}")

@@ -26,6 +26,7 @@ _FLAGS: Final = {
     "insecure": "--insecure",
     "sparse": "--sparse",
     "lfs": "--lfs",
+    "submodules": "--submodules",
 }
 """What an option of a source is called on the command line."""
 
@@ -144,10 +145,12 @@ def makes_sources(command: Decorated) -> Decorated:
         timeout: float,
         sparse: tuple[str, ...],
         lfs: str | None,
+        submodules: bool,
         **kwargs: Any,
     ) -> Any:
-        own = recipe | {"timeout": timeout} | ({"sparse": sparse} if sparse else {}) | ({"lfs": lfs} if lfs else {})
-        maker = SourceMaker(remotes=remotes, own=own)
+        of_git = {"sparse": sparse, "lfs": lfs, "submodules": submodules}
+        given = {name: value for name, value in of_git.items() if value}
+        maker = SourceMaker(remotes=remotes, own=recipe | {"timeout": timeout} | given)
         return command(*args, make_source=maker, remotes=remotes, timeout=timeout, **kwargs)
 
     sparse = click.option(
@@ -156,7 +159,10 @@ def makes_sources(command: Decorated) -> Decorated:
     lfs = click.option(
         "--lfs", type=click.Choice(("keep", "error", "fetch")), help="Git: what becomes of LFS pointers."
     )
-    return remote_options(sparse(lfs(timeout_option(recipe_options(with_maker)))))
+    submodules = click.option(
+        "--submodules", is_flag=True, help="Git: with submodules, each as the commit it is pinned to."
+    )
+    return remote_options(sparse(lfs(submodules(timeout_option(recipe_options(with_maker))))))
 
 
 def takes_source(command: Decorated) -> Decorated:

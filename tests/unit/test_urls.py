@@ -121,6 +121,7 @@ def test_what_is_no_source_says_what_would_be(text, words):
         ("gs://models", "region"),
         ("deploy", "root"),
         ("s3://models", "_shared"),
+        ("git+file:///srv/a.git", "_depth"),
     ],
 )
 def test_an_option_of_another_kind_is_a_mistake_of_the_caller(text, option):
