@@ -3,8 +3,10 @@
 import datetime as dt
 import io
 import os
+import shutil
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -486,10 +488,10 @@ class TestHostileTrees:
             contents(GitSource(repository.path, limits=Limits(max_file_bytes=1000)))
 
 
-@pytest.fixture
-def odd(tmp_path):
+@pytest.fixture(scope="module")
+def made_by_git(tmp_path_factory):
     """A repository made by the real git: odd names, modes, links, a submodule, history, several packs and loose objects."""
-    path = tmp_path / "odd"
+    path = tmp_path_factory.mktemp("git") / "odd"
     git("init", "-q", "-b", "main", path)
     for name, data in {
         "a.b": b"dot", "a/b": b"slash", "a0": b"zero", "empty": b"", "dir with space/new\u00efline": b"\r\n", "deep/" * 30 + "x": b"deep",
@@ -511,6 +513,12 @@ def odd(tmp_path):
         if number == 10:
             git("repack", "-dq", cwd=path)
     return path
+
+
+@pytest.fixture
+def odd(made_by_git, tmp_path):
+    """A copy of it, to do anything with."""
+    return Path(shutil.copytree(made_by_git, tmp_path / "odd", symlinks=True))
 
 
 class TestAgreementWithGit:

@@ -478,7 +478,7 @@ class TestCache:
         assert contents(source) == files
 
     def test_a_process_that_is_killed_leaves_nothing_that_hurts(self, repository, serve, cache):
-        """At six moments of a fetch; afterwards everything is there, and no half pack is."""
+        """At four moments of a fetch; afterwards everything is there, and no half pack is."""
         files = monorepo(teams=20)
         repository.commit(files)
         url = serve().url("repository.git")
@@ -486,11 +486,11 @@ class TestCache:
             "import sys; from fluxsrc.git import GitCache, GitSource; print('go', flush=True); "
             "source = GitSource(sys.argv[1], cache=GitCache(path=sys.argv[2])); source.fetch().__enter__()"
         )
-        for number in range(6):
+        for number in range(4):
             command = [sys.executable, "-c", script, url, str(cache.directory)]
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
                 process.stdout.readline()
-                time.sleep(0.02 + number * 0.03)
+                time.sleep(0.05 + number * 0.05)
                 process.kill()
         assert contents(GitSource(url, cache=cache)) == files
         assert not list(cache.directory.rglob("tmp_*"))
