@@ -5,7 +5,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import attrs
@@ -20,6 +20,7 @@ __all__ = [
     "Keychain",
     "Origin",
     "Proxy",
+    "RepositoryKeychain",
     "SSHKey",
     "Secret",
     "StaticKeychain",
@@ -165,6 +166,15 @@ class Keychain(Protocol):
 
     def credentials(self, origin: Origin, /) -> Credentials | None:
         """The credentials for this origin, or None if this keychain knows none."""
+        ...
+
+
+@runtime_checkable
+class RepositoryKeychain(Keychain, Protocol):
+    """A keychain that also tells apart the repositories of one registry, as Kubernetes' image pull secrets do."""
+
+    def repository_credentials(self, origin: Origin, repository: str, /) -> Credentials | None:
+        """The credentials for this repository of this origin, or None if this keychain knows none."""
         ...
 
 

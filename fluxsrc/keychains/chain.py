@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from fluxsrc.auth import BasicAuth, BearerToken, Credentials, Keychain, Origin, SSHKey, StaticKeychain, redact_url
+from fluxsrc.auth import (
+    BasicAuth,
+    BearerToken,
+    Credentials,
+    Keychain,
+    Origin,
+    RepositoryKeychain,
+    SSHKey,
+    StaticKeychain,
+    redact_url,
+)
 from fluxsrc.errors import ConfigurationError
 
 __all__ = ["ChainKeychain", "keychain_from_env"]
@@ -32,8 +42,15 @@ class ChainKeychain:
 
     def credentials(self, origin: Origin, /) -> Credentials | None:
         """The first answer that is not None."""
+        return self.repository_credentials(origin, "")
+
+    def repository_credentials(self, origin: Origin, repository: str, /) -> Credentials | None:
+        """The first answer that is not None, of those that tell repositories apart for this one."""
         for keychain in self.keychains:
-            found = keychain.credentials(origin)
+            if isinstance(keychain, RepositoryKeychain):
+                found = keychain.repository_credentials(origin, repository)
+            else:
+                found = keychain.credentials(origin)
             if found is not None:
                 return found
         return None

@@ -1,6 +1,7 @@
 """`DockerConfig`: credentials for registries as `docker login` leaves them, and as Kubernetes keeps them in secrets."""
 
 import base64
+import fnmatch
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from fluxsrc.auth import BasicAuth, BearerToken, Credentials, Keychain, Origin, Secret
+from fluxsrc.auth import BasicAuth, BearerToken, Credentials, Origin, RepositoryKeychain, Secret
 from fluxsrc.errors import AuthenticationError, ConfigurationError, TransportTimeoutError
 
 __all__ = ["IDENTITY_TOKEN_USER", "DockerConfig"]
@@ -35,7 +36,8 @@ class DockerConfig:
     A file is read anew for each question, so that a later `docker login`, or a secret that Kubernetes replaces, is seen.
     A helper is a program: those that a file names are run, those that a secret names never are.
 
-    Entries for a path within a registry, which Kubernetes knows, are not looked at: credentials are for an origin.
+    As Kubernetes has it, an entry of `auths` may be for a path within a registry, of which the longest that fits counts,
+    and a `*` in a host stands for a part of one label.
 
     Attributes:
         path: The file.
@@ -64,7 +66,11 @@ class DockerConfig:
         return cls(text=Secret(text if isinstance(text, str) else text.decode(errors="replace")))
 
     def credentials(self, origin: Origin, /) -> Credentials | None:
-        """What the configuration has for a registry.
+        """What the configuration has for a registry as a whole; see `repository_credentials`."""
+        return self.repository_credentials(origin, "")
+
+    def repository_credentials(self, origin: Origin, repository: str, /) -> Credentials | None:
+        """What the configuration has for a repository.
 
         Raises:
             ConfigurationError: The configuration cannot be read.
@@ -80,12 +86,14 @@ class DockerConfig:
         hosts = _HUB_HOSTS if host in _HUB_HOSTS else frozenset({host})
         server = _HUB if host in _HUB_HOSTS else host
         if self.path is not None:
-            helpers = _mapping(config.get("credHelpers"), self._where)
-            named = next((helpers[key] for key in helpers if _server(key) in hosts), None)
-            if named is not None:
-                return self._ask(named, server)
-        for key, entry in _mapping(config.get("auths"), self._where).items():
-            if _server(key) in hosts and (found := self._entry(entry)) is not None:
+            for key, helper in _mapping(config.get("credHelpers"), self._where).items():
+                if _place(key)[0] in hosts:
+                    return self._ask(helper, server)
+        auths = _mapping(config.get("auths"), self._where)
+        fitting = [key for key in auths if _fits(key, hosts, repository)]
+        for key in sorted(fitting, key=lambda key: len(_place(key)[1]), reverse=True):
+            found = self._entry(auths[key])
+            if found is not None:
                 return found
         if self.path is not None and config.get("credsStore"):
             return self._ask(config["credsStore"], server)
@@ -175,14 +183,30 @@ class DockerConfig:
         return BasicAuth(username, password) if password else None
 
 
-def _server(key: str) -> str:
-    """The host, and perhaps port, that a key of `auths` or `credHelpers` means; a path other than /v1/ means none.
+def _place(key: str) -> tuple[str, str]:
+    """The host, and perhaps port, and the path within it that a key of `auths` or `credHelpers` means.
 
-    >>> _server("https://index.docker.io/v1/"), _server("ghcr.io"), _server("host/team")
-    ('index.docker.io', 'ghcr.io', '')
+    >>> _place("https://index.docker.io/v1/"), _place("ghcr.io"), _place("host/team")
+    (('index.docker.io', ''), ('ghcr.io', ''), ('host', 'team'))
     """
     host, _, path = key.removeprefix("https://").removeprefix("http://").partition("/")
-    return host.lower() if path.strip("/") in ("", "v1", "v2") else ""
+    path = path.strip("/")
+    return host.lower(), "" if path in ("v1", "v2") else path
+
+
+def _fits(key: str, hosts: frozenset[str], repository: str) -> bool:
+    pattern, path = _place(key)
+    if path and repository != path and not repository.startswith(f"{path}/"):
+        return False
+    if "*" not in pattern:
+        return pattern in hosts
+    # Label by label: "*.example.com" is neither "example.com" nor "a.b.example.com".
+    labels = pattern.split(".")
+    return any(
+        len(labels) == len(host.split("."))
+        and all(fnmatch.fnmatchcase(label, part) for part, label in zip(labels, host.split("."), strict=True))
+        for host in hosts
+    )
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
@@ -194,4 +218,4 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
 
 
 if TYPE_CHECKING:
-    _: Keychain = DockerConfig(path="")
+    _: RepositoryKeychain = DockerConfig(path="")

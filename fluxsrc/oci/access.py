@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import attrs
 
 from fluxsrc._io.http import HTTPClient
-from fluxsrc.auth import Credentials, Keychain, Origin, Proxy, TLSConfig
+from fluxsrc.auth import Credentials, Keychain, Origin, Proxy, RepositoryKeychain, TLSConfig
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.oci.layout import LayoutRepository
 from fluxsrc.oci.reference import LayoutReference, Reference
@@ -45,7 +45,11 @@ class Access:
         if self.keychain is None:
             return None
         for host in dict.fromkeys((reference.host, reference.api_host)):
-            found = self.keychain.credentials(Origin.of(f"{self.scheme}://{host}"))
+            origin = Origin.of(f"{self.scheme}://{host}")
+            if isinstance(self.keychain, RepositoryKeychain):
+                found = self.keychain.repository_credentials(origin, reference.repository)
+            else:
+                found = self.keychain.credentials(origin)
             if found is not None:
                 return found
         return None

@@ -9,9 +9,18 @@ import types
 
 import pytest
 
-from fluxsrc.auth import BasicAuth, BearerToken, Keychain, Origin
+from fluxsrc.auth import BasicAuth, BearerToken, Keychain, Origin, StaticKeychain
 from fluxsrc.errors import AuthenticationError, ConfigurationError, MissingExtraError, TransportTimeoutError
-from fluxsrc.keychains import AzureRegistry, DockerConfig, ElasticContainerRegistry, GoogleRegistry, registries
+from fluxsrc.keychains import (
+    AzureRegistry,
+    ChainKeychain,
+    DockerConfig,
+    ElasticContainerRegistry,
+    GoogleRegistry,
+    registries,
+)
+from fluxsrc.oci import OCISource
+from fluxsrc.testing.registry import Registry
 
 
 def auth(pair: str) -> dict[str, str]:
@@ -35,6 +44,36 @@ def test_an_entry_is_found_by_its_host_and_port():
         "ssh://ghcr.io",
     ):
         assert ask(config, other) is None
+
+
+def test_the_longest_path_that_fits_counts():
+    config = {"auths": {"r.io": auth("all:p"), "r.io/team": auth("team:p"), "https://r.io/team/app": auth("app:p")}}
+    keychain = ChainKeychain.of(StaticKeychain(()), DockerConfig.from_secret(json.dumps(config)))
+    origin = Origin.of("https://r.io")
+    found = {
+        name: keychain.repository_credentials(origin, name).username
+        for name in ("team/app/x", "team/app", "team/b", "teams", "x")
+    }
+    assert found == {"team/app/x": "app", "team/app": "app", "team/b": "team", "teams": "all", "x": "all"}
+    assert keychain.credentials(origin) == BasicAuth("all", "p")
+
+
+def test_a_star_stands_for_a_part_of_one_label():
+    config = {"auths": {"*.r.io": auth("u:p"), "x-*.s.io:5000": auth("v:p")}}
+    assert ask(config, "https://a.r.io") == BasicAuth("u", "p")
+    assert ask(config, "https://x-1.s.io:5000") == BasicAuth("v", "p")
+    for other in ("https://r.io", "https://a.b.r.io", "https://a.r.io.evil", "https://y.s.io:5000", "https://x-1.s.io"):
+        assert ask(config, other) is None
+
+
+def test_a_source_asks_for_its_repository():
+    config = {"auths": {}}
+    with Registry(users={"robot": "hunter2"}) as registry:
+        registry.put("team/app", "v1")
+        config["auths"] = {registry.host: auth("nobody:x"), f"{registry.host}/team": auth("robot:hunter2")}
+        keychain = DockerConfig.from_secret(json.dumps(config))
+        source = OCISource(f"oci://{registry.host}/team/app:v1", keychain=keychain, insecure=True)
+        assert source.resolve_revision().pointer == "v1"
 
 
 @pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io"])
