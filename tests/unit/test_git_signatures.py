@@ -1,6 +1,7 @@
 """Git signatures: what the real tools signed verifies; every attack fails closed, at the check that is documented for it."""
 
 import base64
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -566,6 +567,24 @@ def test_any_text_is_allowed_signers_or_a_configuration_error(text):
         AllowedSigners.parse(text)
     except ConfigurationError:
         return
+
+
+@pytest.mark.parametrize("name", ["rsa", "subkey", "ssh-ed25519", "ssh-nistp256", "ssh-rsa"])
+def test_a_damaged_key_is_refused_or_harmless(name):
+    """Any byte changed: an error of configuration, a key that did not sign, or the same key (names and layout may differ)."""
+
+    @given(mutations(KEYS[name].encode()))
+    def holds(mutant):
+        text = mutant.decode("latin1")
+        try:
+            trusted = AllowedSigners.parse(text) if name.startswith("ssh") else OpenPGPKeys.parse(text)
+        except ConfigurationError:
+            return
+        with contextlib.suppress(VerificationError):
+            facts = dict(GitSignature(trusted).check(evidence(name)))
+            assert facts["git.commit.key"] == dict(GitSignature(keys(name)).check(evidence(name)))["git.commit.key"]
+
+    holds()
 
 
 def test_openpgp_keys_that_are_none_are_errors():
