@@ -84,14 +84,13 @@ def verify_openpgp(
         MissingExtraError: There is nothing to check it with.
     """
     signature = _signature(armored)
-    when = _check_form(signature)
+    with _sequoia(Check.ALGORITHM, "the OpenPGP signature uses what is not known"):
+        when = _check_form(signature)
     with _sequoia(Check.KEY, "the OpenPGP key is not fit for use"):
         certificate = _find(signature, _certificates(keys))
         signing_key = _check_key(certificate, signature, when, now)
-    if when > now + _CLOCK_SKEW:
-        raise failed(Check.TIME, f"signed in the future, at {when:%Y-%m-%d %H:%M} UTC")
-    if signature.expiration is not None and signature.expiration <= now:
-        raise failed(Check.TIME, f"the signature expired at {signature.expiration:%Y-%m-%d %H:%M} UTC")
+    with _sequoia(Check.TIME, "the OpenPGP signature's times cannot be read"):
+        _check_signature_times(when, signature.expiration, now)
     with _sequoia(Check.SIGNER, "the OpenPGP key has no name that can be read"):
         name = _name(certificate, identities)
     valid = _valid(signature, message, certificate)
@@ -185,6 +184,13 @@ def _check_key(certificate: "Cert", signature: "Sig", when: dt.datetime, now: dt
 def _check_times(shown: str, expiration: dt.datetime | None, when: dt.datetime, now: dt.datetime) -> None:
     if expiration is not None and expiration <= max(now, when):
         raise failed(Check.TIME, f"the OpenPGP key {shown} expired at {expiration:%Y-%m-%d %H:%M} UTC")
+
+
+def _check_signature_times(when: dt.datetime, expiration: dt.datetime | None, now: dt.datetime) -> None:
+    if when > now + _CLOCK_SKEW:
+        raise failed(Check.TIME, f"signed in the future, at {when:%Y-%m-%d %H:%M} UTC")
+    if expiration is not None and expiration <= now:
+        raise failed(Check.TIME, f"the signature expired at {expiration:%Y-%m-%d %H:%M} UTC")
 
 
 def _valid(signature: "Sig", message: bytes, certificate: "Cert") -> set[tuple[str, str]]:

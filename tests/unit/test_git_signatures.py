@@ -20,7 +20,7 @@ from fluxsrc import AllOf, AllowedSigners, AnyOf, Digest, GitSignature, GitSourc
 from fluxsrc.errors import ConfigurationError, MissingExtraError, SourceChangedError, VerificationError
 from fluxsrc.git.packfile import Kind
 from fluxsrc.signatures import Check, GitEvidence
-from fluxsrc.signatures.gitobject import MAX_SIGNED_BYTES, git_oid
+from fluxsrc.signatures.gitobject import MAX_SIGNED_BYTES, git_oid, split_commit, split_tag
 from fluxsrc.signatures.sshkeys import SSHPublicKey
 from fluxsrc.signatures.sshsig import verify_ssh
 from fluxsrc.testing.git import GitRepositoryBuilder
@@ -452,8 +452,6 @@ def mutations(content):
 
 def payload(content):
     """What was signed, as far as the signature is still recognised."""
-    from fluxsrc.signatures.gitobject import split_commit
-
     return split_commit(content, "sha1").payload
 
 
@@ -482,8 +480,6 @@ def test_no_mutation_of_a_commit_is_accepted(name):
 @pytest.mark.parametrize("name", ["tag-pgp", "tag-ssh"])
 def test_no_mutation_of_a_tag_is_accepted(name):
     """What is accepted has the same signed bytes."""
-    from fluxsrc.signatures.gitobject import split_tag
-
     policy = GitSignature(keys("ed25519", "ssh-ed25519"), mode="Tag")
     content = data(name)
 
@@ -509,6 +505,25 @@ def test_every_bit_of_an_ssh_signature_matters():
         mutant[bit // 8] ^= 1 << (bit % 8)
         with pytest.raises(VerificationError):
             verify_ssh(ssh_armor(bytes(mutant)).encode(), message, allowed, when=when, now=NOW)
+
+
+def test_every_byte_of_an_openpgp_packet_is_read_safely():
+    """Exhaustively, below the armor: nothing but `VerificationError`, unless what was changed is outside of what is signed."""
+    policy = GitSignature(keys("ed25519"))
+    content = data("ed25519")
+    lines = split_commit(content, "sha1").signature.decode().splitlines()
+    packet = base64.b64decode("".join(line for line in lines if line and line[0] not in "-="))
+    unhashed = 10 + int.from_bytes(packet[6:8])  # after two bytes of the packet's head, six fixed ones, and a length
+    end = unhashed + int.from_bytes(packet[unhashed - 2 : unhashed]) + 2  # and the first two bytes of the hash
+    accepted = set()
+    for at in range(len(packet)):
+        for byte in {0, 0xFF, packet[at] ^ 1, packet[at] ^ 0x80} - {packet[at]}:
+            mutant = base64.b64encode(packet[:at] + bytes([byte]) + packet[at + 1 :]).decode()
+            armored = f"-----BEGIN PGP SIGNATURE-----\n\n{mutant}\n-----END PGP SIGNATURE-----\n"
+            with contextlib.suppress(VerificationError):
+                policy.check(evidence(content=signed_with(armored, without_signature(content))))
+                accepted.add(at)
+    assert accepted <= set(range(unhashed, end))
 
 
 @given(st.binary(max_size=300))
