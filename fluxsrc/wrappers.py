@@ -98,7 +98,7 @@ class Include:
         """What all of them point at now."""
         operation = self._operation(operation)
         revisions = [source.resolve_revision(operation=operation) for source in self._sources]
-        operation.memo[self] = revisions
+        operation.memo["include", id(self)] = (self, revisions)  # by identity: not every source's parts are hashable
         return _combined(revisions)
 
     @contextmanager
@@ -110,7 +110,7 @@ class Include:
             UnsafeEntryError: A path is there twice, and `collisions` is ERROR; while iterating.
         """
         operation = self._operation(operation)
-        revisions = operation.memo.pop(self, None)
+        _, revisions = operation.memo.pop(("include", id(self)), (None, None))
         if revisions is None or (revision is not None and _combined(revisions) != revision):
             revisions = [source.resolve_revision(operation=operation) for source in self._sources]
         combined = _combined(revisions)

@@ -226,5 +226,6 @@ class RemoteRepository:
         return session
 
     @property
-    def _memo_key(self) -> tuple[str, Access]:
-        return ("git", self.access)
+    def _memo_key(self) -> tuple[object, ...]:
+        # By identity: a keychain of the caller's own need not be hashable.
+        return ("git", self.access.address, id(self.access.keychain), id(self.access.proxy), self.access.tls)

@@ -7,7 +7,8 @@ paths. So a walk that insists on the order yields sorted paths without sorting, 
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from itertools import pairwise
+from typing import Final, NamedTuple, NoReturn
 
 from fluxsrc.entry import check_path
 from fluxsrc.errors import ContentError, PathNotFoundError, UnsafeEntryError
@@ -20,6 +21,14 @@ _SUBMODULE: Final = 0o160000
 _SYMLINK: Final = 0o120000
 _REGULAR: Final = 0o100000
 _TYPE_MASK: Final = 0o170000
+_MODES: Final = {
+    b"100644": 0o100644,
+    b"40000": DIRECTORY,
+    b"100755": 0o100755,
+    b"120000": _SYMLINK,
+    b"160000": _SUBMODULE,
+}
+_DOTS: Final = frozenset({".", ".."})
 
 _ENTRIES: Final = {width: re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{%d})" % width, re.DOTALL) for width in (20, 32)}
 # Characters HFS+ ignores in names, so that ".g\u200cit" opens ".git" there.
@@ -69,21 +78,23 @@ def parse_tree(data: bytes, raw_size: int, *, where: str = "") -> list[Node]:
         UnsafeEntryError: It has a name no work tree may hold, holds one twice, or is not in order.
     """
     rows = _ENTRIES[raw_size].findall(data)
-    if sum(len(mode) + len(name) for mode, name, _ in rows) + len(rows) * (raw_size + 2) != len(data):
+    if sum([len(mode) + len(name) for mode, name, _ in rows]) + len(rows) * (raw_size + 2) != len(data):
         raise ContentError(f"damaged tree {where or '/'}", path=where, hint="'git fsck' in the repository tells more")
-    nodes = []
-    names = set()
-    last = b""
-    for digits, name, oid in rows:
-        mode = _mode(int(digits, 8), where)
-        key = name + b"/" if mode == DIRECTORY else name
-        if key <= last or name in names:
-            what = "twice" if name in names else "out of order"
-            raise UnsafeEntryError(f"a tree holds {name!a} {what} in {where or '/'}", path=where)
-        last = key
-        names.add(name)
-        nodes.append(Node(check_name(name, where), mode, oid))
-    return nodes
+    modes = [_MODES.get(digits) or _mode(int(digits, 8), where) for digits, _, _ in rows]
+    names = [name for _, name, _ in rows]
+    keys = [name + b"/" if mode == DIRECTORY else name for name, mode in zip(names, modes, strict=True)]
+    if len(set(names)) != len(names) or sorted(keys) != keys:
+        _complain(names, keys, where)
+    texts = _check_names(names, where)
+    return [Node(text, mode, row[2]) for text, mode, row in zip(texts, modes, rows, strict=True)]
+
+
+def _complain(names: Sequence[bytes], keys: Sequence[bytes], where: str) -> NoReturn:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UnsafeEntryError(f"a tree holds {twice!a} twice in {where or '/'}", path=where)
+    late = next(key for before, key in pairwise(keys) if key < before)
+    raise UnsafeEntryError(f"a tree holds {late!a} out of order in {where or '/'}", path=where)
 
 
 def _mode(mode: int, where: str) -> int:
@@ -93,6 +104,16 @@ def _mode(mode: int, where: str) -> int:
     if kind in (DIRECTORY, _SYMLINK, _SUBMODULE):
         return kind
     raise UnsafeEntryError(f"a tree has an entry of the unknown mode {mode:o} in {where or '/'}", path=where)
+
+
+def _check_names(names: Sequence[bytes], where: str) -> Sequence[str]:
+    """All names of a tree as text: at once, if nothing about any of them is suspicious, which is nearly always."""
+    joined = b"/".join(names)
+    if joined.isascii() and b"git" not in joined.lower() and joined.count(b"/") == len(names) - 1:
+        texts = joined.decode("ascii").split("/")
+        if _DOTS.isdisjoint(texts):
+            return texts
+    return [check_name(name, where) for name in names]
 
 
 def check_name(name: bytes, where: str = "") -> str:
@@ -105,7 +126,7 @@ def check_name(name: bytes, where: str = "") -> str:
         text = name.decode()
     except UnicodeDecodeError:
         raise UnsafeEntryError(f"a name is not UTF-8: {name!a} in {where or '/'}", path=where) from None
-    if "/" in text or text in (".", ".."):
+    if "/" in text or text in _DOTS:
         raise UnsafeEntryError(f"a tree has an entry named {text!a} in {where or '/'}", path=where)
     # Cheap tests first: nearly every name has no "git" in it, and is ASCII.
     suspect = text if text.isascii() else _HFS_IGNORED.sub("", unicodedata.normalize("NFD", text))
