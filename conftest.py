@@ -108,5 +108,9 @@ pytest_collect_file = (
         pattern="*.md",
         fixtures=["checkout"],
     )
-    + Sybil(parsers=[DocTestParser(_FLAGS), _DocstringBlocks()], pattern="fluxsrc/**/*.py", fixtures=["checkout"])
+    + Sybil(
+        parsers=[DocTestParser(_FLAGS), _DocstringBlocks()],
+        patterns=["fluxsrc/*.py", "fluxsrc/**/*.py"],
+        fixtures=["checkout"],
+    )
 ).pytest()

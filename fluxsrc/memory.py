@@ -52,7 +52,7 @@ class MemorySource(SourceOptions):
 
     >>> source = MemorySource({"app.yaml": "kind: Namespace", "run.sh": MemoryFile(b"#!/bin/sh", Mode.EXECUTABLE)})
     >>> str(source.resolve_revision())[:14]
-    'sha256:b77a84a'
+    'sha256:a7f8e07'
 
     Attributes:
         files: Content by path: text, bytes, or a `MemoryFile` with a mode.
