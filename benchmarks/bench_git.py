@@ -133,8 +133,8 @@ def change(path: Path) -> str:
         ["git", "rev-parse", "main"], cwd=path, check=True, capture_output=True, text=True
     ).stdout.strip()
     stream = [f"commit refs/heads/next\ncommitter Ada <ada@example.com> 1800000000 +0000\ndata 1\nx\nfrom {base}\n"]
-    for name in random.Random(9).sample(names.stdout.splitlines(), CHANGED):
-        stream.append(f"M 100644 inline {name}\ndata 11\nchanged: 1\n")
+    chosen = random.Random(9).sample(names.stdout.splitlines(), CHANGED)
+    stream += [f"M 100644 inline {name}\ndata 11\nchanged: 1\n" for name in chosen]
     subprocess.run(["git", "fast-import", "--quiet", "--force"], cwd=path, check=True, input="".join(stream).encode())
     return subprocess.run(
         ["git", "rev-parse", "next"], cwd=path, check=True, capture_output=True, text=True
