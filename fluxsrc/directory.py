@@ -117,6 +117,7 @@ class DirectorySource(SourceOptions):
             entries=listing.entries,
             skipped=listing.skipped,
             ignore_files=listing.ignore_files,
+            filtered_by=self.recipe,
         )
 
     def _list(self, operation: Operation) -> _Listing:

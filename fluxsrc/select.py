@@ -9,6 +9,7 @@ from fluxsrc.entry import Entry, Mode, Skipped, resolve_link
 from fluxsrc.errors import UnsafeEntryError
 from fluxsrc.ignore import IgnoreRules
 from fluxsrc.recipe import Recipe, SymlinkPolicy
+from fluxsrc.snapshot import ListedSnapshot
 from fluxsrc.source import Snapshot
 
 __all__ = ["select"]
@@ -29,17 +30,19 @@ def select(snapshot: Snapshot, recipe: Recipe, skipped: list[Skipped]) -> Iterat
     Raises:
         UnsafeEntryError: The policy refuses a link, or a link leads out of the tree or nowhere.
     """
-    rules = IgnoreRules(
-        recipe.dialect,
-        snapshot.ignore_files(),
-        recipe.ignore,
-        defaults=None if recipe.default_ignores else (),
-    )
-    excluded = rules.excluded
-    kept = (entry for entry in snapshot.entries() if not excluded(entry.path))
+    kept = _kept(snapshot, recipe)
     if recipe.symlinks is SymlinkPolicy.DEREFERENCE:
         return _dereference(kept)
     return _without_links(kept, recipe.symlinks, skipped)
+
+
+def _kept(snapshot: Snapshot, recipe: Recipe) -> Iterator[Entry]:
+    """What the ignore rules keep."""
+    if isinstance(snapshot, ListedSnapshot) and snapshot.filtered_by == recipe:
+        return snapshot.entries()
+    defaults = None if recipe.default_ignores else ()
+    excluded = IgnoreRules(recipe.dialect, snapshot.ignore_files(), recipe.ignore, defaults=defaults).excluded
+    return (entry for entry in snapshot.entries() if not excluded(entry.path))
 
 
 def _without_links(entries: Iterator[Entry], policy: SymlinkPolicy, skipped: list[Skipped]) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ import attrs
 
 from fluxsrc.entry import Entry, Mode, Skipped
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
+from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.source import Snapshot
 
@@ -18,7 +19,11 @@ IGNORE_FILE: Final = ".sourceignore"
 
 @attrs.frozen(kw_only=True, eq=False)
 class ListedSnapshot:
-    """A `Snapshot` made of a list (or anything else to iterate over repeatedly) of entries, sorted by the UTF-8 bytes of their paths."""
+    """A `Snapshot` of entries that can be iterated over repeatedly, sorted by the UTF-8 bytes of their paths.
+
+    Attributes:
+        filtered_by: The recipe whose ignore rules have left nothing to exclude, if one has: nobody needs to judge again.
+    """
 
     revision: Revision
     _entries: Iterable[Entry] = attrs.field(repr=False)
@@ -27,6 +32,7 @@ class ListedSnapshot:
     annotations: Mapping[str, str] = attrs.field(factory=dict)
     skipped: Sequence[Skipped] = ()
     verification: tuple[tuple[str, str], ...] = ()
+    filtered_by: Recipe | None = None
     _ignore_files: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
     def ignore_files(self) -> Mapping[str, str]:
