@@ -292,7 +292,8 @@ class Reconciler:
                 self._schedule.succeeded(key, now, self._dice())
             else:
                 retry_in = self._schedule.failed(key, outcome.failure, now, self._dice())
-        if not gone:
+        stopped = outcome.failure is not None and outcome.failure.reason == "Cancelled" and self._cancel.is_set()
+        if not gone and not stopped:
             self._ledger.ended(managed, outcome, failures, retry_in)
 
     def _outcome(self, run: _Run) -> Outcome:
