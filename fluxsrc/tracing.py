@@ -22,7 +22,7 @@ def span(name: str, /, **attributes: str | float | bool) -> Iterator[dict[str, A
     """A span around the block; an exception that leaves it marks the span as failed, as OpenTelemetry does.
 
     >>> with span("fluxsrc.reconcile", key="memory/default/app") as facts:
-    ...     facts["fluxsrc.unchanged"] = True
+    ...     facts["fluxsrc.received"] = 4096
 
     Args:
         name: What is done.

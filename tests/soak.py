@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import gc
 import gzip
 import io
@@ -252,8 +253,9 @@ class Soak:
         """A worker, now and then, as the kernel does when memory is short."""
         if self.processes and self.dice.random() < 0.01 and self.pools:
             for process in list((self.pools[-1]._processes or {}).values())[:1]:
-                os.kill(process.pid, signal.SIGKILL)
-                self.kills += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+                    self.kills += 1
 
 
 TIMEOUT = 3.0

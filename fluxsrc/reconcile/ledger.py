@@ -54,9 +54,11 @@ class Ledger:
         with self._changed:
             return self._changed.wait_for(lambda: condition(dict(self._statuses)), timeout)
 
-    def begun(self, managed: ManagedSource) -> None:
-        """A look begins."""
-        self._set(self._status(managed).started(managed.generation, self._now()))
+    def begun(self, managed: ManagedSource) -> bool:
+        """A look begins; say whether nothing is known yet of what the source has."""
+        status = self._status(managed)
+        self._set(status.started(managed.generation, self._now()))
+        return status.artifact is None
 
     def waits(self, managed: ManagedSource, missing: SourceKey) -> None:
         """A source waits for another one."""
@@ -74,7 +76,8 @@ class Ledger:
             retry_in: Seconds until the next attempt, after a failure.
         """
         status = self._status(managed)
-        key, artifact, failure, previous = outcome.key, outcome.artifact, outcome.failure, outcome.previous
+        key, artifact, failure = outcome.key, outcome.artifact, outcome.failure
+        previous = outcome.previous if status.artifact is None else status.artifact
         self.emit(
             Reconciled(
                 key=key,

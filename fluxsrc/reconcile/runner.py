@@ -258,14 +258,13 @@ class Reconciler:
             if missing is not None:
                 self._ledger.waits(managed, missing)
         for managed in begun:
-            self._ledger.begun(managed)
-            self._submit(managed)
+            self._submit(managed, first=self._ledger.begun(managed))
 
-    def _submit(self, managed: ManagedSource) -> None:
+    def _submit(self, managed: ManagedSource, *, first: bool) -> None:
         threads = self._owns_executor and self._make_executor is None
         try:
             # An event does not travel to other processes; ours see it, and stop.
-            future = self._pool().submit(look, managed, self._store, self._cancel if threads else None)
+            future = self._pool().submit(look, managed, self._store, self._cancel if threads else None, first=first)
         except (BrokenExecutor, RuntimeError) as exc:
             self._replace_pool()
             failed: Future[Outcome] = Future()

@@ -26,7 +26,7 @@ class Outcome:
     Attributes:
         key: Whose.
         artifact: What it has now, or None if it failed.
-        previous: What the store held before.
+        previous: What the store held before, if that was asked for.
         failure: What failed, or None.
         revision: What the source points at, if it came that far.
         seconds: How long it took.
@@ -64,15 +64,28 @@ def timeout_of(managed: ManagedSource) -> float | None:
     return timeout
 
 
-def look(managed: ManagedSource, store: Store, cancel: "threading.Event | Callable[[], bool] | None" = None) -> Outcome:
-    """Bring one source up to date. Raises nothing: whatever goes wrong is a `Failure`."""
+def look(
+    managed: ManagedSource,
+    store: Store,
+    cancel: threading.Event | Callable[[], bool] | None = None,
+    *,
+    first: bool = True,
+) -> Outcome:
+    """Bring one source up to date. Raises nothing: whatever goes wrong is a `Failure`.
+
+    Args:
+        managed: The source.
+        store: Where its artifact goes.
+        cancel: Set once nobody wants it any more.
+        first: Whether to look up what the store had before; whoever asked before knows.
+    """
     meter = _Meter()
     operation = Operation(timeout_of(managed), cancel, meter)
     start = time.perf_counter()
     artifact = previous = failure = None
     with span("fluxsrc.reconcile", key=str(managed.key), url=managed.source.url) as facts:
         try:
-            previous = store.lookup(managed.key)
+            previous = store.lookup(managed.key) if first else None
             artifact = managed.source.produce_artifact(
                 store, name=managed.name, namespace=managed.namespace, operation=operation
             )
@@ -83,7 +96,7 @@ def look(managed: ManagedSource, store: Store, cancel: "threading.Event | Callab
         if failure is not None:
             facts |= {"fluxsrc.stage": failure.stage.value, "fluxsrc.reason": failure.reason}
         elif artifact is not None:
-            facts |= {"fluxsrc.revision": str(artifact.revision), "fluxsrc.unchanged": artifact == previous}
+            facts |= {"fluxsrc.revision": str(artifact.revision), "fluxsrc.received": meter.total}
     return Outcome(
         key=managed.key,
         artifact=artifact,

@@ -128,7 +128,7 @@ def test_each_look_is_a_span(monkeypatch):
     [(name, span)] = tracer.spans
     assert name == "fluxsrc.reconcile"
     assert span.attributes["fluxsrc.key"] == "memory/default/app"
-    assert span.attributes["fluxsrc.unchanged"] is False
+    assert span.attributes["fluxsrc.revision"].startswith("sha256:")
 
 
 def test_without_opentelemetry_a_span_is_nothing(monkeypatch):
