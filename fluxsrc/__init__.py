@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fluxsrc.directory import DirectorySource
     from fluxsrc.entry import Entry, Mode, Skipped
     from fluxsrc.errors import FluxSrcError
-    from fluxsrc.git import GitSource
+    from fluxsrc.git import GitCache, GitSource
     from fluxsrc.ignore import IgnoreRules
     from fluxsrc.limits import Limits
     from fluxsrc.memory import MemoryFile, MemorySource
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fluxsrc.stores import LocalStore, MemoryStore
     from fluxsrc.urls import source_from_url
     from fluxsrc.verify import AllOf, AnyOf, Policy, UnsafeNoVerification
+    from fluxsrc.wrappers import Include, Included
 
 __version__ = "0.1.0.dev0"
 
@@ -57,9 +58,12 @@ _HOMES: Final = {
     "Entry": "entry",
     "FluxSrcError": "errors",
     "GCSBucket": "bucket",
+    "GitCache": "git",
     "GitSignature": "signatures",
     "GitSource": "git",
     "IgnoreRules": "ignore",
+    "Include": "wrappers",
+    "Included": "wrappers",
     "Keychain": "auth",
     "Limits": "limits",
     "LocalBucket": "bucket",
@@ -108,9 +112,12 @@ __all__ = [
     "Entry",
     "FluxSrcError",
     "GCSBucket",
+    "GitCache",
     "GitSignature",
     "GitSource",
     "IgnoreRules",
+    "Include",
+    "Included",
     "Keychain",
     "Limits",
     "LocalBucket",
