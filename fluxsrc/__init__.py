@@ -24,16 +24,22 @@ if TYPE_CHECKING:
     from fluxsrc.entry import Entry, Mode, Skipped
     from fluxsrc.errors import FluxSrcError
     from fluxsrc.git import GitCache, GitSource
+    from fluxsrc.http_artifact import HTTPArtifactSource
     from fluxsrc.ignore import IgnoreRules
     from fluxsrc.limits import Limits
+    from fluxsrc.lock import LockFile
+    from fluxsrc.managed import ManagedSource
+    from fluxsrc.manifests import load_manifests
     from fluxsrc.memory import MemoryFile, MemorySource
     from fluxsrc.oci import OCISource
     from fluxsrc.operation import Operation, Progress
     from fluxsrc.produce import produce_artifact
     from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
+    from fluxsrc.reconcile import Reconciler
     from fluxsrc.revision import Revision
     from fluxsrc.signatures import AllowedSigners, GitSignature, OpenPGPKeys
     from fluxsrc.source import Snapshot, Source
+    from fluxsrc.status import SourceStatus
     from fluxsrc.store import Store
     from fluxsrc.stores import LocalStore, MemoryStore
     from fluxsrc.urls import source_from_url
@@ -61,6 +67,7 @@ _HOMES: Final = {
     "GitCache": "git",
     "GitSignature": "signatures",
     "GitSource": "git",
+    "HTTPArtifactSource": "http_artifact",
     "IgnoreRules": "ignore",
     "Include": "wrappers",
     "Included": "wrappers",
@@ -68,6 +75,8 @@ _HOMES: Final = {
     "Limits": "limits",
     "LocalBucket": "bucket",
     "LocalStore": "stores",
+    "LockFile": "lock",
+    "ManagedSource": "managed",
     "MemoryFile": "memory",
     "MemorySource": "memory",
     "MemoryStore": "stores",
@@ -79,6 +88,7 @@ _HOMES: Final = {
     "Progress": "operation",
     "Proxy": "auth",
     "Recipe": "recipe",
+    "Reconciler": "reconcile",
     "Revision": "revision",
     "S3Bucket": "bucket",
     "SSHKey": "auth",
@@ -87,11 +97,13 @@ _HOMES: Final = {
     "Snapshot": "source",
     "Source": "source",
     "SourceKey": "artifact",
+    "SourceStatus": "status",
     "StaticKeychain": "auth",
     "Store": "store",
     "SymlinkPolicy": "recipe",
     "TLSConfig": "auth",
     "UnsafeNoVerification": "verify",
+    "load_manifests": "manifests",
     "produce_artifact": "produce",
     "source_from_url": "urls",
 }
@@ -115,6 +127,7 @@ __all__ = [
     "GitCache",
     "GitSignature",
     "GitSource",
+    "HTTPArtifactSource",
     "IgnoreRules",
     "Include",
     "Included",
@@ -122,6 +135,8 @@ __all__ = [
     "Limits",
     "LocalBucket",
     "LocalStore",
+    "LockFile",
+    "ManagedSource",
     "MemoryFile",
     "MemorySource",
     "MemoryStore",
@@ -133,6 +148,7 @@ __all__ = [
     "Progress",
     "Proxy",
     "Recipe",
+    "Reconciler",
     "Revision",
     "S3Bucket",
     "SSHKey",
@@ -141,11 +157,13 @@ __all__ = [
     "Snapshot",
     "Source",
     "SourceKey",
+    "SourceStatus",
     "StaticKeychain",
     "Store",
     "SymlinkPolicy",
     "TLSConfig",
     "UnsafeNoVerification",
+    "load_manifests",
     "produce_artifact",
     "source_from_url",
 ]
