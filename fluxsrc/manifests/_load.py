@@ -6,11 +6,13 @@ from typing import Any, Final
 
 import attrs
 
+from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.managed import ManagedSource
 from fluxsrc.manifests._fields import Fields
+from fluxsrc.manifests._include import composed
 from fluxsrc.manifests._secrets import ObjectReference, Resolver, Secrets
-from fluxsrc.manifests._sources import Context, bucket, external_artifact, git_repository, oci_repository
+from fluxsrc.manifests._sources import Context, Inclusion, bucket, external_artifact, git_repository, oci_repository
 from fluxsrc.manifests._tree import Node, documents, plain
 from fluxsrc.source import Source
 
@@ -96,14 +98,15 @@ def load_manifests(
             )
             given[reference] = manifest
     secrets = Secrets(given, resolve)
-    found: dict[Any, ManagedSource] = {}
+    found: dict[SourceKey, ManagedSource] = {}
+    includes: dict[SourceKey, Sequence[Inclusion]] = {}
     for node in nodes:
         if _kind(node) not in ("Secret", "ServiceAccount"):
-            managed = _load(node, secrets, local=local, host=host, options=options)
+            managed, included = _load(node, secrets, local=local, host=host, options=options)
             if managed.key in found:
                 raise ConfigurationError(f"{managed.key} is described twice")
-            found[managed.key] = managed
-    return tuple(found.values())
+            found[managed.key], includes[managed.key] = managed, included
+    return tuple(composed(found, includes).values())
 
 
 def source_from_status(
@@ -128,7 +131,9 @@ def source_from_status(
     return external_artifact(artifact, Context("", Secrets({}, None), local=False, options=options), host=host)
 
 
-def _load(node: Node, secrets: Secrets, *, local: bool, host: str | None, options: Mapping[str, Any]) -> ManagedSource:
+def _load(
+    node: Node, secrets: Secrets, *, local: bool, host: str | None, options: Mapping[str, Any]
+) -> tuple[ManagedSource, Sequence[Inclusion]]:
     what = _what(node)
     with Fields(node, "", what) as top:
         kind, version = top.need("kind"), top.need("apiVersion")
@@ -140,7 +145,7 @@ def _load(node: Node, secrets: Secrets, *, local: bool, host: str | None, option
         context = Context(metadata.namespace, secrets, local, options)
         spec = top.fields("spec")
         if kind == "ExternalArtifact":
-            return _external(top, spec, metadata, context, host)
+            return _external(top, spec, metadata, context, host), ()
         top.accept("status")
         if spec is None:
             top.refuse("spec", "is missing")
@@ -151,7 +156,7 @@ def _load(node: Node, secrets: Secrets, *, local: bool, host: str | None, option
             source = KINDS[kind](spec, context)
     for warning in context.warnings:
         _log.warning("%s", warning)
-    return ManagedSource(
+    managed = ManagedSource(
         name=metadata.name,
         namespace=metadata.namespace,
         source=source,
@@ -161,6 +166,7 @@ def _load(node: Node, secrets: Secrets, *, local: bool, host: str | None, option
         requested_at=metadata.requested_at,
         warnings=tuple(context.warnings),
     )
+    return managed, context.includes
 
 
 def _external(

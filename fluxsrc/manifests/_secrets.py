@@ -10,6 +10,7 @@ import attrs
 from fluxsrc.auth import BasicAuth, BearerToken, Keychain, Origin, Proxy, Secret, SSHKey, StaticKeychain, TLSConfig
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.keychains import ChainKeychain, DockerConfig, GitHubApp
+from fluxsrc.signatures import AllowedSigners, OpenPGPKeys
 
 __all__ = ["ObjectReference", "Resolver", "SecretData", "Secrets"]
 
@@ -84,6 +85,16 @@ class SecretData:
         if value is None:
             raise ConfigurationError(f"{self.reference} has no key {keys[0]!r}")
         return value
+
+    def signers(self) -> list[OpenPGPKeys | AllowedSigners]:
+        """Public keys for Git's signatures: SSH ones in keys that end in `.sshpub`, OpenPGP ones in all others."""
+        keys: list[OpenPGPKeys | AllowedSigners] = []
+        for name in sorted(self._values):
+            text = self.need(name)
+            keys.append(AllowedSigners.parse(text) if name.endswith(".sshpub") else OpenPGPKeys.parse(text))
+        if not keys:
+            raise ConfigurationError(f"{self.reference} has no public key in it")
+        return keys
 
     def tls(self, *, insecure_skip_verify: bool = False) -> TLSConfig:
         """`ca.crt`, `tls.crt`, `tls.key`, and Flux's older names of them."""

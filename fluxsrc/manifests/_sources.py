@@ -32,14 +32,32 @@ from fluxsrc.manifests._fields import Fields
 from fluxsrc.manifests._secrets import SecretData, Secrets
 from fluxsrc.oci import LayerOperation, OCISource
 from fluxsrc.recipe import Dialect
+from fluxsrc.signatures import GitSignature
 from fluxsrc.source import Source
 
-__all__ = ["Context", "bucket", "external_artifact", "git_repository", "oci_repository"]
+__all__ = ["Context", "Inclusion", "bucket", "external_artifact", "git_repository", "oci_repository"]
 
 _TIMEOUT: Final = 60.0
 _AWS: Final = re.compile(r"(?:s3[.-](?:dualstack\.)?([a-z0-9-]+)|s3)\.amazonaws\.com(?:\.cn)?")
 _NO_IDENTITY: Final = "a pod's identity is not to be had outside of its cluster"
 _NOT_VERIFIED: Final = "this version cannot check it, and a policy that cannot be checked must not be ignored"
+
+
+@attrs.frozen(kw_only=True)
+class Inclusion:
+    """An item of `spec.include`.
+
+    Attributes:
+        name: Of the GitRepository whose files are included.
+        from_path: The sub-tree of it.
+        to_path: The directory it goes to.
+        place: Where the item stands, for messages.
+    """
+
+    name: str
+    from_path: str
+    to_path: str
+    place: str
 
 
 @attrs.define
@@ -52,6 +70,7 @@ class Context:
         local: Whether `file://` URLs are accepted.
         options: More arguments for the source: `limits`, `cache`, …
         warnings: Grows by what the manifest's author should know.
+        includes: Grows by what the object includes; who knows all objects puts them together.
     """
 
     namespace: str
@@ -59,6 +78,7 @@ class Context:
     local: bool
     options: Mapping[str, Any]
     warnings: list[str] = attrs.field(factory=list)
+    includes: list[Inclusion] = attrs.field(factory=list)
 
     def secret(self, spec: Fields, field: str) -> SecretData | None:
         """The Secret that a `{name: …}` refers to."""
@@ -102,17 +122,17 @@ def git_repository(spec: Fields, context: Context) -> Source:
     elif scheme not in ("http", "https", "ssh"):
         spec.refuse("url", "must begin with https://, http:// or ssh://", hint="git@host:path is ssh://git@host/path")
     spec.unsupported("serviceAccountName", _NO_IDENTITY)
-    spec.unsupported("verify", _NOT_VERIFIED)
-    spec.unsupported("include", "including other repositories is not supported")
     spec.unsupported("accessFrom", "Flux never implemented it")
     if spec.choice("gitImplementation", "go-git", "libgit2") == "libgit2":
         context.warnings.append(f"{spec.place('gitImplementation')}: without effect, in Flux too")
-    if spec.flag("recurseSubmodules"):
-        spec.refuse("recurseSubmodules", "submodules are not fetched; each is reported as skipped", hint="leave it out")
+    for item in spec.items("include"):
+        context.includes.append(_include(item))
     proxy = context.proxy(spec)
     keychain, tls = _git_access(spec, context, url, proxy)
     return GitSource(
         url,
+        submodules=spec.flag("recurseSubmodules"),
+        verify=_git_policy(spec, context),
         **_git_ref(spec, context),
         **context.common(spec),
         sparse=spec.texts("sparseCheckout"),
@@ -120,6 +140,34 @@ def git_repository(spec: Fields, context: Context) -> Source:
         tls=tls,
         proxy=proxy,
     )
+
+
+def _git_policy(spec: Fields, context: Context) -> GitSignature | None:
+    """What has to be signed, and by whom."""
+    verify = spec.fields("verify")
+    if verify is None:
+        return None
+    with verify:
+        mode = verify.choice("mode", "HEAD", "head", "Tag", "TagAndHEAD")
+        secret = context.secret(verify, "secretRef")
+        if secret is None:
+            verify.refuse("secretRef", "is missing", hint="the Secret with the public keys")
+        return GitSignature(secret.signers(), mode=mode)
+
+
+def _include(item: Fields) -> Inclusion:
+    with item:
+        repository = item.fields("repository")
+        if repository is None:
+            item.refuse("repository", "is missing")
+        with repository:
+            name = repository.need("name")
+        return Inclusion(
+            name=name,
+            from_path=(item.text("fromPath") or "").removeprefix("./").strip("/"),
+            to_path=item.text("toPath") or name,
+            place=item.place("repository"),
+        )
 
 
 def _git_ref(spec: Fields, context: Context) -> dict[str, Any]:

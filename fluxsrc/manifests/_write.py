@@ -105,6 +105,12 @@ def _git(source: GitSource) -> tuple[str, dict[str, Any]]:
         user, _, rest = spec["url"].partition("@")
         spec["url"] = f"ssh://{user}@{rest.replace(':', '/', 1)}"
     spec["ref"] = {"name" if chosen == "ref" else chosen: value}
+    if source.verify is not None:
+        raise ConfigurationError(
+            f"{source.url}: the keys of its policy belong into a Secret", hint="write spec.verify by hand"
+        )
+    if source.submodules:
+        spec["recurseSubmodules"] = True
     if source.sparse:
         spec["sparseCheckout"] = list(source.sparse)
     return "GitRepository", spec

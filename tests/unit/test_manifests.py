@@ -27,6 +27,7 @@ from fluxsrc.manifests import load_manifests, source_from_status, to_manifest, t
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import LayerOperation, OCISource
 from fluxsrc.recipe import Dialect
+from fluxsrc.testing.git import GitRepositoryBuilder
 
 API = "source.toolkit.fluxcd.io/v1"
 
@@ -298,6 +299,50 @@ def test_a_secret_that_will_not_do_says_which_key_and_never_its_value(spec, data
     assert "hunter2" not in str(caught.value)
 
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMNFHAlXYpvJwyRWoQVxJx3r0tJZqNUoaPvqSJLSR3gm"
+
+
+def test_a_policy_on_signatures_reaches_the_source():
+    """With its mode, and the keys of the Secret."""
+    managed = load(
+        git(ref={"tag": "v1"}, verify={"mode": "TagAndHEAD", "secretRef": {"name": "s"}}), secret(**{"ada.sshpub": KEY})
+    )
+    policy = managed.source.verify
+    assert (policy.mode, policy.needs) == ("TagAndHEAD", {"commit", "tag"})
+    assert load(git(verify={"secretRef": {"name": "s"}}), secret(**{"a.sshpub": KEY})).source.verify.mode == "HEAD"
+    for data in ({}, {"a.sshpub": "no key"}, {"a.asc": "no key"}):
+        with pytest.raises(ConfigurationError):
+            load(git(verify={"secretRef": {"name": "s"}}), secret(**data))
+    with pytest.raises(ConfigurationError, match="Secret"):
+        to_manifest(managed)
+
+
+# --- include ---
+
+
+def test_included_repositories_are_mounted(tmp_path):
+    """Files of one in a directory of the other, from a sub-tree, whatever order they are described in."""
+    for name, files in {"app": {"app.yaml": "1"}, "lib": {"charts/x/a.yaml": "2", "README.md": "3"}}.items():
+        GitRepositoryBuilder(tmp_path / f"{name}.git").commit(files)
+    include = [{"repository": {"name": "lib"}, "fromPath": "./charts", "toPath": "vendor"}]
+
+    def repository(name, **spec):
+        document = git(url=f"file://{tmp_path / name}.git", ref={"branch": "main"}, **spec)
+        return document | {"metadata": {"name": name}}
+
+    app, lib = load_manifests([repository("app", include=include), repository("lib")], local=True)
+    with app.source.fetch() as snapshot:
+        assert [entry.path for entry in snapshot.entries()] == ["app.yaml", "vendor/x/a.yaml"]
+    assert lib.source.kind == "gitrepository"
+    with pytest.raises(ConfigurationError, match="includes itself"):
+        load_manifests(
+            [repository("app", include=include), repository("lib", include=[{"repository": {"name": "app"}}])],
+            local=True,
+        )
+    with pytest.raises(ConfigurationError, match="no effect where it is included"):
+        load_manifests([repository("app", include=include), repository("lib", ignore="x")], local=True)
+
+
 # --- buckets ---
 
 
@@ -349,12 +394,12 @@ def test_azure_secrets(data, expected):
 BAD = [
     ("spec.ref.foo, line 12", "there is no such field", "    foo: bar"),
     ("spec.ref.branch, line 12", "text is needed, not the float 1.1", "    branch: 1.1"),
-    ("spec.verify, line 12", "must not be ignored", "  verify: {mode: HEAD}"),
+    ("spec.verify.secretRef", "is missing", "  verify: {mode: HEAD}"),
     ("spec.suspend, line 12", "true or false is needed", "  suspend: 'yes'"),
     ("spec.timeout, line 12", "is no duration", "  timeout: 5 minutes"),
-    ("spec.include, line 12", "not supported", "  include: [{repository: {name: x}}]"),
+    ("spec.include[0].repository, line 12", "not among", "  include: [{repository: {name: x}}]"),
     ("spec.provider, line 12", "is none of generic, github", "  provider: gitlab"),
-    ("spec.recurseSubmodules, line 12", "submodules are not fetched", "  recurseSubmodules: true"),
+    ("spec.recurseSubmodules, line 12", "true or false", "  recurseSubmodules: 1"),
     ("spec.sparseCheckout, line 12", "a list is needed", "  sparseCheckout: deploy"),
     ("spec.secretRef.nome, line 12", "there is no such field", "  secretRef: {name: x, nome: y}"),
     ("line 12", "the key 'url' is there twice", "  url: x"),
@@ -483,6 +528,7 @@ ROUND_TRIPS = [
     git(ref={"branch": "main"}),
     git(ref={"semver": "1.x"}, ignore="*.md\n", timeout="2m", suspend=True),
     git(ref={"commit": "a" * 40}, sparseCheckout=["deploy"]),
+    git(ref={"branch": "main"}, recurseSubmodules=True),
     git(url="ssh://git@example.com/app.git", ref={"name": "refs/pull/1/head"}),
     oci(ref={"tag": "v1"}),
     oci(ref={"semver": "1.x", "semverFilter": ".*-rc"}, insecure=True),
