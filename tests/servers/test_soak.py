@@ -14,7 +14,7 @@ soak = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(soak)
 
 MIB = 1 << 20
-LOOKS = int(os.environ.get("FLUXSRC_SOAK_LOOKS", "8000"))
+LOOKS = int(os.environ.get("FLUXSRC_SOAK_LOOKS", "2000"))
 
 
 @pytest.fixture(autouse=True)
