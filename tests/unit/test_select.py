@@ -11,7 +11,10 @@ from fluxsrc.select import resolve_link, select
 
 def chosen(files, **recipe):
     skipped = []
-    links = {path: MemoryFile(file[3:].encode(), Mode.SYMLINK) if file.startswith("-> ") else file for path, file in files.items()}
+    links = {
+        path: MemoryFile(file[3:].encode(), Mode.SYMLINK) if file.startswith("-> ") else file
+        for path, file in files.items()
+    }
     with MemorySource(links).fetch() as snapshot:
         entries = {e.path: e.read().decode() for e in select(snapshot, Recipe(**recipe), skipped)}
     return entries, skipped
