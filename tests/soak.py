@@ -253,6 +253,10 @@ class Soak:
         pool = concurrent.futures.ProcessPoolExecutor(
             PATIENCE.concurrency // 2, mp_context=multiprocessing.get_context("spawn")
         )
+        # All of them at once: while a pool still grows, Python 3.11 may miss that one of its workers died (the thread that
+        # watches them iterates over a dict that `submit` adds to).
+        for _ in range(PATIENCE.concurrency // 2):
+            pool.submit(time.sleep, 0.2)
         self.pools.append(pool)
         return pool
 

@@ -10,7 +10,7 @@ from fluxsrc.limits import DEFAULT_LIMITS
 
 __all__ = ["Node", "documents", "parse_yaml", "plain"]
 
-_MAX_NODES: Final = 200_000
+_MAX_NODES: Final = 50_000
 """Of one text, aliases followed: a few lines of YAML can mean more than the memory holds."""
 _MAX_DEPTH: Final = 64
 
