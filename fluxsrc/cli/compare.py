@@ -4,17 +4,17 @@ import base64
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fluxsrc import inspect
-from fluxsrc.cli.documents import change_document
 from fluxsrc.cli.options import common_options, optional_store
 from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources
 from fluxsrc.cli.render import echo_json, plural, visible
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.cli.targets import target
-from fluxsrc.entry import check_path
+from fluxsrc.entry import Mode, check_path
 from fluxsrc.inspect import Change, ChangeKind, Stored
 from fluxsrc.source import Source
 
@@ -59,7 +59,7 @@ def diff(
         changes = list(inspect.diff(one, other, context=context, operation=operation))
     if session.json:
         urls = {"old": _url(one), "new": _url(other)}
-        echo_json(urls | {"changes": [change_document(change) for change in changes]})
+        echo_json(urls | {"changes": [_document(change) for change in changes]})
     elif names:
         _write("".join(f"{_MARKS[change.kind]}  {change.path}\n" for change in changes))
     else:
@@ -137,3 +137,20 @@ def _summary(changes: list[Change]) -> str:
         return "no differences"
     counted = [(kind.value, sum(change.kind is kind for change in changes)) for kind in ChangeKind]
     return f"{plural(len(changes), 'path')}: " + ", ".join(f"{count:,} {name}" for name, count in counted if count)
+
+
+def _document(change: Change) -> dict[str, Any]:
+    """One path that differs."""
+
+    def mode(value: Mode | None) -> str | None:
+        return None if value is None else f"{value:o}"
+
+    return {
+        "kind": change.kind.value,
+        "path": change.path,
+        "old_mode": mode(change.old_mode),
+        "new_mode": mode(change.new_mode),
+        "old_size": change.old_size,
+        "new_size": change.new_size,
+        "text": change.text,
+    }

@@ -5,15 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from fluxsrc.artifact import Artifact
-from fluxsrc.entry import Mode, Skipped
-from fluxsrc.inspect import Change
-from fluxsrc.oci import Copied
+from fluxsrc.entry import Skipped
 from fluxsrc.revision import Revision
 
 __all__ = [
     "artifact_document",
-    "change_document",
-    "copied_document",
     "revision_document",
     "skipped_documents",
     "time_text",
@@ -53,32 +49,4 @@ def artifact_document(artifact: Artifact) -> dict[str, Any]:
         "annotations": dict(artifact.annotations),
         "verification": [list(pair) for pair in artifact.verification],
         "skipped": skipped_documents(artifact.skipped),
-    }
-
-
-def copied_document(copied: Copied) -> dict[str, Any]:
-    """Where something is now, and what was there before."""
-    return {
-        "reference": str(copied.reference),
-        "digest": str(copied.digest),
-        "previous": None if copied.previous is None else str(copied.previous),
-        "uploaded": copied.uploaded,
-        "referrers": [str(digest) for digest in copied.referrers],
-    }
-
-
-def change_document(change: Change) -> dict[str, Any]:
-    """One path that differs."""
-
-    def mode(value: Mode | None) -> str | None:
-        return None if value is None else f"{value:o}"
-
-    return {
-        "kind": change.kind.value,
-        "path": change.path,
-        "old_mode": mode(change.old_mode),
-        "new_mode": mode(change.new_mode),
-        "old_size": change.old_size,
-        "new_size": change.new_size,
-        "text": change.text,
     }

@@ -1,11 +1,12 @@
 """`push`, `tag`, `promote`, `delete`: what registries hold, and what their tags point at."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fluxsrc import oci
-from fluxsrc.cli.documents import artifact_document, copied_document
+from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.options import a_store, common_options, optional_store, timeout_option
 from fluxsrc.cli.place import apart
 from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources, remote_options
@@ -87,7 +88,7 @@ def tag(session: Session, reference: str, tags: tuple[str, ...], remotes: Remote
     with session.operation(timeout) as operation:
         done = oci.tag(reference, *tags, access=access, operation=operation)
     if session.json:
-        echo_json({"tags": [copied_document(copied) for copied in done]})
+        echo_json({"tags": [_document(copied) for copied in done]})
         return
     click.echo("\n\n".join(facts(_moved(copied)) for copied in done))
 
@@ -111,7 +112,7 @@ def promote(
     with session.operation(timeout) as operation:
         done = oci.promote(source, destination, referrers=referrers, access=access, operation=operation)
     if session.json:
-        echo_json(copied_document(done))
+        echo_json(_document(done))
         return
     rows = [*_moved(done), ("uploaded", size(done.uploaded) if done.uploaded else "nothing")]
     if referrers:
@@ -160,3 +161,14 @@ def _annotations(pairs: tuple[str, ...]) -> dict[str, str]:
             raise ConfigurationError(f"the annotation {name} is given twice")
         notes[name] = value
     return notes
+
+
+def _document(copied: Copied) -> dict[str, Any]:
+    """Where something is now, and what was there before."""
+    return {
+        "reference": str(copied.reference),
+        "digest": str(copied.digest),
+        "previous": None if copied.previous is None else str(copied.previous),
+        "uploaded": copied.uploaded,
+        "referrers": [str(digest) for digest in copied.referrers],
+    }

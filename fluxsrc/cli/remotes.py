@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +10,6 @@ import attrs
 import click
 
 from fluxsrc.auth import Proxy, TLSConfig
-from fluxsrc.cli.credentials import keychain_for
 from fluxsrc.cli.options import recipe_options, timeout_option
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.source import Source
@@ -56,7 +56,9 @@ class Remotes:
         """
         options: dict[str, Any] = {}
         if self.auth:
-            options["keychain"] = keychain_for(url, self.auth, beside=beside, insecure=self.insecure)
+            # Loaded on use: keychains bring an HTTP client along, and most commands ask for none.
+            credentials = import_module("fluxsrc.cli.credentials")
+            options["keychain"] = credentials.keychain_for(url, self.auth, beside=beside, insecure=self.insecure)
         if self.ca_file is not None:
             options["tls"] = TLSConfig(ca=_read(self.ca_file))
         if self.proxy is not None:

@@ -92,3 +92,13 @@ def test_the_help_loads_no_backend():
     )
     assert packages(loaded) & (_HEAVY - {"click"}) == set()
     assert "fluxsrc.urls" not in loaded
+
+
+def test_a_command_loads_the_backend_that_its_url_names_and_no_other():
+    """A person who waits for `fluxsrc resolve .` does not wait for registries, clouds and Git."""
+    program = "import os, fluxsrc.cli; o = os.dup(1); os.dup2(2, 1); fluxsrc.cli.main(['resolve', '.']); os.dup2(o, 1)"
+    loaded = modules_after(program)
+    assert "fluxsrc.directory" in loaded
+    others = {f"fluxsrc.{name}" for name in ("git", "oci", "bucket", "keychains", "_io.http")}
+    assert others & loaded == set()
+    assert packages(loaded) & (_HEAVY - {"click", "isal"}) == set()
