@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-import filelock
 
 from fluxsrc._io.atomic import (
     make_directories,
@@ -23,8 +22,9 @@ from fluxsrc._io.atomic import (
     write_all,
     write_atomic,
 )
+from fluxsrc._io.locks import locked
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ArtifactNotFoundError, RemoteProtocolError, RevisionNotFoundError, StoreLockedError
+from fluxsrc.errors import ArtifactNotFoundError, RemoteProtocolError, RevisionNotFoundError
 from fluxsrc.limits import Limits
 from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, Descriptor, Index, Manifest, parse_document
 from fluxsrc.oci.reference import is_tag
@@ -34,6 +34,8 @@ from fluxsrc.operation import Operation
 __all__ = ["LayoutRepository"]
 
 _CHUNK: Final = 1 << 20
+_PATIENCE: Final = 60.0
+"""Seconds to wait for another process that is changing `index.json`."""
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}\n'
 
@@ -204,15 +206,12 @@ class LayoutRepository:
         """`index.json`, alone; written back when the block ends well."""
         self._create()
         path = Path(self._root) / "index.json"
-        seconds = self._operation.remaining("write", at_most=60.0, url=self.name)
-        try:
-            with filelock.FileLock(f"{path}.lock", timeout=-1 if seconds is None else seconds):
-                index = self._index() if path.exists() else {"manifests": []}
-                yield index
-                index |= {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE}
-                write_atomic(path, json.dumps(index).encode(), scratch=self._scratch, durable=True)
-        except filelock.Timeout:
-            raise StoreLockedError(f"another process is writing to {self.name}", path=str(path)) from None
+        seconds = self._operation.remaining("write", at_most=_PATIENCE, url=self.name)
+        with locked(Path(f"{path}.lock"), timeout=_PATIENCE if seconds is None else seconds):
+            index = self._index() if path.exists() else {"manifests": []}
+            yield index
+            index |= {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE}
+            write_atomic(path, json.dumps(index).encode(), scratch=self._scratch, durable=True)
 
     def _index(self) -> dict[str, Any]:
         data = self._read(Path(self._root) / "index.json", f"{self.name}: index.json")
