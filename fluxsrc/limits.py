@@ -35,6 +35,9 @@ class Limits:
         max_list_objects: Objects a bucket listing may hold.
         max_redirects: HTTP redirects followed in one request.
         max_layers: Layers of one OCI manifest.
+        max_referrers: Referrers (signatures, attestations) that a registry may list for one manifest.
+        max_signatures: Signatures of one manifest that are looked at.
+        max_signature_bytes: Bytes of one signature, bundle or signed statement.
         max_ignore_bytes: Characters of all ignore files of one tree together.
         max_ignore_line_bytes: Characters of one line of an ignore file.
         max_ignore_rules: Rules in all ignore files of one tree together.
@@ -52,6 +55,9 @@ class Limits:
     max_list_objects: int = attrs.field(default=1_000_000, validator=_positive)
     max_redirects: int = attrs.field(default=5, validator=_positive)
     max_layers: int = attrs.field(default=1000, validator=_positive)
+    max_referrers: int = attrs.field(default=2000, validator=_positive)
+    max_signatures: int = attrs.field(default=64, validator=_positive)
+    max_signature_bytes: int = attrs.field(default=_MIB, validator=_positive)
     max_ignore_bytes: int = attrs.field(default=_MIB, validator=_positive)
     max_ignore_line_bytes: int = attrs.field(default=256 * _KIB, validator=_positive)
     max_ignore_rules: int = attrs.field(default=10_000, validator=_positive)

@@ -168,6 +168,7 @@ class LayoutRepository:
                     if kind is None and isinstance(parsed, Manifest):
                         kind = parsed.config.media_type
                     found.append(attrs.evolve(item, annotations=parsed.annotations, artifact_type=kind))
+                    self._limits.check("max_referrers", len(found), what=self.name)
         return found
 
     def delete(self, reference: str, /) -> None:

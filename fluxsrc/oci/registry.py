@@ -155,16 +155,20 @@ class RegistryRepository:
                 self._session.url(f"referrers/{digest}"), f"list the referrers of {digest}", phase="list"
             )
             found = list(_index(value, self.name).manifests)
-            while (url := self._next_page(response)) is not None:
+            while True:
+                self._session.limits.check("max_referrers", len(found), what=self.name)
+                url = self._next_page(response)
+                if url is None:
+                    return found
                 value, response = self._session.get_json(url, f"list the referrers of {digest}", phase="list")
                 page = _index(value, self.name).manifests
                 if not page:
                     raise RemoteProtocolError(f"{self.name}: the pages of its referrers have no end", url=response.url)
                 found += page
-                self._session.limits.check("max_refs", len(found), what=self.name)
-            return found
         except RevisionNotFoundError:
-            return list(self._fallback(digest).manifests)
+            found = list(self._fallback(digest).manifests)
+            self._session.limits.check("max_referrers", len(found), what=self.name)
+            return found
 
     def delete(self, reference: str, /) -> None:
         """One DELETE."""

@@ -104,7 +104,11 @@ class Repository(Protocol):
         ...
 
     def referrers(self, digest: Digest, /) -> list[Descriptor]:
-        """The manifests whose subject is this digest: signatures, attestations, SBOMs."""
+        """The manifests whose subject is this digest: signatures, attestations, SBOMs.
+
+        Raises:
+            LimitExceededError: There are more than `max_referrers`.
+        """
         ...
 
     def delete(self, reference: str, /) -> None:

@@ -5,7 +5,7 @@ import datetime as dt
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import attrs
@@ -16,6 +16,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Skipped
 from fluxsrc.errors import ConfigurationError, PathNotFoundError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.oci.access import Access, open_repository
+from fluxsrc.oci.evidence import collect
 from fluxsrc.oci.layers import LayerOperation, build_tree, content_of, is_archive, not_an_archive, select_layers
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
 from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
@@ -26,11 +27,13 @@ from fluxsrc.operation import Operation
 from fluxsrc.produce import Packing, SourceOptions
 from fluxsrc.revision import Revision
 from fluxsrc.semver import Range, TagPattern, select_tag
+from fluxsrc.signatures.oci import kinds_of
 from fluxsrc.snapshot import read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
 from fluxsrc.tarball import Packed, Reuse, unpack
 from fluxsrc.tarball.tree import FileTree, Spool
+from fluxsrc.verify import Facts, Policy
 
 __all__ = ["OCISource"]
 
@@ -74,6 +77,7 @@ class OCISource(SourceOptions):
         proxy: For all connections.
         insecure: Plain HTTP.
         tokens: Bearer tokens until they expire; give several sources one object to log in once for all of them.
+        verify: What has to hold of the manifest, such as `CosignKeySignature`; checked before a layer is asked for.
     """
 
     reference: Reference | LayoutReference = attrs.field(converter=_reference, kw_only=False)
@@ -91,12 +95,15 @@ class OCISource(SourceOptions):
     proxy: Proxy | None = None
     insecure: bool = False
     tokens: TokenCache = attrs.field(factory=TokenCache, eq=False, repr=False)
+    verify: Policy[Any] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.tag is not None and isinstance(self.reference, Reference) and not is_tag(self.tag):
             raise ConfigurationError(f"not a tag: {self.tag[:130]!r}")
         if self.semver_filter is not None and self.semver is None:
             raise ConfigurationError("semver_filter needs semver")
+        if self.verify is not None:
+            _ = kinds_of(self.verify.needs)  # refuses now what it could not be answered
 
     @property
     def kind(self) -> str:
@@ -150,9 +157,11 @@ class OCISource(SourceOptions):
                 if self._pinned is not None:
                     raise
                 raise SourceChangedError(f"{self.url}: {resolved.short} is not there any more", url=self.url) from exc
+            # Of the very bytes that were resolved, and before anything they name is looked at.
+            facts = self._verify(repository, top, resolved)
             manifest, annotations = self._manifest(repository, top)
             layers = select_layers(manifest, self.layer_operation, self.layer, limits=self.limits, where=self.url)
-            snapshot = _OCISnapshot(self, resolved, repository, layers, annotations, operation)
+            snapshot = _OCISnapshot(self, resolved, repository, layers, annotations, facts, operation)
             try:
                 yield snapshot
             finally:
@@ -187,6 +196,14 @@ class OCISource(SourceOptions):
             annotations = dict(parsed.annotations) | annotations
         return parsed, annotations
 
+    def _verify(self, repository: Repository, top: Document, revision: Revision) -> Facts:
+        """Hold a manifest against the policy: 1. collect the evidence, 2. check it, 3. return what was found out."""
+        if self.verify is None:
+            return ()
+        subject = f"{self.url} at {revision.short}"
+        evidence = collect(repository, top, kinds_of(self.verify.needs), subject=subject, limits=self.limits)
+        return self.verify.check(evidence)
+
     @property
     def _pinned(self) -> Digest | None:
         if self.digest is not None:
@@ -213,6 +230,7 @@ class OCISource(SourceOptions):
             "layer": self.layer,
             "layer_operation": None if self.layer_operation is LayerOperation.EXTRACT else self.layer_operation.value,
             "platform": None if self.platform is None else str(self.platform),
+            "verify": None if self.verify is None else str(self.verify.digest),
         }
         return tuple(sorted((name, value) for name, value in options.items() if value is not None))
 
@@ -233,13 +251,14 @@ class _OCISnapshot:
         repository: Repository,
         layers: tuple[Descriptor, ...],
         annotations: Mapping[str, str],
+        verification: Facts,
         operation: Operation,
     ) -> None:
         self.revision = revision
         self.annotations = annotations
         self.created = _time(annotations.get(ANNOTATION_CREATED))
         self.skipped: Sequence[Skipped] = ()
-        self.verification: tuple[tuple[str, str], ...] = ()
+        self.verification = verification
         self._source = source
         self._repository = repository
         self._layers = layers

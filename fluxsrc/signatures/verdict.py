@@ -1,4 +1,4 @@
-"""The numbered checks of a Git signature, and what becomes known of its signer."""
+"""The numbered checks of signatures in Git and in registries, and what becomes known of a signer."""
 
 import datetime as dt
 import enum
@@ -7,7 +7,7 @@ import attrs
 
 from fluxsrc.errors import VerificationError
 
-__all__ = ["Check", "Signer", "failed"]
+__all__ = ["Check", "OCICheck", "Signer", "failed"]
 
 
 class Check(enum.IntEnum):
@@ -22,6 +22,33 @@ class Check(enum.IntEnum):
     TIME = 7
     SIGNER = 8
     CRYPTOGRAPHY = 9
+
+
+class OCICheck(enum.IntEnum):
+    """What is checked of a signature in a registry, whichever its layout. Policies pass over what they have no use for.
+
+    1. The manifest is the one whose digest was resolved.
+    2. There is a signature, in a layout that the policy accepts.
+    3. It is well-formed, of limited size, and strict JSON, DER or CBOR.
+    4. Its algorithms are allowed, and those of its key.
+    5. Its certificate leads to a trusted root, and was valid.
+    6. The transparency log has it.
+    7. Whoever signed is who was asked for: a name in the certificate, or simply one of the keys.
+    8. The signature holds over exactly the signed bytes.
+    9. The signed bytes name exactly the digest that was resolved, and the repository where one is asked for.
+    10. The signed annotations are those that are asked for.
+    """
+
+    OBJECT = 1
+    SIGNATURE = 2
+    FORM = 3
+    ALGORITHM = 4
+    CERTIFICATE = 5
+    LOG = 6
+    SIGNER = 7
+    CRYPTOGRAPHY = 8
+    SUBJECT = 9
+    ANNOTATIONS = 10
 
 
 @attrs.frozen
@@ -43,6 +70,6 @@ class Signer:
     algorithm: str
 
 
-def failed(check: Check, message: str, *, hint: str | None = None) -> VerificationError:
+def failed(check: Check | OCICheck, message: str, *, hint: str | None = None) -> VerificationError:
     """The error of a check, to raise."""
     return VerificationError(f"check {check.value} ({check.name.lower()}): {message}", check=check.value, hint=hint)
