@@ -1,21 +1,30 @@
-"""Signature formats, and the policies that are made of them: SSH and OpenPGP signatures of Git's commits and tags.
+"""Signature formats, and the policies that are made of them: of Git's commits and tags, and of what lies in registries.
 
 Bytes in, verdicts out: no gpg or ssh-keygen is run, no keyring, agent or home directory is looked at, and no key is trusted but
 those a policy is given. Needs the extra `verify`.
 """
 
 from fluxsrc.signatures.allowed_signers import AllowedSigner, AllowedSigners
+from fluxsrc.signatures.cosign import CosignKeySignature
 from fluxsrc.signatures.git import GitEvidence, GitSignature, SignedWhat
+from fluxsrc.signatures.oci import OCIEvidence, SignatureKind, SignatureRecord
 from fluxsrc.signatures.openpgp import OpenPGPKeys
-from fluxsrc.signatures.verdict import Check, Signer
+from fluxsrc.signatures.publickeys import PublicKey
+from fluxsrc.signatures.verdict import Check, OCICheck, Signer
 
 __all__ = [
     "AllowedSigner",
     "AllowedSigners",
     "Check",
+    "CosignKeySignature",
     "GitEvidence",
     "GitSignature",
+    "OCICheck",
+    "OCIEvidence",
     "OpenPGPKeys",
+    "PublicKey",
+    "SignatureKind",
+    "SignatureRecord",
     "SignedWhat",
     "Signer",
 ]

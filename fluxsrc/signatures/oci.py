@@ -16,7 +16,7 @@ import attrs
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
 from fluxsrc.signatures.verdict import OCICheck, failed
-from fluxsrc.verify import Evidence
+from fluxsrc.verify import Evidence, Facts
 
 __all__ = [
     "BUNDLE_MEDIA_TYPE",
@@ -28,6 +28,7 @@ __all__ = [
     "SignatureRecord",
     "first_that_holds",
     "kinds_of",
+    "signature_facts",
     "strict_json",
 ]
 
@@ -164,6 +165,18 @@ def first_that_holds(
     if len(failures) > _MAX_TOLD:
         message += f"; and {len(failures) - _MAX_TOLD} more"
     raise VerificationError(f"{evidence.subject}: {message}", check=best.check, hint=best.hint)
+
+
+def signature_facts(policy: Digest, record: SignatureRecord, **values: str) -> Facts:
+    """What was found out about a signature, as pairs: `oci.layout`, `oci.signature`, the values as `oci.NAME`, `policy`.
+
+    Args:
+        policy: The policy's digest.
+        record: The signature that holds.
+        values: `key` or `signer`, `issuer`, `algorithm`, `log`, `signed`, …; empty ones are left out.
+    """
+    pairs = {"layout": record.kind.value, "signature": str(record.manifest)} | values
+    return (*((f"oci.{name}", value) for name, value in pairs.items() if value), ("policy", str(policy)))
 
 
 def strict_json(data: bytes, *, what: str) -> dict[str, Any]:
