@@ -17,6 +17,7 @@ __all__ = [
     "ANNOTATION_CREATED",
     "ANNOTATION_REVISION",
     "ANNOTATION_SOURCE",
+    "ANNOTATION_SOURCE_KEY",
     "CONFIG_MEDIA_TYPE",
     "LAYER_MEDIA_TYPE",
     "Artifact",
@@ -26,6 +27,8 @@ __all__ = [
 ANNOTATION_CREATED: Final = "org.opencontainers.image.created"
 ANNOTATION_REVISION: Final = "org.opencontainers.image.revision"
 ANNOTATION_SOURCE: Final = "org.opencontainers.image.source"
+ANNOTATION_SOURCE_KEY: Final = "dev.fluxsrc.source"
+"""In a store's `index.json`: whose line it is. Lines without it belong to somebody else."""
 CONFIG_MEDIA_TYPE: Final = "application/vnd.cncf.flux.config.v1+json"
 LAYER_MEDIA_TYPE: Final = "application/vnd.cncf.flux.content.v1.tar"
 """Of the uncompressed layer; compressed ones append `+gzip` or `+zstd`."""

@@ -9,14 +9,16 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from fluxsrc._io.atomic import make_directories, store_errors
+import attrs
+
+from fluxsrc._io.atomic import make_directories, open_scratch, store_errors
 from fluxsrc.errors import StoreLockedError
 
-__all__ = ["locked", "try_lock"]
+__all__ = ["LayoutLocks", "locked", "locked_scratch", "try_lock"]
 
 _FIRST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.02
@@ -82,6 +84,62 @@ def try_lock(path: Path, *, shared: bool = False, create: bool = True) -> int | 
             raise
         os.close(descriptor)
         return None
+
+
+@attrs.frozen
+class LayoutLocks:
+    """The locks of an OCI image layout on disk, whoever writes to it: a store, or somebody who names it `oci-layout:`.
+
+    Taken in this order, so that nobody waits in a circle: `index`, then `writing` or `alone`.
+
+    Attributes:
+        root: The layout's directory.
+        timeout: Seconds to wait for a lock.
+    """
+
+    root: Path
+    timeout: float
+
+    @property
+    def store_lock(self) -> Path:
+        """The lock that writers share and a collector takes alone."""
+        return self.root / "locks" / "store.lock"
+
+    @property
+    def _gate(self) -> Path:
+        """Held by whoever waits for the store's lock alone, so that no more writers come in before."""
+        return self.root / "locks" / "gate.lock"
+
+    @contextmanager
+    def index(self) -> Iterator[None]:
+        """`index.json` is read, changed and replaced by one at a time; a collector holds it for all of its work."""
+        with locked(self.root / "locks" / "index.lock", timeout=self.timeout):
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Together with all other writers: nothing is swept meanwhile."""
+        with locked(self._gate, shared=True, timeout=self.timeout):
+            pass  # whoever waits to be alone holds the gate; without it, writers could keep it waiting for ever
+        with locked(self.store_lock, shared=True, timeout=self.timeout):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Without any writer: no blob is in place whose reference is still to be written. Keep it short."""
+        with locked(self._gate, timeout=self.timeout), locked(self.store_lock, timeout=self.timeout):
+            yield
+
+
+def locked_scratch(directory: Path) -> tuple[int, Path]:
+    """A new file, locked until it is closed: tells a collector that somebody is still writing, however slowly."""
+    while True:
+        descriptor, path = open_scratch(directory)
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists():
+                return descriptor, path
+        os.close(descriptor)  # a collector came between the two steps
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -1,7 +1,8 @@
 """`LayoutRepository`: a `Repository` in a directory, as the OCI image layout has it. For air gaps and USB sticks.
 
-Written as a store writes: a blob is complete under its name or not there, `index.json` is replaced atomically, and
-changed under a lock. What other tools wrote stays as it is.
+Written as a store writes, and with the store's own locks, for the directory may be one: a blob is complete under its
+name or not there, `index.json` is replaced atomically by one at a time, and no collector takes what is being written.
+What other tools wrote stays as it is; what a store lists for its sources is the store's alone.
 """
 
 import json
@@ -16,15 +17,15 @@ import attrs
 from fluxsrc._io.atomic import (
     make_directories,
     open_regular,
-    open_scratch,
     store_errors,
     sync_directory,
     write_all,
     write_atomic,
 )
-from fluxsrc._io.locks import locked
+from fluxsrc._io.locks import LayoutLocks, locked_scratch
+from fluxsrc.artifact import ANNOTATION_SOURCE_KEY
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ArtifactNotFoundError, RemoteProtocolError, RevisionNotFoundError
+from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, RemoteProtocolError, RevisionNotFoundError
 from fluxsrc.limits import Limits
 from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, Descriptor, Index, Manifest, parse_document
 from fluxsrc.oci.reference import is_tag
@@ -112,12 +113,12 @@ class LayoutRepository:
     def push(self, blob: Descriptor, source: BlobSource, /, *, mount_from: str | None = None) -> bool:
         """Copied and hashed in one pass; appears under its name by a rename."""
         del mount_from
-        if self.has(blob):
-            return False
         path = self._blob(blob.digest)
+        if self._touch(blob):
+            return False
         self._create()
         with store_errors("write", path):
-            descriptor, temporary = open_scratch(self._scratch)
+            descriptor, temporary = locked_scratch(self._scratch)
             try:
                 try:
                     verifier = Verifier(blob, _File(descriptor), where=self.name)
@@ -127,29 +128,53 @@ class LayoutRepository:
                             verifier.write(data)
                     verifier.finish()
                     os.fsync(descriptor)
+                    make_directories(path.parent, durable=True)
+                    with self._locks.writing():
+                        temporary.replace(path)
+                        os.utime(path)  # the last byte may have been written long ago, and a collector spares the young
+                    sync_directory(path.parent)
                 finally:
                     os.close(descriptor)
-                make_directories(path.parent, durable=True)
-                temporary.replace(path)
-                sync_directory(path.parent)
             finally:
                 with suppress(OSError):
                     temporary.unlink()
         return True
 
+    def _touch(self, blob: Descriptor) -> bool:
+        """Whether the blob is there; then it is made young, so that no collector takes it before it is referred to."""
+        if not self.has(blob):
+            return False
+        path = self._blob(blob.digest)
+        with self._locks.writing(), store_errors("touch", path), suppress(FileNotFoundError):
+            os.utime(path)
+            return True
+        return False
+
     def push_document(self, document: Document, /, *, tag: str | None = None) -> None:
-        """The blob, then its line in `index.json`."""
+        """The blob, then its line in `index.json`.
+
+        Raises:
+            ConfigurationError: The tag is the name of a source of the store.
+            RevisionNotFoundError: A part of it is not there any more.
+        """
         descriptor = document.descriptor
         verified(document.data, descriptor.digest, where=self.name)
-        self._create()
-        write_atomic(self._blob(descriptor.digest), document.data, scratch=self._scratch, durable=True)
+        parsed = parse_document(document.data, where=self.name, media_type=descriptor.media_type)
         with self._changing() as index:
+            # No collector works while the index is held: what is there now is there when it is referred to.
+            if (gone := next((part for part in parsed.parts() if not self.has(part)), None)) is not None:
+                raise RevisionNotFoundError(
+                    f"{self.name}: {gone.digest} is not there", url=self.name, hint="it was swept meanwhile: push again"
+                )
+            write_atomic(self._blob(descriptor.digest), document.data, scratch=self._scratch, durable=True)
             manifests = index.setdefault("manifests", [])
             if tag is not None:
+                self._check_foreign([item for item in manifests if _name(item) == tag], tag)
                 # The name moves here; and what has a name now needs no line without one.
-                names = [(m, (m.get("annotations") or {}).get(_REF_NAME)) for m in manifests]
                 manifests[:] = [
-                    m for m, name in names if name != tag and (name or m.get("digest") != str(descriptor.digest))
+                    item
+                    for item in manifests
+                    if (name := _name(item)) != tag and (name or item.get("digest") != str(descriptor.digest))
                 ]
             elif any(m.get("digest") == str(descriptor.digest) for m in manifests):
                 return
@@ -177,14 +202,28 @@ class LayoutRepository:
             digest = _digest(reference)
 
             def meant(item: dict[str, Any]) -> bool:
-                if digest is not None:
-                    return bool(item.get("digest") == str(digest))
-                return bool((item.get("annotations") or {}).get(_REF_NAME) == reference)
+                return bool(item.get("digest") == str(digest)) if digest is not None else _name(item) == reference
 
-            kept = [item for item in index.get("manifests", []) if not meant(item)]
-            if len(kept) == len(index.get("manifests", [])):
+            dropped = [item for item in index.get("manifests", []) if meant(item)]
+            if not dropped:
                 raise RevisionNotFoundError(f"{self.name} has no {reference}", url=self.name)
-            index["manifests"] = kept
+            self._check_foreign(dropped, reference)
+            index["manifests"] = [item for item in index["manifests"] if not meant(item)]
+
+    def _check_foreign(self, lines: list[dict[str, Any]], what: str) -> None:
+        """Hands off the lines of a store's sources: the store writes them anew, and counts on them."""
+        for item in lines:
+            source = (item.get("annotations") or {}).get(ANNOTATION_SOURCE_KEY)
+            if source is not None:
+                raise ConfigurationError(
+                    f"{self.name}: {what} is the store's name for its source {source}",
+                    hint="choose another name; `fluxsrc store` looks after the store's own",
+                )
+
+    @property
+    def _locks(self) -> LayoutLocks:
+        seconds = self._operation.remaining("write", at_most=_PATIENCE, url=self.name)
+        return LayoutLocks(Path(self._root), _PATIENCE if seconds is None else seconds)
 
     @property
     def _scratch(self) -> Path:
@@ -207,8 +246,7 @@ class LayoutRepository:
         """`index.json`, alone; written back when the block ends well."""
         self._create()
         path = Path(self._root) / "index.json"
-        seconds = self._operation.remaining("write", at_most=_PATIENCE, url=self.name)
-        with locked(Path(f"{path}.lock"), timeout=_PATIENCE if seconds is None else seconds):
+        with self._locks.index():
             index = self._index() if path.exists() else {"manifests": []}
             yield index
             index |= {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE}
@@ -253,6 +291,12 @@ class _File:
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         write_all(self._descriptor, data)
+
+
+def _name(item: dict[str, Any]) -> str | None:
+    """What a line of `index.json` calls its manifest."""
+    name = (item.get("annotations") or {}).get(_REF_NAME)
+    return name if isinstance(name, str) else None
 
 
 def _digest(reference: str) -> Digest | None:

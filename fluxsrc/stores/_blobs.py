@@ -1,6 +1,5 @@
 """Blobs on disk: hashed on the way in, written once, verified on the way out."""
 
-import fcntl
 import io
 import os
 import stat
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import attrs
 
-from fluxsrc._io.atomic import open_regular, open_scratch, store_errors, sync_directory, write_all
+from fluxsrc._io.atomic import open_regular, store_errors, sync_directory, write_all
 from fluxsrc._io.hashing import HashingWriter, digest_of
+from fluxsrc._io.locks import locked_scratch
 from fluxsrc.artifact import Artifact
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, DigestMismatchError, StoreError
@@ -89,23 +89,12 @@ def ingesting(layout: Layout) -> Iterator[BlobWriter]:
     with store_errors("write to the store", layout.root):
         if not layout.ingest.exists() or not layout.index_json.exists():
             layout.create()
-        descriptor, path = _open_locked(layout)
+        descriptor, path = locked_scratch(layout.ingest)
     writer = BlobWriter(descriptor, path)
     try:
         yield writer
     finally:
         writer.close()
-
-
-def _open_locked(layout: Layout) -> tuple[int, Path]:
-    """A new file, locked until it is closed: tells the collector that somebody is still writing, however slowly."""
-    while True:
-        descriptor, path = open_scratch(layout.ingest)
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists():
-                return descriptor, path
-        os.close(descriptor)  # a collector came between the two steps
 
 
 def check_ingest(artifact: Artifact, digest: Digest, size: int) -> None:

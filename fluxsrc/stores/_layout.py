@@ -17,7 +17,7 @@ lock, the journal's.
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ from typing import Final
 import attrs
 
 from fluxsrc._io.atomic import make_directories, open_regular, store_errors, write_atomic
-from fluxsrc._io.locks import locked
+from fluxsrc._io.locks import LayoutLocks, locked
 from fluxsrc.artifact import SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
@@ -97,14 +97,13 @@ class Layout:
         return self.root / "index.journal"
 
     @cached_property
-    def gate_lock(self) -> Path:
-        """Held by whoever waits for the store's lock alone, so that no more writers come in before."""
-        return self.root / "locks" / "gate.lock"
-
-    @cached_property
     def store_lock(self) -> Path:
         """The lock that writers share and the collector takes alone."""
-        return self.root / "locks" / "store.lock"
+        return self._locks.store_lock
+
+    @cached_property
+    def _locks(self) -> LayoutLocks:
+        return LayoutLocks(self.root, self.lock_timeout)
 
     def blob(self, digest: Digest) -> Path:
         """A blob's file."""
@@ -192,28 +191,17 @@ class Layout:
         with locked(self.source_lock(key), timeout=self.lock_timeout):
             yield
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Hold the store's lock together with all other writers: nothing is swept meanwhile."""
-        with locked(self.gate_lock, shared=True, timeout=self.lock_timeout):
-            pass  # whoever waits to be alone holds the gate; without it, writers could keep it waiting for ever
-        with locked(self.store_lock, shared=True, timeout=self.lock_timeout):
-            yield
+        return self._locks.writing()
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Hold the store's lock alone: no artifact is between its blob and its record. Keep it short."""
-        with (
-            locked(self.gate_lock, timeout=self.lock_timeout),
-            locked(self.store_lock, timeout=self.lock_timeout),
-        ):
-            yield
+        return self._locks.alone()
 
-    @contextmanager
-    def index_locked(self) -> Iterator[None]:
+    def index_locked(self) -> AbstractContextManager[None]:
         """Hold the lock of the OCI index."""
-        with locked(self.root / "locks" / "index.lock", timeout=self.lock_timeout):
-            yield
+        return self._locks.index()
 
     @contextmanager
     def journal_locked(self) -> Iterator[None]:

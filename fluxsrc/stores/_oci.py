@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from fluxsrc.artifact import CONFIG_MEDIA_TYPE, Artifact, SourceKey
+from fluxsrc.artifact import ANNOTATION_SOURCE_KEY, CONFIG_MEDIA_TYPE, Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError
 
@@ -32,8 +32,6 @@ MANIFEST_MEDIA_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX_MEDIA_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
-_SOURCE_KEY: Final = "dev.fluxsrc.source"
-"""Marks the descriptors of `index.json` that are ours; all others belong to somebody else and stay as they are."""
 
 _COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:[-._]|--)[a-z0-9]+)*")
 """The part of OCI's grammar for reference names that a source key can reach."""
@@ -143,14 +141,14 @@ def _descriptor(key: SourceKey, artifact: Artifact) -> dict[str, Any]:
         "mediaType": MANIFEST_MEDIA_TYPE,
         "digest": str(manifest.digest),
         "size": len(manifest.data),
-        "annotations": {_REF_NAME: ref_name(key), _SOURCE_KEY: str(key)},
+        "annotations": {_REF_NAME: ref_name(key), ANNOTATION_SOURCE_KEY: str(key)},
     }
 
 
 def own_key(entry: Mapping[str, Any]) -> SourceKey | None:
     """Whose entry of `index.json` this is, or None if another tool wrote it."""
     annotations = entry.get("annotations")
-    name = annotations.get(_SOURCE_KEY) if isinstance(annotations, dict) else None
+    name = annotations.get(ANNOTATION_SOURCE_KEY) if isinstance(annotations, dict) else None
     try:
         return SourceKey.parse(name) if isinstance(name, str) else None
     except ConfigurationError:
