@@ -174,6 +174,10 @@ class LocalStore:
         """
         return open_verified(self._layout, artifact)
 
+    def blob_path(self, digest: Digest, /) -> Path:
+        """Where the blob of this digest lies if the store holds it; its bytes are for the caller to verify."""
+        return self._layout.blob(digest)
+
     def extract(
         self,
         artifact: Artifact,

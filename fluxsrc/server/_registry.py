@@ -1,0 +1,197 @@
+"""The read side of the OCI distribution API: each source is a repository, whose tags are its revisions.
+
+Manifests and configs are functions of an artifact, and are made when they are asked for; layers are the store's blobs.
+What other tools put into a store that is an image layout (signatures, SBOMs) is in the repository of what it is about.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qs, quote
+
+from fluxsrc.artifact import CONFIG_MEDIA_TYPE, Artifact, SourceKey
+from fluxsrc.digest import Digest
+from fluxsrc.errors import ConfigurationError
+from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, artifact_documents
+from fluxsrc.oci.reference import is_tag
+from fluxsrc.server._blobs import Blob
+from fluxsrc.server._foreign import Attached, Foreign
+from fluxsrc.server._http import Request, Response
+from fluxsrc.server._serve import Representation
+from fluxsrc.store import Store
+
+__all__ = ["VERSION_HEADER", "Registry", "registry_error"]
+
+VERSION_HEADER: Final = {"Docker-Distribution-API-Version": "registry/2.0"}
+_ROUTE: Final = re.compile(r"(?P<name>.+)/(?P<what>manifests|blobs|referrers|tags)/(?P<reference>[^/]+)")
+_OCTETS: Final = "application/octet-stream"
+_MAX_PAGE: Final = 1000
+
+
+def registry_error(status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as the specification has it."""
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+    return Response(status, {"Content-Type": "application/json", **VERSION_HEADER, **(headers or {})}, body)
+
+
+def _unknown(code: str, message: str) -> Response:
+    return registry_error(HTTPStatus.NOT_FOUND, code, message)
+
+
+class Registry:
+    """A store as a registry.
+
+    Args:
+        store: What is served.
+        prefix: What stands before the source's key in a repository's name, with a slash at its end, or nothing.
+    """
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._foreign = Foreign.of(store)
+        self._documents = functools.lru_cache(maxsize=1024)(artifact_documents)
+
+    def find(self, request: Request, path: str) -> Representation | Response:
+        """What is at a path below `/v2/`."""
+        if not path:
+            return Response(HTTPStatus.OK, {"Content-Type": "application/json", **VERSION_HEADER}, b"{}")
+        match = _ROUTE.fullmatch(path)
+        if match is None:
+            return _unknown("UNSUPPORTED", "no such endpoint; this registry can only be read")
+        name, reference = match["name"], match["reference"]
+        artifacts = self._history(name)
+        if not artifacts:
+            return _unknown("NAME_UNKNOWN", "no such repository")
+        attached = self._foreign.about(artifact.manifest for artifact in artifacts if artifact.manifest is not None)
+        match match["what"]:
+            case "manifests":
+                return self._manifest(reference, artifacts, attached)
+            case "blobs":
+                return self._blob(reference, artifacts, attached)
+            case "referrers":
+                return _referrers(request, reference, attached)
+            case _ if reference == "list":
+                return self._list(request, name, artifacts, attached)
+        return _unknown("UNSUPPORTED", "no such endpoint")
+
+    def _history(self, name: str) -> Sequence[Artifact]:
+        if not name.startswith(self._prefix):
+            return ()
+        try:
+            return self._store.history(SourceKey.parse(name.removeprefix(self._prefix)))
+        except ConfigurationError:
+            return ()
+
+    # --- manifests ---
+
+    def _manifest(self, reference: str, artifacts: Sequence[Artifact], attached: Attached) -> Representation | Response:
+        digest = _digest(reference)
+        if digest is None and ":" in reference:
+            return registry_error(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", "not a digest")
+        if digest is None:
+            artifact = _tags(artifacts).get(reference)
+            digest = attached.tags.get(reference) if artifact is None else artifact.manifest
+        for artifact in artifacts:
+            if digest is not None and artifact.manifest == digest:
+                return _document(
+                    self._documents(artifact)[1], digest, MANIFEST_MEDIA_TYPE, named=reference == str(digest)
+                )
+        found = None if digest is None else attached.manifests.get(digest)
+        if digest is None or found is None:
+            return _unknown("MANIFEST_UNKNOWN", "no such manifest")
+        return _document(found.data, digest, found.media_type, named=reference == str(digest))
+
+    def _blob(self, reference: str, artifacts: Sequence[Artifact], attached: Attached) -> Representation | Response:
+        digest = _digest(reference)
+        if digest is None:
+            return registry_error(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", "not a digest")
+        body: bytes | Blob | None = None
+        media_type = _OCTETS
+        for artifact in artifacts:
+            if artifact.digest == digest:
+                body = Blob(digest, artifact.size, artifact)
+                break
+        else:
+            for artifact in artifacts:
+                config = self._documents(artifact)[0]
+                if Digest.of(config) == digest:
+                    body, media_type = config, CONFIG_MEDIA_TYPE
+                    break
+        if body is None and (size := attached.blobs.get(digest)) is not None:
+            body = Blob(digest, size)
+        if body is None:
+            return _unknown("BLOB_UNKNOWN", "no such blob")
+        return Representation(digest=digest, media_type=media_type, body=body, immutable=True, headers=_headers(digest))
+
+    # --- lists ---
+
+    def _list(self, request: Request, name: str, artifacts: Sequence[Artifact], attached: Attached) -> Response:
+        query = parse_qs(request.query, keep_blank_values=True)
+        count = query.get("n", [str(_MAX_PAGE)])[-1]
+        if not re.fullmatch(r"[0-9]{1,9}", count):
+            return registry_error(HTTPStatus.BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "n is not a number")
+        size = min(int(count), _MAX_PAGE)
+        after = query.get("last", [""])[-1]
+        tags = sorted(tag for tag in {*_tags(artifacts), *attached.tags} if tag > after)
+        page = tags[:size]
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-cache", **VERSION_HEADER}
+        if page and len(tags) > len(page):
+            headers["Link"] = f'</v2/{name}/tags/list?n={size}&last={quote(page[-1], safe="")}>; rel="next"'
+        return Response(HTTPStatus.OK, headers, json.dumps({"name": name, "tags": page}).encode())
+
+
+def _referrers(request: Request, reference: str, attached: Attached) -> Response:
+    digest = _digest(reference)
+    if digest is None:
+        return registry_error(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", "not a digest")
+    wanted = parse_qs(request.query).get("artifactType", [None])[-1]
+    found = attached.referrers.get(digest, ())
+    headers = {"Content-Type": INDEX_MEDIA_TYPE, "Cache-Control": "no-cache", **VERSION_HEADER}
+    if wanted is not None:
+        found = [item for item in found if item.artifact_type == wanted]
+        headers["OCI-Filters-Applied"] = "artifactType"
+    manifests = [item.to_json() for item in found]
+    document = {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": manifests}
+    return Response(HTTPStatus.OK, headers, json.dumps(document).encode())
+
+
+def _document(data: bytes, digest: Digest, media_type: str, *, named: bool) -> Representation:
+    return Representation(digest=digest, media_type=media_type, body=data, immutable=named, headers=_headers(digest))
+
+
+def _headers(digest: Digest) -> dict[str, str]:
+    return {"Docker-Content-Digest": str(digest), **VERSION_HEADER}
+
+
+def _tags(artifacts: Sequence[Artifact]) -> dict[str, Artifact]:
+    """Names for the artifacts of a history, newest first.
+
+    `latest` is the current one. The hexadecimal digits of a revision's digest name the newest artifact made from it. A
+    branch, tag or version, if it can be a tag here, names the newest artifact made from that.
+    """
+    found: dict[str, Artifact] = {"latest": artifacts[0]}
+    for name_of in (_hex, _pointer):
+        for artifact in artifacts:
+            name = name_of(artifact)
+            if name is not None and is_tag(name):
+                found.setdefault(name, artifact)
+    return found
+
+
+def _hex(artifact: Artifact) -> str:
+    return artifact.revision.digest.hex
+
+
+def _pointer(artifact: Artifact) -> str | None:
+    return artifact.revision.pointer
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return Digest.parse(text)
+    except ConfigurationError:
+        return None

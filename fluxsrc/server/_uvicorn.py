@@ -1,0 +1,121 @@
+"""Run an application under uvicorn: until a signal, or while a block runs."""
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from fluxsrc.errors import ConfigurationError, MissingExtraError
+from fluxsrc.server._http import ASGIApplication
+
+__all__ = ["Listener", "listening", "run", "serving"]
+
+_GRACE: Final = 30
+"""Seconds that answers under way have when the server is to stop."""
+
+
+@attrs.frozen
+class Listener:
+    """A socket that listens, and the certificate it shows.
+
+    Attributes:
+        socket: It.
+        url: Where it can be reached.
+        certificate: A PEM file with the certificate and those up to its issuer; None for plain HTTP.
+        key: A PEM file with its key.
+    """
+
+    socket: socket.socket
+    url: str
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int, *, certificate: Path | None = None, key: Path | None = None) -> Iterator[Listener]:
+    """Take a port; 0 takes one that is free.
+
+    Raises:
+        ConfigurationError: It is taken, the host is not this machine's, or certificate and key are not a pair.
+    """
+    if (certificate is None) != (key is None):
+        raise ConfigurationError("a certificate and its key belong together", hint="give both, or none")
+    if certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
+            raise ConfigurationError(f"cannot use the certificate {certificate} with the key {key}: {exc}") from exc
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        taken = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as exc:
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {exc}") from exc
+    with taken:
+        name = f"[{host}]" if ":" in host else host
+        scheme = "http" if certificate is None else "https"
+        yield Listener(taken, f"{scheme}://{name}:{taken.getsockname()[1]}", certificate, key)
+
+
+def run(application: ASGIApplication, listener: Listener) -> None:
+    """Serve until SIGINT or SIGTERM. Answers under way are finished, for half a minute at most; then the signal is raised anew."""
+    _server(application, listener).run(sockets=[listener.socket])
+
+
+@contextlib.contextmanager
+def serving(
+    application: ASGIApplication,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+) -> Iterator[str]:
+    """Serve in a thread while the block runs; for controllers, notebooks and tests.
+
+    Args:
+        application: What `app` made, or any other ASGI application.
+        host: An address of this machine; `0.0.0.0` for all of them.
+        port: 0 takes one that is free.
+        tls_cert: A PEM file with the certificate and those up to its issuer; None for plain HTTP.
+        tls_key: A PEM file with its key.
+
+    Yields:
+        The URL to reach it at.
+
+    Raises:
+        MissingExtraError: uvicorn is not installed.
+        ConfigurationError: The port is taken, the host is not this machine's, or the certificate is not usable.
+    """
+    with listening(host, port, certificate=tls_cert, key=tls_key) as listener:
+        server = _server(application, listener)
+        thread = threading.Thread(target=server.run, args=([listener.socket],), name="fluxsrc-server", daemon=True)
+        thread.start()
+        try:
+            yield listener.url  # connections wait in the socket's queue until the thread accepts them
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _server(application: ASGIApplication, listener: Listener) -> Any:
+    try:
+        import uvicorn  # noqa: PLC0415 - belongs to an extra
+    except ImportError:
+        raise MissingExtraError("serving over HTTP", extra="server") from None
+    config = uvicorn.Config(
+        application,
+        ssl_certfile=listener.certificate,
+        ssl_keyfile=listener.key,
+        log_config=None,  # the program's business
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=_GRACE,
+    )
+    return uvicorn.Server(config)
