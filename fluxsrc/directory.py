@@ -112,13 +112,15 @@ class DirectorySource(SourceOptions):
         listing = operation.memo.pop(self, None) or self._list(operation)
         if revision is not None and revision != listing.revision:
             raise SourceChangedError(f"{self.url} is not at {revision.short} any more", url=self.url)
-        yield ListedSnapshot(
+        snapshot = ListedSnapshot(
             revision=listing.revision,
             entries=listing.entries,
             skipped=listing.skipped,
             ignore_files=listing.ignore_files,
             filtered_by=self.recipe,
         )
+        with self._guarded(snapshot, operation) as guarded:
+            yield guarded
 
     def _list(self, operation: Operation) -> _Listing:
         while True:

@@ -126,10 +126,8 @@ class HTTPArtifactSource(SourceOptions):
         if self.digest is not None and wanted != (self.revision or Revision(self.digest)):
             raise SourceChangedError(f"{self.url} is not {wanted.short}", url=self.url)
         snapshot = _HTTPSnapshot(self, wanted, self.digest or wanted.digest, operation)
-        try:
-            yield snapshot
-        finally:
-            snapshot.close()
+        with contextlib.closing(snapshot), self._guarded(snapshot, operation) as guarded:
+            yield guarded
 
     def _client(self) -> HTTPClient:
         return HTTPClient(tls=self.tls, proxy=self.proxy, limits=self.limits)

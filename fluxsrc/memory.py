@@ -103,12 +103,14 @@ class MemorySource(SourceOptions):
         ]
         if self.path and not entries:
             raise PathNotFoundError(f"{self.url}: no such path: {self.path}", url=self.url)
-        yield ListedSnapshot(
+        snapshot = ListedSnapshot(
             revision=revision or current,
             entries=entries,
             created=self.created,
             ignore_files=read_ignore_files(entries, limits=self.limits),
         )
+        with self._guarded(snapshot, self._operation(operation)) as guarded:
+            yield guarded
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy does not pickle; a plain dict does.

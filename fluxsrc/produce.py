@@ -5,7 +5,8 @@
 3. Fetch exactly that revision.
 4. If its tree is known to be an earlier artifact's tree: take that artifact's blob.
 5. Else filter, pack and digest in one streaming pass, reusing the unchanged chunks of the newest earlier artifact.
-6. Put the blob, then the record.
+6. If a policy has to be asked about the content, ask it: the blob is not in the store yet.
+7. Put the blob, then the record.
 
 If the source changes while it is read, all of it starts again, a bounded number of times.
 """
@@ -13,9 +14,9 @@ If the source changes while it is read, all of it starts again, a bounded number
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 
 import attrs
@@ -28,15 +29,18 @@ from fluxsrc.artifact import (
     Artifact,
     SourceKey,
 )
+from fluxsrc.digest import Digest
 from fluxsrc.entry import Skipped, check_path
-from fluxsrc.errors import ContentError, SourceChangedError, StoreError
+from fluxsrc.errors import ConfigurationError, ContentError, SourceChangedError, StoreError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
 from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
+from fluxsrc.sealed import SealedSnapshot
 from fluxsrc.select import select
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest, Store
 from fluxsrc.tarball import Packed, Reuse, pack
+from fluxsrc.verify import Policy, split_policy
 
 __all__ = ["RESOLVED", "Packing", "SourceOptions", "produce_artifact", "source_key"]
 
@@ -79,7 +83,12 @@ class SourceOptions:
         compression: "gzip", "zstd" or "none".
         limits: How much is too much.
         timeout: Seconds for one call, unless it brings its own `Operation`.
+        verify: What has to hold before anything of it can be seen: of the content, as `fluxsrc.signed_lock.SignedLock` asks,
+            or of what this kind of source knows besides.
     """
+
+    _evidence: ClassVar[frozenset[str]] = frozenset()
+    """What a policy may need of this kind of source besides the content; its `fetch` holds it against that part."""
 
     ignore: str | None = None
     dialect: Dialect = attrs.field(default=Dialect.GITIGNORE, converter=Dialect)
@@ -88,17 +97,26 @@ class SourceOptions:
     compression: Compression = attrs.field(default=Compression.GZIP, converter=Compression)
     limits: Limits = DEFAULT_LIMITS
     timeout: float | None = DEFAULT_TIMEOUT
+    verify: Policy[Any] | None = attrs.field(default=None)
+
+    @verify.validator
+    def _check_needs(self, _: object, policy: Policy[Any] | None) -> None:
+        early, _late = split_policy(policy)
+        unknown = (early.needs if early else frozenset()) - self._evidence
+        if unknown:
+            raise ConfigurationError(f"this kind of source has no {', '.join(sorted(unknown))} to verify")
 
     @property
     def recipe(self) -> Recipe:
         """Everything besides the revision that decides what an artifact holds."""
+        policy = set() if self.verify is None else {("verify", str(self.verify.digest))}
         return Recipe(
             ignore=self.ignore,
             dialect=self.dialect,
             path=self.path,
             symlinks=self.symlinks,
             compression=self.compression,
-            options=self._recipe_options(),
+            options=tuple(sorted({*self._recipe_options(), *policy})),
         )
 
     def produce_artifact(
@@ -124,6 +142,22 @@ class SourceOptions:
         """What only this backend knows of the recipe, as sorted pairs."""
         return ()
 
+    @contextmanager
+    def _guarded(self: "Producible", snapshot: Snapshot, operation: Operation) -> Iterator[Snapshot]:
+        """The snapshot as `fetch` may give it: sealed, where the policy is about the content."""
+        # Where there is no evidence besides the content, all of the policy is for now.
+        policy = split_policy(self.verify)[1] if self._evidence else self.verify
+        if policy is None:
+            yield snapshot
+            return
+
+        def into(content: Snapshot, blob: Ingest) -> Digest:
+            return self._pack_snapshot(content, blob, None, operation).packed.content_digest
+
+        sealed = SealedSnapshot(snapshot, policy, url=self.url, pack=into, limits=self.limits, operation=operation)
+        with closing(sealed):
+            yield sealed
+
     def _operation(self, operation: Operation | None) -> Operation:
         """The operation of this call: the caller's, or one of the source's own timeout."""
         return Operation(self.timeout) if operation is None else operation
@@ -136,6 +170,12 @@ class SourceOptions:
 class Producible(Source, Protocol):
     """A source that is built on `SourceOptions`."""
 
+    _evidence: ClassVar[frozenset[str]]
+
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def verify(self) -> Policy[Any] | None: ...
     def _operation(self, operation: Operation | None) -> Operation: ...
     def _pack_snapshot(
         self, snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation
@@ -195,15 +235,23 @@ def produce_artifact(
             return store.put(known)  # 2, of a revision that was current before: only the record moves
         try:
             with source.fetch(revision, operation=operation) as snapshot:  # 3
-                same = next((a for a in earlier if a.tree_id is not None and a.tree_id == snapshot.tree_id), None)
+                seal = snapshot if isinstance(snapshot, SealedSnapshot) else None
+                content = snapshot if seal is None else seal.content
+                same = next((a for a in earlier if a.tree_id is not None and a.tree_id == content.tree_id), None)
                 if same is not None:
+                    if seal is not None:
+                        seal.unseal(same.content_digest)
                     return store.put(_describe(same, source, snapshot))  # 4
                 with ExitStack() as stack, store.ingest() as blob:
-                    reuse = _reuse(store, earlier, stack)
+                    # A lock that moved on is another recipe. What did not change is still worth to be taken from an artifact
+                    # of the old one: the policy decides about the digest of what comes out.
+                    reuse = _reuse(store, earlier if seal is None else store.history(key), stack)
                     if pack_snapshot is None:
-                        packing = _pack_canonical(snapshot, blob, reuse, operation, recipe, DEFAULT_LIMITS)
+                        packing = _pack_canonical(content, blob, reuse, operation, recipe, DEFAULT_LIMITS)
                     else:
-                        packing = pack_snapshot(snapshot, blob, reuse, operation)  # 5
+                        packing = pack_snapshot(content, blob, reuse, operation)  # 5
+                    if seal is not None:
+                        seal.unseal(packing.packed.content_digest)  # 6
                     artifact = Artifact(
                         key=key,
                         url=source.url,
@@ -217,7 +265,7 @@ def produce_artifact(
                         recipe=recipe.digest,
                         skipped=packing.skipped,
                     )
-                    return store.put(_describe(artifact, source, snapshot), blob, index=packing.packed.index)  # 6
+                    return store.put(_describe(artifact, source, snapshot), blob, index=packing.packed.index)  # 7
         except SourceChangedError:
             if attempt == _ATTEMPTS:
                 raise

@@ -6,6 +6,9 @@ A source with `verify=` holds its resolved revision against a `Policy`:
 2. The policy checks it. What does not hold is a `VerificationError`, and there is no snapshot.
 3. What was found out (who signed, with which key, when) becomes `Snapshot.verification`, and `Artifact.verification`.
 
+A policy that needs `CONTENT` can be answered by every source, but only once its files are read: the snapshot is then a
+`fluxsrc.sealed.SealedSnapshot`, of which nobody sees anything before.
+
 The policy's digest is part of the source's recipe: with another policy, or other keys, an unchanged revision is fetched and
 verified again. No I/O and no clock are in here: evidence brings its own time.
 """
@@ -20,10 +23,25 @@ import attrs
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
+from fluxsrc.revision import Revision
 
-__all__ = ["AllOf", "AnyOf", "Evidence", "Facts", "Policy", "UnsafeNoVerification", "policy_digest"]
+__all__ = [
+    "CONTENT",
+    "AllOf",
+    "AnyOf",
+    "ContentEvidence",
+    "Evidence",
+    "Facts",
+    "Policy",
+    "UnsafeNoVerification",
+    "policy_digest",
+    "split_policy",
+]
 
 _LOGGER: Final = logging.getLogger(__name__)
+
+CONTENT: Final = "content"
+"""The evidence that every source has: what its files are, as `ContentEvidence`."""
 
 Facts = tuple[tuple[str, str], ...]
 """What a policy found out, as pairs of text: `("git.commit.signer", "ada@example.com")`."""
@@ -42,6 +60,25 @@ class Evidence(Protocol):
     def now(self) -> dt.datetime:
         """The time of verification, with a zone. Expiry is held against it."""
         ...
+
+
+@attrs.frozen(kw_only=True)
+class ContentEvidence:
+    """What any source knows about a revision once its files are read.
+
+    Attributes:
+        subject: Its redacted URL and the revision.
+        now: The time of verification.
+        url: The source's address, with what it follows.
+        revision: What was read.
+        content_digest: sha256 of the canonical tar that was made of it.
+    """
+
+    subject: str
+    now: dt.datetime
+    url: str
+    revision: Revision
+    content_digest: Digest
 
 
 _E_contra = TypeVar("_E_contra", contravariant=True)
@@ -146,6 +183,24 @@ class AnyOf:
             raise failures[0]
         reasons = "; ".join(f"[{number}] {exc}" for number, exc in enumerate(failures, 1))
         raise VerificationError(f"none of {len(failures)} policies holds: {reasons}")
+
+
+def split_policy(policy: Policy[Any] | None, /) -> tuple[Policy[Any] | None, Policy[Any] | None]:
+    """What of a policy can be said of the revision alone, and what only of its content.
+
+    Raises:
+        ConfigurationError: A choice is to be made between the two.
+    """
+    if policy is None or CONTENT not in policy.needs:
+        return policy, None
+    if policy.needs == {CONTENT}:
+        return None, policy
+    if not isinstance(policy, AllOf):
+        raise ConfigurationError(
+            "a policy about the content cannot be an alternative to one about the revision", hint="ask for both: AllOf"
+        )
+    early, late = zip(*(split_policy(each) for each in policy.policies), strict=True)
+    return AllOf([each for each in early if each]), AllOf([each for each in late if each])
 
 
 @attrs.frozen

@@ -146,7 +146,8 @@ class BucketSource(SourceOptions):
                 ambiguous=self.ambiguous_keys,
                 limits=self.limits,
             )
-            yield _BucketSnapshot(session, current, listing, screening)
+            with self._guarded(_BucketSnapshot(session, current, listing, screening), operation) as guarded:
+                yield guarded
 
     @property
     def _scope(self) -> Scope:

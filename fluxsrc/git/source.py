@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import attrs
@@ -33,7 +33,7 @@ from fluxsrc.produce import SourceOptions
 from fluxsrc.revision import Revision
 from fluxsrc.signatures import GitEvidence
 from fluxsrc.source import Snapshot, Source
-from fluxsrc.verify import Facts, Policy
+from fluxsrc.verify import Facts, split_policy
 
 __all__ = ["GitSource"]
 
@@ -73,8 +73,10 @@ class GitSource(SourceOptions):
         tls: How HTTPS servers prove who they are, and how we do.
         proxy: For HTTP and SSH.
         cache: Keeps what was fetched, for whoever comes next; None keeps nothing.
-        verify: What has to hold of the commit or the tag, such as `GitSignature`; checked before a file can be seen.
+        verify: What has to hold of the commit or the tag, such as `GitSignature`, or of the content.
     """
+
+    _evidence = frozenset({"commit", "tag"})
 
     address: GitAddress = attrs.field(converter=_address)
     branch: str | None = attrs.field(default=None, kw_only=True)
@@ -93,7 +95,6 @@ class GitSource(SourceOptions):
     proxy: Proxy | None = attrs.field(default=None, kw_only=True)
     cache: GitCache | None = attrs.field(factory=GitCache, kw_only=True)
     _depth: int = attrs.field(default=0, kw_only=True, repr=False)
-    verify: Policy[Any] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         _ = self.selector  # says now what is wrong with the arguments
@@ -160,7 +161,8 @@ class GitSource(SourceOptions):
             # Before the snapshot is made: what the policy refuses, nobody sees a name of.
             facts = self._verify(objects, revision, operation)
             snapshot = GitSnapshot(objects, revision, options, operation, open_lfs=open_lfs, verification=facts)
-            yield self._with_submodules(snapshot, stack, operation) if self.submodules else snapshot
+            whole = self._with_submodules(snapshot, stack, operation) if self.submodules else snapshot
+            yield stack.enter_context(self._guarded(whole, operation))
 
     def _with_submodules(self, snapshot: GitSnapshot, stack: ExitStack, operation: Operation) -> Snapshot:
         """The snapshot with its submodules mounted; each is a source of its own, pinned to a commit."""
@@ -201,18 +203,11 @@ class GitSource(SourceOptions):
         options += [("sparse", path) for path in self.sparse]
         if self.submodules:
             options.append(("submodules", "true"))
-        if self.verify is not None:
-            options.append(("verify", str(self.verify.digest)))
         return tuple(options)
 
     def _check_policy(self) -> None:
         """Refuse a policy that cannot be answered: Flux stalls on it, too."""
-        if self.verify is None:
-            return
-        unknown = self.verify.needs - {"commit", "tag"}
-        if unknown:
-            raise ConfigurationError(f"a Git repository has no {', '.join(sorted(unknown))} to verify")
-        if "tag" in self.verify.needs and not self._follows_tag:
+        if self.verify is not None and "tag" in self.verify.needs and not self._follows_tag:
             raise ConfigurationError(
                 f"the policy verifies the tag, and {self.selector} is none", hint="give tag= or semver="
             )
@@ -225,11 +220,12 @@ class GitSource(SourceOptions):
 
     def _verify(self, objects: ObjectDatabase, revision: Revision, operation: Operation) -> Facts:
         """Hold a revision against the policy: 1. collect the evidence, 2. check it, 3. return what was found out."""
-        if self.verify is None:
+        policy, _ = split_policy(self.verify)
+        if policy is None:
             return ()
         tag: str | None = None
         tags: tuple[bytes, ...] = ()
-        if "tag" in self.verify.needs:
+        if "tag" in policy.needs:
             tag = (self.selector.ref_of(revision) or "").removeprefix(TAGS)
             tags = self._read_tags(objects, revision, operation)
         evidence = GitEvidence(
@@ -240,7 +236,7 @@ class GitSource(SourceOptions):
             tag=tag,
             tags=tags,
         )
-        return self.verify.check(evidence)
+        return policy.check(evidence)
 
     def _read_tags(self, objects: ObjectDatabase, revision: Revision, operation: Operation) -> tuple[bytes, ...]:
         """The tag objects that lead to a commit: a revision does not name them, so the reference is looked up again."""

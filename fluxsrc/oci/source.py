@@ -5,7 +5,7 @@ import datetime as dt
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 import attrs
@@ -27,13 +27,13 @@ from fluxsrc.operation import Operation
 from fluxsrc.produce import Packing, SourceOptions
 from fluxsrc.revision import Revision
 from fluxsrc.semver import Range, TagPattern, select_tag
-from fluxsrc.signatures.oci import kinds_of
+from fluxsrc.signatures.oci import SignatureKind, kinds_of
 from fluxsrc.snapshot import read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
 from fluxsrc.tarball import Packed, Reuse, unpack
 from fluxsrc.tarball.tree import FileTree, Spool
-from fluxsrc.verify import Facts, Policy
+from fluxsrc.verify import Facts, split_policy
 
 __all__ = ["OCISource"]
 
@@ -77,8 +77,11 @@ class OCISource(SourceOptions):
         proxy: For all connections.
         insecure: Plain HTTP.
         tokens: Bearer tokens until they expire; give several sources one object to log in once for all of them.
-        verify: What has to hold of the manifest, such as `CosignKeySignature`; checked before a layer is asked for.
+        verify: What has to hold of the manifest, such as `CosignKeySignature`, checked before a layer is asked for; or of
+            the content.
     """
+
+    _evidence = frozenset(kind.value for kind in SignatureKind)
 
     reference: Reference | LayoutReference = attrs.field(converter=_reference, kw_only=False)
     tag: str | None = None
@@ -95,15 +98,12 @@ class OCISource(SourceOptions):
     proxy: Proxy | None = None
     insecure: bool = False
     tokens: TokenCache = attrs.field(factory=TokenCache, eq=False, repr=False)
-    verify: Policy[Any] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.tag is not None and isinstance(self.reference, Reference) and not is_tag(self.tag):
             raise ConfigurationError(f"not a tag: {self.tag[:130]!r}")
         if self.semver_filter is not None and self.semver is None:
             raise ConfigurationError("semver_filter needs semver")
-        if self.verify is not None:
-            _ = kinds_of(self.verify.needs)  # refuses now what it could not be answered
 
     @property
     def kind(self) -> str:
@@ -162,10 +162,8 @@ class OCISource(SourceOptions):
             manifest, annotations = self._manifest(repository, top)
             layers = select_layers(manifest, self.layer_operation, self.layer, limits=self.limits, where=self.url)
             snapshot = _OCISnapshot(self, resolved, repository, layers, annotations, facts, operation)
-            try:
-                yield snapshot
-            finally:
-                snapshot.close()
+            with contextlib.closing(snapshot), self._guarded(snapshot, operation) as guarded:
+                yield guarded
 
     def pull(self, destination: Path, /, *, operation: Operation | None = None) -> Revision:
         """Unpack the selected layer into a directory that is not there yet or is empty, as `flux pull artifact` does.
@@ -178,6 +176,10 @@ class OCISource(SourceOptions):
         """
         if self.layer_operation is not LayerOperation.EXTRACT:
             raise ConfigurationError(f"pull extracts one layer; {self.layer_operation} is the store's business")
+        if split_policy(self.verify)[1] is not None:
+            raise ConfigurationError(
+                "the policy is about what an artifact holds, and pull makes none", hint="produce_artifact, then extract"
+            )
         with self.fetch(operation=operation) as snapshot:
             assert isinstance(snapshot, _OCISnapshot)
             snapshot.unpack(destination)
@@ -198,11 +200,12 @@ class OCISource(SourceOptions):
 
     def _verify(self, repository: Repository, top: Document, revision: Revision) -> Facts:
         """Hold a manifest against the policy: 1. collect the evidence, 2. check it, 3. return what was found out."""
-        if self.verify is None:
+        policy, _ = split_policy(self.verify)
+        if policy is None:
             return ()
         subject = f"{self.url} at {revision.short}"
-        evidence = collect(repository, top, kinds_of(self.verify.needs), subject=subject, limits=self.limits)
-        return self.verify.check(evidence)
+        evidence = collect(repository, top, kinds_of(policy.needs), subject=subject, limits=self.limits)
+        return policy.check(evidence)
 
     @property
     def _pinned(self) -> Digest | None:
@@ -230,7 +233,6 @@ class OCISource(SourceOptions):
             "layer": self.layer,
             "layer_operation": None if self.layer_operation is LayerOperation.EXTRACT else self.layer_operation.value,
             "platform": None if self.platform is None else str(self.platform),
-            "verify": None if self.verify is None else str(self.verify.digest),
         }
         return tuple(sorted((name, value) for name, value in options.items() if value is not None))
 
