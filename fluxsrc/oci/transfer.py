@@ -213,7 +213,11 @@ def _chunk(session: Session, blob: Descriptor, stream: BinaryIO, location: str, 
     ) as response:
         if response.status != 202:  # noqa: PLR2004 - accepted
             raise session.error(response, what)
-        return session.location(response, what), _offset(response.headers.get("range"), end)
+        location, received = session.location(response, what), _offset(response.headers.get("range"), end)
+    if received == end:
+        return location, end
+    # Part of the chunk, or a registry that counts from the chunk's beginning, as zot 1 does: it knows when asked again.
+    return _ask(session, location, TransportError(f"cannot {what}: it took {received:,} bytes of {end:,}"))
 
 
 def _ask(session: Session, location: str, failed: TransportError) -> tuple[str, int]:

@@ -93,6 +93,7 @@ class Registry:
         has_referrers: Whether it knows the referrers API.
         has_head: Whether HEAD of a manifest works; pull-through caches answer 404.
         has_ranges: Whether blobs can be read in part.
+        has_totals: Whether the answer to a chunk says how much of the upload is there; zot 1 says how much was in it.
         requests: What was asked, in order.
         repositories: What it holds, by name.
     """
@@ -107,6 +108,7 @@ class Registry:
         has_referrers: bool = True,
         has_head: bool = True,
         has_ranges: bool = True,
+        has_totals: bool = True,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self.users = dict(users or {})
@@ -116,6 +118,7 @@ class Registry:
         self.has_referrers = has_referrers
         self.has_head = has_head
         self.has_ranges = has_ranges
+        self.has_totals = has_totals
         self.requests: list[Request] = []
         self.repositories: dict[str, _Repository] = {}
         self.tokens: dict[str, tuple[float, set[str]]] = {}
@@ -424,12 +427,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self._error(416, "BLOB_UPLOAD_INVALID")
                 return
         limit = self._fault.cut_after if self._fault is not None and self.command == "PATCH" else None
-        received += self._body(limit)
+        chunk = self._body(limit)
+        received += chunk
         if limit is not None:
             self.close_connection = True
             return
         if self.command == "PATCH":
-            self._answer(202, b"", self._upload_headers(name, upload))
+            headers = self._upload_headers(name, upload)
+            if not self.registry.has_totals:
+                headers["Range"] = f"0-{len(chunk) - 1}"
+            self._answer(202, b"", headers)
             return
         digest = self._query.get("digest", [""])[0]
         if _digest(bytes(received)) != digest:

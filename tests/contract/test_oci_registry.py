@@ -18,7 +18,7 @@ def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
         "anonymous": {"page": 2},
         "basic": {"users": USERS},
         "token": {"users": USERS, "token": True},
-        "old": {"has_referrers": False, "has_head": False, "has_ranges": False},
+        "old": {"has_referrers": False, "has_head": False, "has_ranges": False, "has_totals": False},
     }[request.param]
     with Registry(**options) as server:
         yield server

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 crane_version=v0.22.1
 oras_version=v1.2.0
+zot_version=v1.4.3
 
 from_apt() { # PROGRAM PACKAGE
     command -v "$1" >/dev/null && return
@@ -37,6 +38,16 @@ oras() {
     (cd "$directory" && go build -o "$GOBIN/oras" ./cmd/oras)
 }
 
+# By the path it had before it got a domain of its own, which not every proxy reaches. Its go.mod says another name than its
+# path, so that only its own directory can be built; without extensions.
+zot() {
+    [[ -x $GOBIN/zot ]] && return
+    local directory
+    directory=$(cd / && go mod download -json "github.com/project-zot/zot@$zot_version" |
+        sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p')
+    (cd "$directory" && CGO_ENABLED=0 go build -tags containers_image_openpgp -o "$GOBIN/zot" ./cmd/zot)
+}
+
 # Flux's own client, as in the benchmarks.
 flux() {
     (cd benchmarks/peers/flux && go build -o "$GOBIN/flux-peer" .)
@@ -47,4 +58,5 @@ export GOBIN="${GOBIN:-$(go env GOPATH)/bin}"
 mkdir -p "$GOBIN"
 crane
 oras
+zot
 flux

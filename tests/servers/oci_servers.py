@@ -105,6 +105,26 @@ def crane_registry(root: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def zot(root: Path) -> Iterator[str]:
+    """zot, which keeps image layouts and shares no code with the other two; yields HOST:PORT."""
+    port = free_port()
+    (root / "htpasswd").write_text(f"{USER}:{_BCRYPT}\n")
+    config = {
+        "storage": {"rootDirectory": str(root / "data"), "gc": False},
+        "http": {
+            "address": "127.0.0.1",
+            "port": str(port),
+            "realm": "test",
+            "auth": {"htpasswd": {"path": str(root / "htpasswd")}},
+        },
+        "log": {"level": "error"},
+    }
+    (root / "config.json").write_text(json.dumps(config))
+    with process([tool("zot"), "serve", str(root / "config.json")], port, root / "log"):
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
 def token_service(root: Path) -> Iterator[tuple[str, Path]]:
     """A token service as Docker specifies it; yields its realm, and the certificate that registries shall trust."""
     key, certificate = root / "token.key", root / "token.pem"

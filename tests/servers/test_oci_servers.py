@@ -81,6 +81,26 @@ class TestCraneRegistry(RegistryContract):
         return Remote(f"oci://{host}/scratch", Access(insecure=True))
 
 
+class TestZot(RegistryContract):
+    """Written for the OCI specification alone, it is stricter than distribution about what may be pushed."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+        with servers.zot(tmp_path_factory.mktemp("registry")) as host:
+            yield host
+
+    @pytest.fixture
+    def remote(self, host: str) -> Remote:
+        access = Access(keychain=keychain(f"http://{host}"), insecure=True)
+        return Remote(f"oci://{host}/scratch", access, names_artifact_types=False, keeps_untagged=False)
+
+    def test_a_wrong_password_is_named(self, host: str) -> None:
+        """By the registry itself."""
+        with pytest.raises(AuthenticationError):
+            OCISource(f"oci://{host}/x", keychain=keychain(f"http://{host}", "no"), insecure=True).resolve_revision()
+
+
 def test_a_real_registry_goes_on_after_broken_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Uploads in chunks and downloads by range, over a wire that breaks."""
     monkeypatch.setattr(transfer, "_UPLOAD_CHUNK", 4 << 20)
