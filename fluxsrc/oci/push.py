@@ -1,7 +1,7 @@
 """Publishing: `build` an archive, `push` a source or a stored artifact."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,7 @@ from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.oci.access import Access, open_repository
 from fluxsrc.oci.manifest import MANIFEST_MEDIA_TYPE, Descriptor, artifact_documents
 from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
-from fluxsrc.oci.repository import Document
+from fluxsrc.oci.repository import Document, Repository
 from fluxsrc.operation import Operation
 from fluxsrc.source import Source
 from fluxsrc.store import Ingest, Store
@@ -54,6 +54,7 @@ def push(
     *,
     store: Store | None = None,
     annotations: Mapping[str, str] | None = None,
+    attach: Callable[[Repository, Document], object] | None = None,
     access: Access | None = None,
     operation: Operation | None = None,
 ) -> Pushed:
@@ -70,6 +71,8 @@ def push(
         destination: `oci://HOST/REPOSITORY[:TAG]` or `oci-layout:PATH[:NAME]`; "latest" without a tag.
         store: Where the artifact is.
         annotations: More facts for the manifest; they replace the artifact's of the same name.
+        attach: Called before the tag is moved, when the manifest is there by its digest: for what must not be missing once
+            the tag shows it, such as a signature.
         access: How the registry is reached.
         operation: The deadline, cancel switch and progress callback.
 
@@ -81,10 +84,10 @@ def push(
     if isinstance(what, Artifact):
         if store is None:
             raise ConfigurationError("an artifact is pushed from the store that holds it: give store=")
-        return _push(what, store, target, annotations, access, operation)
+        return _push(what, store, target, annotations, attach, access, operation)
     with contextlib.closing(_Capture()) as captured:
         artifact = what.produce_artifact(captured, operation=operation)  # 1
-        return _push(artifact, captured, target, annotations, access, operation)
+        return _push(artifact, captured, target, annotations, attach, access, operation)
 
 
 def build(source: Source, output: Path, /, *, operation: Operation | None = None) -> Artifact:
@@ -114,6 +117,7 @@ def _push(
     store: Store,
     target: Reference | LayoutReference,
     annotations: Mapping[str, str] | None,
+    attach: Callable[[Repository, Document], object] | None,
     access: Access,
     operation: Operation,
 ) -> Pushed:
@@ -132,7 +136,11 @@ def _push(
         ):
             if repository.push(part, source):  # 2
                 uploaded += part.size
-        repository.push_document(Document(described, manifest), tag=target.tag)  # 3
+        document = Document(described, manifest)
+        if attach is not None:
+            repository.push_document(document)
+            attach(repository, document)
+        repository.push_document(document, tag=target.tag)  # 3
     return Pushed(attrs.evolve(target, digest=described.digest), described.digest, artifact, uploaded)
 
 

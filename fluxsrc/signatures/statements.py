@@ -5,6 +5,7 @@ These readers say what the bytes mean, not whose they are: check the signature o
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
@@ -12,16 +13,21 @@ import attrs
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError
-from fluxsrc.signatures.oci import OCIEvidence, strict_json
+from fluxsrc.signatures.oci import BUNDLE_MEDIA_TYPE, OCIEvidence, strict_json
+from fluxsrc.signatures.privatekeys import SigningKey
 from fluxsrc.signatures.verdict import OCICheck, failed
 
 __all__ = [
     "COSIGN_PREDICATE_TYPE",
     "INTOTO_PAYLOAD_TYPE",
+    "SIMPLE_SIGNING_TYPE",
     "Bundle",
     "Claim",
     "decode_base64",
+    "key_bundle",
     "pre_authentication",
+    "simple_signing",
+    "statement",
 ]
 
 COSIGN_PREDICATE_TYPE: Final = "https://sigstore.dev/cosign/sign/v1"
@@ -173,6 +179,50 @@ class Bundle:
         return cls(material=material, signature=signature, message_digest=stated)
 
 
+def simple_signing(digest: Digest, reference: str, annotations: Mapping[str, str]) -> bytes:
+    """The payload that is signed in cosign's first layout."""
+    critical = {
+        "identity": {"docker-reference": reference},
+        "image": {"docker-manifest-digest": str(digest)},
+        "type": SIMPLE_SIGNING_TYPE,
+    }
+    return _canonical({"critical": critical, "optional": dict(annotations) or None})
+
+
+def statement(digest: Digest, name: str, annotations: Mapping[str, str]) -> bytes:
+    """The in-toto statement that is signed in bundles; cosign's own has no name."""
+    subject: dict[str, Any] = {"digest": {digest.algorithm: digest.hex}}
+    if name:
+        subject["name"] = name
+    if annotations:
+        subject["annotations"] = dict(annotations)
+    return _canonical(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "predicate": {},
+            "predicateType": COSIGN_PREDICATE_TYPE,
+            "subject": [subject],
+        }
+    )
+
+
+def key_bundle(key: SigningKey, payload: bytes) -> bytes:
+    """A Sigstore bundle around a statement that a key signs."""
+    signature = key.sign(pre_authentication(INTOTO_PAYLOAD_TYPE, payload))
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": INTOTO_PAYLOAD_TYPE,
+        "signatures": [{"sig": base64.b64encode(signature).decode()}],
+    }
+    return _canonical(
+        {
+            "dsseEnvelope": envelope,
+            "mediaType": BUNDLE_MEDIA_TYPE,
+            "verificationMaterial": {"publicKey": {"hint": key.public.hint}},
+        }
+    )
+
+
 def pre_authentication(payload_type: str, payload: bytes) -> bytes:
     """The bytes that a DSSE signature is over.
 
@@ -196,6 +246,10 @@ def decode_base64(text: str, *, what: str) -> bytes:
     if not data or base64.b64encode(data).decode() != text:
         raise failed(OCICheck.FORM, f"{what} is empty, or not the base64 of anything")
     return data
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _object(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:

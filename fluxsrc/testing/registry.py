@@ -471,7 +471,7 @@ class _Handler(BaseHTTPRequestHandler):
                 item = {"mediaType": media_type, "digest": key, "size": len(data)}
                 kind = value.get("artifactType") or (value.get("config") or {}).get("mediaType")
                 found.append(item | ({"artifactType": kind} if kind else {}))
-        self._json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": found})
+        self._json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": found}, {"Content-Type": _INDEX})
 
     # --- messages ---
 
