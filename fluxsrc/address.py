@@ -10,7 +10,7 @@ import attrs
 from fluxsrc.auth import redact_url
 from fluxsrc.errors import ConfigurationError
 
-__all__ = ["Address"]
+__all__ = ["Address", "flag"]
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _ON_DISK: Final = frozenset({"file", "git+file"})
@@ -80,3 +80,14 @@ class Address:
                 f"{self.scheme} sources have no option {unknown[0]!r}", hint=f"known: {', '.join(names) or 'none'}"
             )
         return dict(self.options)
+
+
+def flag(value: str, name: str) -> bool:
+    """The value of an option that is true or false.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if value.lower() not in ("true", "false"):
+        raise ConfigurationError(f"{name} is true or false, not {value[:20]!r}")
+    return value.lower() == "true"

@@ -9,15 +9,20 @@ import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
+from urllib.parse import unquote
 
 import attrs
 
-from fluxsrc.address import Address
+from fluxsrc.address import Address, flag
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.source import Source
 
 __all__ = ["address_of", "source_from_url", "source_options"]
 
+_OF_GIT: Final = (
+    *("branch", "tag", "semver", "tag_pattern", "commit", "ref"),
+    *("submodules", "sparse", "lfs", "lfs_url"),
+)
 _SCP: Final = re.compile(r"[^@/:?#\s]+@(\[[0-9A-Fa-f:.]+\]|[^/:@?#\s\[\]]+):(?!//).")
 """`USER@HOST:PATH`, as scp and git know it. Without a user it would be a scheme, or the name of a drive."""
 
@@ -27,7 +32,7 @@ def source_from_url(text: str, /, **options: Any) -> Source:
 
     | URL | source |
     |---|---|
-    | `git+file://PATH`, `git+https://…`, `git+http://…`, `git+ssh://…`, `git://…`, `USER@HOST:PATH` | `GitSource`; `?branch=`, `tag=`, `semver=` (with `tag_pattern=`), `commit=` or `ref=` |
+    | `git+file://PATH`, `git+https://…`, `git+http://…`, `git+ssh://…`, `git://…`, `USER@HOST:PATH` | `GitSource`; `?branch=`, `tag=`, `semver=` (with `tag_pattern=`), `commit=` or `ref=`; `submodules=true`, `sparse=PATH,…`, `lfs=`, `lfs_url=` |
     | `oci://HOST/REPOSITORY[:TAG][@DIGEST]`, `oci-layout:PATH[:NAME][@DIGEST]` | `OCISource`; `?semver=` (with `filter=`), `layer=`, `operation=`, `platform=` |
     | `s3://BUCKET/PREFIX` | `BucketSource`; `?endpoint=`, `region=`, `addressing=`, `profile=`, `anonymous=`, `strip_prefix=` |
     | `gs://BUCKET/PREFIX` | `BucketSource`; `?endpoint=`, `anonymous=`, `strip_prefix=` |
@@ -36,7 +41,7 @@ def source_from_url(text: str, /, **options: Any) -> Source:
     | `file://PATH`, a plain path | `DirectorySource` |
 
     `#path=SUB/TREE` makes a sub-tree the whole, for all of them. Plain HTTP to a registry is no option of a URL: it takes
-    `insecure=True`.
+    `insecure=True`. The `url` of a source says what its URL said: from there the same source can be made again.
 
     >>> source_from_url("git+https://example.com/team/repo.git?tag=v1.2.0#path=deploy/prod").kind
     'gitrepository'
@@ -48,16 +53,18 @@ def source_from_url(text: str, /, **options: Any) -> Source:
         options: Arguments of the source's class that no URL holds: `ignore`, `keychain`, `limits`, …
 
     Raises:
-        ConfigurationError: The text is malformed, the scheme unknown, or an option not one of this kind.
+        ConfigurationError: The text is malformed, the scheme unknown, or an option not one of this kind, or given twice.
     """
     address = address_of(text)
     kind = _kind(address)
+    if address.path and "path" in options:
+        raise _twice("path")
     unknown = sorted(set(options) - kind.options)
     if unknown:
         raise ConfigurationError(
             f"{address.scheme} sources have no option {unknown[0]!r}", hint=f"known: {', '.join(sorted(kind.options))}"
         )
-    return kind.make(kind.source, address, {"path": address.path, **options})
+    return kind.make(kind.source, address, {"path": address.path} | options)
 
 
 def source_options(text: str, /) -> frozenset[str]:
@@ -73,17 +80,33 @@ def source_options(text: str, /) -> frozenset[str]:
 
 
 def _git(cls: Callable[..., Source], address: Address, options: dict[str, Any]) -> Source:
-    options |= address.take("branch", "tag", "semver", "tag_pattern", "commit", "ref")
+    given: dict[str, Any] = address.take(*_OF_GIT)
+    if "submodules" in given:
+        given["submodules"] = flag(given["submodules"], "submodules")
+    if "sparse" in given:
+        given["sparse"] = [unquote(path) for path in given["sparse"].split(",")]
     # What scp's form has behind the scheme that was put in front of it is no URL, but git knows it.
     scp = address.scheme == "git+ssh" and not address.location.startswith("//")
-    return cls(address.location if scp else f"{address.scheme}:{address.location}", **options)
+    return cls(address.location if scp else f"{address.scheme}:{address.location}", **_both(options, given))
 
 
 def _oci(cls: Callable[..., Source], address: Address, options: dict[str, Any]) -> Source:
     given = address.take("semver", "filter", "layer", "operation", "platform")
     renamed = {"filter": "semver_filter", "operation": "layer_operation"}
-    options |= {renamed.get(name, name): value for name, value in given.items()}
-    return cls(f"{address.scheme}:{address.location}", **options)
+    given = {renamed.get(name, name): value for name, value in given.items()}
+    return cls(f"{address.scheme}:{address.location}", **_both(options, given))
+
+
+def _both(options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options from beside the URL, and from within it."""
+    for name in given:
+        if name in options:
+            raise _twice(name)
+    return {**options, **given}
+
+
+def _twice(name: str) -> ConfigurationError:
+    return ConfigurationError(f"{name} is given twice, in the URL and beside it", hint="leave out one of them")
 
 
 def _bucket(cls: Any, address: Address, options: dict[str, Any]) -> Source:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-from fluxsrc.address import Address
+from fluxsrc.address import Address, flag
 from fluxsrc.auth import Anonymous
 from fluxsrc.bucket.aws import AWSProfile
 from fluxsrc.bucket.azure import AzureBucket
@@ -44,7 +44,7 @@ def bucket_of(address: Address, options: Mapping[str, Any]) -> tuple[Bucket, dic
 def _s3(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, Any]]:
     given = address.take("endpoint", "region", "addressing", "profile", "anonymous", "strip_prefix")
     if "profile" in given:
-        options["credentials"] = AWSProfile(given.pop("profile"))
+        _credentials(options, AWSProfile(given.pop("profile")))
     return _remote(S3Bucket, address, given, options)
 
 
@@ -62,7 +62,7 @@ def _az(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, An
 def _local(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, Any]]:
     given = address.take("prefix", "etags", "strip_prefix")
     source = _of_source(given, given.pop("prefix", ""))
-    return LocalBucket(unquote(address.location.removeprefix("//")), **given, **options), source
+    return LocalBucket(unquote(address.location.removeprefix("//")), **_both(options, given)), source
 
 
 def _remote(
@@ -75,21 +75,28 @@ def _remote(
             hint=f"{address.scheme}://BUCKET/PREFIX?endpoint=...",
         )
     source = _of_source(given, unquote(prefix))
-    if _flag(given, "anonymous"):
-        options["credentials"] = Anonymous()
-    return cls(unquote(name), **given, **options), source
+    if flag(given.pop("anonymous", "false"), "anonymous"):
+        _credentials(options, Anonymous())
+    return cls(unquote(name), **_both(options, given)), source
 
 
 def _of_source(given: dict[str, str], prefix: str) -> dict[str, Any]:
-    strip = _flag(given, "strip_prefix")
+    strip = flag(given.pop("strip_prefix", "false"), "strip_prefix")
     return ({"prefix": prefix} if prefix else {}) | ({"strip_prefix": True} if strip else {})
 
 
-def _flag(given: dict[str, str], name: str) -> bool:
-    value = given.pop(name, "false").lower()
-    if value not in ("true", "false"):
-        raise ConfigurationError(f"{name} is true or false, not {value[:20]!r}")
-    return value == "true"
+def _credentials(options: dict[str, Any], credentials: Anonymous | AWSProfile) -> None:
+    if "credentials" in options:
+        raise ConfigurationError("credentials are given twice", hint="leave out all but one of them")
+    options["credentials"] = credentials
+
+
+def _both(options: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Options from beside the URL, and from within it."""
+    for name in given:
+        if name in options:
+            raise ConfigurationError(f"{name} is given twice, in the URL and beside it", hint="leave out one of them")
+    return {**options, **given}
 
 
 _MAKERS: Final[Mapping[str, Callable[[Address, dict[str, Any]], tuple[Bucket, dict[str, Any]]]]] = {

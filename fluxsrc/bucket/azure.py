@@ -17,7 +17,7 @@ import attrs
 from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret, TLSConfig
 from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
-from fluxsrc.bucket.endpoint import bucket_url, endpoint_url
+from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
 from fluxsrc.bucket.microsoft import (
     AzureAccountKey,
     AzureCredentials,
@@ -94,7 +94,9 @@ class AzureBucket:
     @property
     def url(self) -> str:
         """`az://CONTAINER?account=…&endpoint=…`."""
-        return bucket_url("az", self.name, account=self.account, endpoint=self.endpoint)
+        return bucket_url(
+            "az", self.name, account=self.account, endpoint=self.endpoint, anonymous=anonymous(self.credentials)
+        )
 
     def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
         """See `Bucket`."""

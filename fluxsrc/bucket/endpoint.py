@@ -2,9 +2,10 @@
 
 from urllib.parse import quote, urlsplit
 
+from fluxsrc.auth import Anonymous
 from fluxsrc.errors import ConfigurationError
 
-__all__ = ["bucket_url", "endpoint_url"]
+__all__ = ["anonymous", "bucket_url", "endpoint_url"]
 
 
 def endpoint_url(value: str | None) -> str | None:
@@ -28,6 +29,11 @@ def endpoint_url(value: str | None) -> str | None:
         # The text is not quoted: what does not belong there is mostly a password or a signature.
         raise ConfigurationError("an endpoint is http[s]://HOST[:PORT], without user name, password and query")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def anonymous(credentials: object) -> str | None:
+    """The option of a bucket that nobody logs in to."""
+    return "true" if isinstance(credentials, Anonymous) else None
 
 
 def bucket_url(scheme: str, name: str, **options: str | None) -> str:

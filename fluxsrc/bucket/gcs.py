@@ -19,7 +19,7 @@ import attrs
 from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Anonymous, Proxy, Secret, TLSConfig
 from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
-from fluxsrc.bucket.endpoint import bucket_url, endpoint_url
+from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
 from fluxsrc.bucket.google import GCSCredentials, GoogleDefaultCredentials, TokenFinder, token_finder
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
 from fluxsrc.errors import ConfigurationError, FluxSrcError, PermissionDeniedError, RevisionNotFoundError
@@ -83,7 +83,7 @@ class GCSBucket:
     @property
     def url(self) -> str:
         """`gs://NAME?endpoint=…`."""
-        return bucket_url("gs", self.name, endpoint=self.endpoint)
+        return bucket_url("gs", self.name, endpoint=self.endpoint, anonymous=anonymous(self.credentials))
 
     def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
         """See `Bucket`."""

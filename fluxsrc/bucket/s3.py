@@ -19,9 +19,9 @@ import attrs
 
 from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Proxy, Secret, TLSConfig
-from fluxsrc.bucket.aws import AWSCredentials, AWSDefaultChain, KeyFinder, key_finder
+from fluxsrc.bucket.aws import AWSCredentials, AWSDefaultChain, AWSProfile, KeyFinder, key_finder
 from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
-from fluxsrc.bucket.endpoint import bucket_url, endpoint_url
+from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
 from fluxsrc.bucket.sigv4 import AWSKeys, Signer, canonical_path, canonical_query, timestamp
 from fluxsrc.bucket.xml import parse
@@ -105,8 +105,16 @@ class S3Bucket:
 
     @property
     def url(self) -> str:
-        """`s3://NAME?endpoint=…&region=…`."""
-        return bucket_url("s3", self.name, endpoint=self.endpoint, region=self.region)
+        """`s3://NAME?endpoint=…&region=…`, with how it is addressed, and with a profile or without any credentials."""
+        return bucket_url(
+            "s3",
+            self.name,
+            endpoint=self.endpoint,
+            region=self.region,
+            addressing=None if self.addressing is Addressing.AUTO else self.addressing.value,
+            profile=self.credentials.name if isinstance(self.credentials, AWSProfile) else None,
+            anonymous=anonymous(self.credentials),
+        )
 
     def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
         """See `Bucket`."""

@@ -85,7 +85,13 @@ class BucketSource(SourceOptions):
         """As `from_url`, of a URL that was taken apart; `options` include the path."""
         own = {field.name for field in attrs.fields(cls)}
         bucket, said = bucket_of(address, {name: value for name, value in options.items() if name not in own})
-        return cls(bucket, **said, **{name: value for name, value in options.items() if name in own})
+        given = {name: value for name, value in options.items() if name in own}
+        for name in said:
+            if name in given:
+                raise ConfigurationError(
+                    f"{name} is given twice, in the URL and beside it", hint="leave out one of them"
+                )
+        return cls(bucket, **said, **given)
 
     @property
     def kind(self) -> str:

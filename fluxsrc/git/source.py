@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import attrs
 
-from fluxsrc.auth import Keychain, Proxy, TLSConfig
+from fluxsrc.auth import Keychain, Proxy, TLSConfig, redact_url
 from fluxsrc.entry import check_path
 from fluxsrc.errors import ConfigurationError, LimitExceededError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.git.address import GitAddress
@@ -107,12 +107,14 @@ class GitSource(SourceOptions):
 
     @property
     def url(self) -> str:
-        """The canonical address, with the reference as option and the sub-path as fragment."""
-        options = [
-            f"{name}={quote(value, safe='/')}"
-            for name in ("branch", "tag", "semver", "tag_pattern", "ref", "commit")
-            if (value := getattr(self, name)) is not None
-        ]
+        """The canonical address, with everything that is taken of it as options and the sub-path as fragment."""
+        given = {name: getattr(self, name) for name in ("branch", "tag", "semver", "tag_pattern", "ref", "commit")}
+        given["submodules"] = "true" if self.submodules else None
+        # Escaped twice: between paths stands a comma, and in them may be one.
+        given["sparse"] = ",".join(quote(path) for path in self.sparse) or None
+        given["lfs"] = None if self.lfs is LFSPolicy.KEEP else self.lfs.value
+        given["lfs_url"] = None if self.lfs_url is None else redact_url(self.lfs_url)
+        options = [f"{name}={quote(value, safe='/')}" for name, value in given.items() if value is not None]
         query = f"?{'&'.join(options)}" if options else ""
         return f"{self.address.url}{query}" + (f"#path={quote(self.path)}" if self.path else "")
 

@@ -104,12 +104,12 @@ class LayoutReference:
     'app:v1'
 
     Attributes:
-        path: The directory. A colon in it would read as the beginning of the name.
+        path: The directory. A colon in it would read as the beginning of the name, `?` and `#` as that of a URL's options.
         tag: The `org.opencontainers.image.ref.name` in its index, or None.
         digest: The digest, or None. It decides.
     """
 
-    path: str
+    path: str = attrs.field(validator=lambda _self, _field, value: _check_directory(value))
     tag: str | None = None
     digest: Digest | None = None
 
@@ -127,7 +127,7 @@ class LayoutReference:
         if not at or not digest.startswith("sha"):  # an @ of the path or the name
             head, at, digest = rest, "", ""
         path, colon, tag = head.removeprefix("//").partition(":")
-        if not path or "\0" in path:
+        if not path:
             raise _malformed(text, "it names no directory")
         if colon and not _LAYOUT_NAME.fullmatch(tag):
             raise _malformed(text, "what follows the directory is not a reference name")
@@ -149,6 +149,13 @@ def parse_reference(text: str) -> Reference | LayoutReference:
         ConfigurationError: It does not fit its grammar.
     """
     return LayoutReference.parse(text) if text.lower().startswith("oci-layout:") else Reference.parse(text)
+
+
+def _check_directory(path: str) -> None:
+    if any(character in path for character in ":?#\0"):
+        raise ConfigurationError(
+            f"not the directory of an image layout: {path[:200]!r}", hint="':', '?', '#' and NUL cannot be in its path"
+        )
 
 
 def _suffix(tag: str | None, digest: Digest | None) -> str:

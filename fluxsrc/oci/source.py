@@ -112,16 +112,22 @@ class OCISource(SourceOptions):
 
     @property
     def url(self) -> str:
-        """The reference with what is followed in it, and the sub-path as fragment."""
-        name = self.reference.name
+        """The reference with what is followed in it, what is taken of it as options, and the sub-path as fragment."""
+        options: dict[str, str | None] = {}
         if self._pinned is not None:
-            name += f"@{self._pinned}"
+            name = str(attrs.evolve(self.reference, digest=self._pinned))
         elif self.semver is not None:
-            options = {"semver": self.semver} | ({"filter": self.semver_filter} if self.semver_filter else {})
-            name += f"?{urlencode(options)}"
+            name = self.reference.name
+            options = {"semver": self.semver, "filter": self.semver_filter}
         else:
-            name += f":{self._followed}"
-        return name + (f"#path={quote(self.path)}" if self.path else "")
+            name = f"{self.reference.name}:{self._followed}"
+        options |= {
+            "layer": self.layer,
+            "operation": None if self.layer_operation is LayerOperation.EXTRACT else self.layer_operation.value,
+            "platform": None if self.platform is None else str(self.platform),
+        }
+        query = urlencode({key: value for key, value in options.items() if value is not None}, safe="/")
+        return name + (f"?{query}" if query else "") + (f"#path={quote(self.path)}" if self.path else "")
 
     @property
     def access(self) -> Access:

@@ -144,7 +144,7 @@ def test_a_missing_library_is_named_by_its_extra(monkeypatch, bucket, module, ex
 
 def test_an_emulator_of_google_s_is_found_in_the_environment_on_request(monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:4443")
-    assert GCSBucket.from_env("models").url == "gs://models?endpoint=http://127.0.0.1:4443"
+    assert GCSBucket.from_env("models").url == "gs://models?endpoint=http://127.0.0.1:4443&anonymous=true"
     assert GCSBucket.from_env("models").credentials == Anonymous()
     assert GCSBucket("models").url == "gs://models"
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")

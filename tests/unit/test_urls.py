@@ -18,6 +18,7 @@ from fluxsrc import (
     S3Bucket,
     source_from_url,
 )
+from fluxsrc.auth import Anonymous
 from fluxsrc.bucket import Etags
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.urls import source_options
@@ -63,6 +64,10 @@ def test_the_url_of_a_source_gives_the_source(source):
         ("oci://ghcr.io/team/app", OCISource("oci://ghcr.io/team/app")),
         ("oci://ghcr.io/team/app:v1?operation=copy", OCISource("oci://ghcr.io/team/app:v1", layer_operation="copy")),
         ("oci://ghcr.io/team/app?platform=linux/arm64", OCISource("oci://ghcr.io/team/app", platform="linux/arm64")),
+        (
+            "git+https://example.com/app.git?submodules=true&sparse=deploy,a%252Cb&lfs=fetch",
+            GitSource("git+https://example.com/app.git", submodules=True, sparse=["deploy", "a,b"], lfs="fetch"),
+        ),
         ("s3://models?anonymous=true", None),
         ("az://models/x/?account=account1", BucketSource(AzureBucket("models", account="account1"), "x/")),
     ],
@@ -92,6 +97,8 @@ def test_the_form_of_scp_is_a_git_repository(tmp_path, monkeypatch):
         ("ftp://example.com/x", "known: "),
         ("oci://ghcr.io/team/app?tag=v1", "known: semver"),
         ("oci://ghcr.io/team/app?insecure=true", "known: semver"),
+        ("git+https://example.com/app.git?submodules=yes", "true or false"),
+        ("oci-layout:images%3F?semver=1.x&x=y", "known: semver"),
         ("az://models", "account"),
         ("s3://user@models", "BUCKET"),
         ("oci://user:pw@ghcr.io/team/app", "oci://HOST"),
@@ -109,6 +116,25 @@ def test_what_is_no_source_says_what_would_be(text, words):
         source_from_url(text)
     assert words in f"{caught.value.message} {caught.value.hint}"
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("git+https://example.com/app.git?branch=main", {"branch": "main"}),
+        ("git+https://example.com/app.git?sparse=a,b", {"sparse": ["a"]}),
+        ("oci://ghcr.io/team/app?operation=copy", {"layer_operation": "copy"}),
+        ("s3://models?region=eu-west-1", {"region": "eu-west-2"}),
+        ("s3://models?anonymous=true&profile=ops", {}),
+        ("s3://models?profile=ops", {"credentials": Anonymous()}),
+        ("s3://models/a/?strip_prefix=true", {"strip_prefix": False}),
+        ("file:///srv/a#path=x", {"path": "y"}),
+    ],
+)
+def test_what_is_said_twice_is_a_mistake_of_the_caller(text, options):
+    """Nobody has to know which of the two wins."""
+    with pytest.raises(ConfigurationError, match="given twice"):
+        source_from_url(text, **options)
 
 
 @pytest.mark.parametrize(
