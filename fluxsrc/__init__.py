@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fluxsrc.reconcile import Reconciler
     from fluxsrc.revision import Revision
     from fluxsrc.signatures import AllowedSigners, GitSignature, OpenPGPKeys
+    from fluxsrc.signed_lock import SignedLock
     from fluxsrc.source import Snapshot, Source
     from fluxsrc.status import SourceStatus
     from fluxsrc.store import Store
@@ -93,6 +94,7 @@ _HOMES: Final = {
     "S3Bucket": "bucket",
     "SSHKey": "auth",
     "Secret": "auth",
+    "SignedLock": "signed_lock",
     "Skipped": "entry",
     "Snapshot": "source",
     "Source": "source",
@@ -153,6 +155,7 @@ __all__ = [
     "S3Bucket",
     "SSHKey",
     "Secret",
+    "SignedLock",
     "Skipped",
     "Snapshot",
     "Source",

@@ -70,6 +70,6 @@ class Signer:
     algorithm: str
 
 
-def failed(check: Check | OCICheck, message: str, *, hint: str | None = None) -> VerificationError:
+def failed(check: enum.IntEnum, message: str, *, hint: str | None = None) -> VerificationError:
     """The error of a check, to raise."""
     return VerificationError(f"check {check.value} ({check.name.lower()}): {message}", check=check.value, hint=hint)
