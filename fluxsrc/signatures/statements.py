@@ -33,10 +33,11 @@ __all__ = [
 COSIGN_PREDICATE_TYPE: Final = "https://sigstore.dev/cosign/sign/v1"
 INTOTO_PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 SIMPLE_SIGNING_TYPE: Final = "cosign container image signature"
-_STATEMENT_TYPES: Final = frozenset({"https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"})
-_BUNDLE_TYPES: Final = frozenset(
-    {f"application/vnd.dev.sigstore.bundle+json;version=0.{minor}" for minor in (1, 2, 3)}
-    | {"application/vnd.dev.sigstore.bundle.v0.3+json"}
+# Tuples: what is looked up in them comes from JSON, and may not be hashable.
+_STATEMENT_TYPES: Final = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
+_BUNDLE_TYPES: Final = (
+    "application/vnd.dev.sigstore.bundle.v0.3+json",
+    *(f"application/vnd.dev.sigstore.bundle+json;version=0.{minor}" for minor in (1, 2, 3)),
 )
 
 
