@@ -111,6 +111,35 @@ class SourceStatus:
         condition = self.conditions.get("Ready")
         return "" if condition is None else condition.message
 
+    @classmethod
+    def from_document(
+        cls, key: SourceKey, document: Mapping[str, Any], /, *, artifact: Artifact | None = None
+    ) -> "SourceStatus":
+        """Go on from the `status` of a custom resource, as a controller does that was restarted.
+
+        What is no condition as `document` writes them is left out: anybody may have written into a status.
+
+        >>> from fluxsrc.artifact import SourceKey
+        >>> key = SourceKey("bucket", "default", "app")
+        >>> SourceStatus.from_document(key, {"observedGeneration": 3}).observed_generation
+        3
+
+        Args:
+            key: Whose.
+            document: The mapping; empty for a resource without a status.
+            artifact: What the store has of the source. A document's own artifact says too little, and may be gone.
+        """
+        generation, handled = document.get("observedGeneration"), document.get("lastHandledReconcileAt")
+        found = document.get("conditions")
+        conditions = [_condition(each) for each in found] if isinstance(found, list) else []
+        return cls(
+            key=key,
+            observed_generation=generation if type(generation) is int else -1,
+            conditions={each.type: each for each in conditions if each is not None},
+            artifact=artifact,
+            handled_request=handled if isinstance(handled, str) else None,
+        )
+
     def document(self, *, base_url: str | None = None) -> dict[str, Any]:
         """The `status` of a custom resource.
 
@@ -273,6 +302,25 @@ def artifact_document(artifact: Artifact, *, base_url: str | None = None) -> dic
     if artifact.annotations:
         found["metadata"] = dict(artifact.annotations)
     return found
+
+
+def _condition(document: Any) -> Condition | None:
+    match document:
+        case {"type": str(kind), "status": "True" | "False" as status, "lastTransitionTime": str(since)}:
+            try:
+                moment = dt.datetime.fromisoformat(since)
+            except ValueError:
+                return None
+            generation = document.get("observedGeneration")
+            return Condition(
+                type=kind,
+                status=status == "True",
+                reason=str(document.get("reason", "")),
+                message=str(document.get("message", "")),
+                since=moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC),
+                observed_generation=generation if type(generation) is int else -1,
+            )
+    return None
 
 
 def _time(moment: dt.datetime) -> str:

@@ -126,3 +126,34 @@ def test_it_is_a_value():
     status = SourceStatus(key=GIT).succeeded(artifact(), 1, T0)
     assert pickle.loads(pickle.dumps(status)) == status
     assert status == SourceStatus(key=GIT).succeeded(artifact(), 1, T0)
+
+
+def test_a_controller_goes_on_from_what_it_wrote():
+    """Conditions with their times, generation and request come back; so the next status moves no time that did not change."""
+    made = artifact()
+    status = SourceStatus(key=GIT).started(1, at(0)).succeeded(made, 1, at(1), request="now")
+    again = SourceStatus.from_document(GIT, status.document(), artifact=made)
+    assert again == attrs.evolve(status, checked=None)
+    assert again.succeeded(made, 1, at(9)).document() == status.document()
+
+
+def test_what_is_no_condition_is_left_out():
+    """Anybody may have written into a status: what is not understood is not there."""
+    nonsense = [
+        None,
+        "Ready",
+        {"type": "Ready", "status": "True"},
+        {"type": "Ready", "status": True, "lastTransitionTime": "2026-01-02T03:04:05Z"},
+        {"type": "Ready", "status": "True", "lastTransitionTime": "yesterday"},
+        {"type": "Unheard", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+    ]
+    for document in (
+        {"conditions": nonsense, "observedGeneration": True, "lastHandledReconcileAt": 7},
+        {"conditions": 7},
+        {},
+    ):
+        assert SourceStatus.from_document(GIT, document) == SourceStatus(key=GIT)
+    [found] = SourceStatus.from_document(
+        GIT, {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-02T03:04:05"}]}
+    ).conditions.values()
+    assert (found.since, found.reason, found.observed_generation) == (T0, "", -1)
