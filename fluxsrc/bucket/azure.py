@@ -139,6 +139,10 @@ class _Azure:
             for item in items
         ]
 
+    def describe(self, _item: BucketObject) -> Ask | None:
+        """The listing said it already."""
+        return None
+
     def is_same(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> bool:
         """By its etag."""
         return (headers.get("etag") or "").strip('"') == item.etag

@@ -1,7 +1,11 @@
 """Holding content against what the service says about it: size always, a checksum where there is one."""
 
 import hashlib
+import logging
 import zlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
 from fluxsrc.bucket.protocol import BucketObject, Content
@@ -9,22 +13,69 @@ from fluxsrc.errors import DigestMismatchError, SourceChangedError
 
 __all__ = ["CHECKED", "Checker"]
 
+_log: Final = logging.getLogger("fluxsrc.bucket")
 
-class _CRC32:
-    """CRC-32 with the face of a hash."""
+CHECKED: Final = ("sha256", "md5", "sha1", "crc64nvme", "crc32c", "crc32")
+"""What can be checked, the strongest first."""
 
-    def __init__(self) -> None:
+Extend = Callable[[bytes, int], int]
+"""The checksum of some bytes behind others, whose checksum is known."""
+
+
+class _CRC:
+    """A cyclic redundancy check with the face of a hash."""
+
+    def __init__(self, extend: Extend, digits: int) -> None:
+        self._extend = extend
+        self._digits = digits
         self._value = 0
 
     def update(self, data: bytes | bytearray) -> None:
-        self._value = zlib.crc32(data, self._value)
+        # The libraries take nothing but bytes, or copy by themselves.
+        self._value = self._extend(bytes(data), self._value)
 
     def hexdigest(self) -> str:
-        return f"{self._value:08x}"
+        return f"{self._value:0{self._digits}x}"
 
 
-CHECKED: Final = ("sha256", "md5", "sha1", "crc32")
-"""What can be checked at the speed of a network. CRC32C and CRC64NVME are not among it: Python has them in slow only."""
+def _castagnoli() -> Extend:
+    google = import_module("google_crc32c")
+    if google.implementation != "c":
+        raise ModuleNotFoundError(name="google_crc32c")  # in Python it takes minutes for what takes seconds to download
+    extend: Extend = lambda data, value: google.extend(value, data)  # noqa: E731 - the arguments are the other way round
+    return extend
+
+
+def _of_aws(name: str) -> Callable[[], Extend]:
+    def load() -> Extend:
+        extend: Extend = getattr(import_module("awscrt.checksums"), name)
+        return extend
+
+    return load
+
+
+_CRCS: Final[dict[str, tuple[int, Sequence[Callable[[], Extend]]]]] = {
+    "crc32": (8, (lambda: zlib.crc32,)),
+    "crc32c": (8, (_castagnoli, _of_aws("crc32c"))),
+    "crc64nvme": (16, (_of_aws("crc64nvme"),)),
+}
+"""Digits, and who may know how: Python itself has but the first one."""
+
+
+@cache
+def _extend(name: str) -> Extend | None:
+    """How to compute one, by whatever is installed; said once, if nothing is."""
+    for load in _CRCS[name][1]:
+        try:
+            return load()
+        except (ImportError, AttributeError):
+            continue
+    _log.warning(
+        "objects whose only checksum is %s are not checked but for their size: pip install 'fluxsrc[%s]'",
+        name,
+        "s3" if name == "crc64nvme" else "gcs",
+    )
+    return None
 
 
 class Checker:
@@ -66,6 +117,7 @@ class Checker:
 
 def _hash(checksum: str | None) -> Any:
     name = (checksum or "").partition(":")[0]
-    if name == "crc32":
-        return _CRC32()
+    if name in _CRCS:
+        extend = _extend(name)
+        return None if extend is None else _CRC(extend, _CRCS[name][0])
     return hashlib.new(name, usedforsecurity=False) if name in CHECKED else None

@@ -34,17 +34,19 @@ _PARTIAL: Final = 206
 
 @attrs.frozen
 class Ask:
-    """A GET.
+    """A request.
 
     Attributes:
         server: `http[s]://HOST[:PORT]`.
         target: Path and query, encoded; may hold a signature.
         headers: What goes with it.
+        method: GET or HEAD.
     """
 
     server: str
     target: str
     headers: Mapping[str, str | Secret]
+    method: str = "GET"
 
 
 @attrs.frozen
@@ -89,6 +91,10 @@ class Dialect(Protocol):
 
     def read(self, items: Sequence[BucketObject], part: str | None = None) -> Sequence[Ask]:
         """The requests for some objects, or for the one `part` ("bytes=0-9") of each; with its precondition."""
+        ...
+
+    def describe(self, item: BucketObject) -> Ask | None:
+        """The HEAD that says what `checksum` wants to know of an object that is read in parts; None: it is known already."""
         ...
 
     def is_same(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> bool:
@@ -161,7 +167,11 @@ class HTTPBucketClient:
     def read(self, item: BucketObject, /, start: int = 0, length: int | None = None) -> Content:
         """See `BucketClient`."""
         length = item.size - start if length is None else length
-        return retrying(partial(self._read, item, start, length), operation=self._operation, phase="receive")
+        content = retrying(partial(self._read, item, start, length), operation=self._operation, phase="receive")
+        if start == 0 and length < item.size and item.checksum is None and content.checksum is None:
+            known = retrying(partial(self._described, item), operation=self._operation, phase="receive")
+            content = content._replace(checksum=known)
+        return content
 
     def start(self, items: Sequence[BucketObject], executor: Executor, /) -> Batch | None:
         """See `BatchReader`."""
@@ -206,6 +216,19 @@ class HTTPBucketClient:
                 raise self._changed(item)
             return Content(self._receive(response, item, start, length), self._dialect.checksum(item, response.headers))
 
+    def _described(self, item: BucketObject) -> str | None:
+        """What the service says about all of an object whose parts do not tell."""
+        ask = self._dialect.describe(item)
+        if ask is None:
+            return None
+        with self._get(lambda: ask, "receive") as response:
+            # Not every service that speaks S3 knows this request; those that do not have no checksum to tell either.
+            if response.status != _OK:
+                return None
+            if not self._dialect.is_same(item, response.headers):
+                raise self._changed(item)
+            return self._dialect.checksum(item, response.headers)
+
     def _receive(self, response: Response, item: BucketObject, start: int, length: int) -> bytearray:
         """All bytes of a part, in one piece of memory."""
         url = self._dialect.url
@@ -229,7 +252,7 @@ class HTTPBucketClient:
             # A redirect is never followed: where else a bucket may be is for the dialect to find out, and nobody else is
             # to see a signature.
             response = self._http.request(
-                "GET",
+                ask.method,
                 ask.server + ask.target,
                 operation=self._operation,
                 phase=phase,

@@ -29,7 +29,7 @@ __all__ = ["GCSBucket"]
 
 _ENDPOINT: Final = "https://storage.googleapis.com"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-_FIELDS: Final = "nextPageToken,items(name,size,etag,generation,md5Hash)"
+_FIELDS: Final = "nextPageToken,items(name,size,etag,generation,md5Hash,crc32c)"
 _PAGE: Final = "1000"
 _EMULATOR: Final = "STORAGE_EMULATOR_HOST"
 
@@ -143,6 +143,10 @@ class _GCS:
             for item in items
         ]
 
+    def describe(self, _item: BucketObject) -> Ask | None:
+        """The listing said it already."""
+        return None
+
     def is_same(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> bool:
         """By its generation."""
         return headers.get("x-goog-generation") in (item.version, None)
@@ -183,11 +187,12 @@ class _GCS:
 def _object(item: Any) -> BucketObject:
     if not isinstance(item, dict):
         raise ValueError("an object that is none")  # noqa: TRY004 - what the contract of `Dialect` asks for
-    md5 = item.get("md5Hash")  # objects made of several others have none
+    # Objects made of several others have no MD5.
+    name, value = ("md5", item["md5Hash"]) if item.get("md5Hash") else ("crc32c", item.get("crc32c"))
     try:
-        checksum = f"md5:{base64.b64decode(md5, validate=True).hex()}" if md5 else None
+        checksum = f"{name}:{base64.b64decode(value, validate=True).hex()}" if value else None
     except (TypeError, ValueError):
-        raise ValueError("an object whose MD5 is none") from None
+        raise ValueError(f"an object whose {name} is none") from None
     generation = str(item.get("generation", ""))
     if not (generation.isascii() and generation.isdigit()):
         raise ValueError("an object without a generation")

@@ -17,7 +17,7 @@ class BucketObject(NamedTuple):
         key: Its name, as the service has it: any text at all.
         size: Bytes.
         etag: The service's name for this content, without quotes; it changes whenever the content does.
-        checksum: "md5:<hex>", "sha256:<hex>", "sha1:<hex>" or "crc32:<hex>" of the content where the listing tells it.
+        checksum: "ALGORITHM:<hex>" of the content where the listing tells it: sha256, md5, sha1, crc64nvme, crc32c, crc32.
         version: What the precondition of a read is made of, where that is not the etag (a generation, a file's state).
     """
 

@@ -20,6 +20,7 @@ import attrs
 from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Proxy, Secret, TLSConfig
 from fluxsrc.bucket.aws import AWSCredentials, AWSDefaultChain, AWSProfile, KeyFinder, key_finder
+from fluxsrc.bucket.checksum import CHECKED
 from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
 from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
@@ -46,7 +47,6 @@ _WRONG_REGION: Final = frozenset({"PermanentRedirect", "AuthorizationHeaderMalfo
 _BAD_KEYS: Final = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
 )
-_CHECKSUMS: Final = ("sha256", "sha1", "crc32")
 _WANT_CHECKSUM: Final = {"x-amz-checksum-mode": "ENABLED"}
 
 
@@ -170,6 +170,13 @@ class _S3:
         signed = [{} if part is not None or self._is_md5(item) else _WANT_CHECKSUM for item in items]
         return self._asks(paths, "", fields, signed)
 
+    def describe(self, item: BucketObject) -> Ask | None:
+        """HeadObject, where the etag is no MD5: the answer to a part says nothing about the whole."""
+        if self._is_md5(item):
+            return None
+        fields = [{"If-Match": f'"{item.etag}"'}]
+        return self._asks([canonical_path(item.key)], "", fields, [_WANT_CHECKSUM], method="HEAD")[0]
+
     def is_same(self, item: BucketObject, headers: Mapping[str, str] | Headers) -> bool:
         """By its etag."""
         return (headers.get("etag") or "").strip('"') == item.etag
@@ -181,7 +188,7 @@ class _S3:
         foreign = encryption.startswith("aws:kms") or headers.get("x-amz-server-side-encryption-customer-algorithm")
         if not foreign and self._is_md5(item):
             return f"md5:{item.etag}"
-        for name in _CHECKSUMS:
+        for name in CHECKED:
             value = headers.get(f"x-amz-checksum-{name}")
             if value is not None and "-" not in value:  # "…-3" is a checksum of three parts' checksums
                 with contextlib.suppress(ValueError):
@@ -225,6 +232,7 @@ class _S3:
         query: str,
         fields: Sequence[Mapping[str, str]],
         signed: Sequence[Mapping[str, str]],
+        method: str = "GET",
     ) -> Sequence[Ask]:
         region = self._region()
         parts = urlsplit(self._bucket.base(region))
@@ -235,8 +243,8 @@ class _S3:
             path = f"{parts.path}/{key}"
             headers: dict[str, str | Secret] = {**plain, **also}
             if signer is not None:
-                headers |= signer.sign("GET", parts.netloc, path, query, also, now)
-            asks.append(Ask(f"{parts.scheme}://{parts.netloc}", f"{path}?{query}" if query else path, headers))
+                headers |= signer.sign(method, parts.netloc, path, query, also, now)
+            asks.append(Ask(f"{parts.scheme}://{parts.netloc}", f"{path}?{query}" if query else path, headers, method))
         return asks
 
     def _signer_for(self, region: str) -> Signer | None:

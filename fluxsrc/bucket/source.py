@@ -23,6 +23,7 @@ from fluxsrc.operation import Operation
 from fluxsrc.produce import SourceOptions
 from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
+from fluxsrc.snapshot import ShownSnapshot
 from fluxsrc.source import Snapshot, Source
 
 __all__ = ["BucketSource"]
@@ -206,7 +207,7 @@ class _Session:
 
 
 @attrs.frozen(eq=False)
-class _BucketSnapshot:
+class _BucketSnapshot(ShownSnapshot):
     """See `Snapshot`."""
 
     _session: _Session = attrs.field(repr=False)

@@ -40,6 +40,7 @@ _RANGE: Final = re.compile(r"bytes=([0-9]+)-([0-9]+)")
 class _Stored:
     data: bytes
     generation: int
+    checksums: Mapping[str, str] | None = None
 
     @property
     def md5(self) -> bytes:
@@ -47,7 +48,7 @@ class _Stored:
 
     @property
     def etag(self) -> str:
-        return self.md5.hex()
+        return self.md5.hex() + ("-2" if self.checksums is not None else "")
 
 
 @attrs.define
@@ -110,11 +111,18 @@ class ObjectServer:
         self._server.server_close()
         self._thread.join()
 
-    def put(self, bucket: str, key: str, data: bytes) -> None:
-        """Store an object; makes the bucket if it is not there."""
+    def put(self, bucket: str, key: str, data: bytes, *, checksums: Mapping[str, str] | None = None) -> None:
+        """Store an object; makes the bucket if it is not there.
+
+        Args:
+            bucket: The bucket.
+            key: The object's.
+            data: Its content.
+            checksums: By algorithm, in base64. An object that has them came in parts, and nobody knows its MD5.
+        """
         with self._lock:
             self._generation += 1
-            self.buckets.setdefault(bucket, {})[key] = _Stored(data, self._generation)
+            self.buckets.setdefault(bucket, {})[key] = _Stored(data, self._generation, checksums)
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object."""
@@ -175,7 +183,8 @@ class ObjectServer:
             return speak.error(412, speak.changed)
         found = _RANGE.fullmatch(headers.get("x-ms-range") or headers.get("range") or "")
         if found is None:
-            return _Reply(200, stored.data, speak.headers(stored))
+            told = speak.checksums(stored) if "x-amz-checksum-mode" in headers else {}
+            return _Reply(200, stored.data, speak.headers(stored) | told)
         start, end = int(found[1]), int(found[2])
         given = {"Content-Range": f"bytes {start}-{min(end, len(stored.data) - 1)}/{len(stored.data)}"}
         return _Reply(206, stored.data[start : end + 1], speak.headers(stored) | given)
@@ -195,6 +204,10 @@ class _Dialect:
     @staticmethod
     def headers(stored: _Stored) -> dict[str, str]:
         return {"ETag": f'"{stored.etag}"'}
+
+    @staticmethod
+    def checksums(stored: _Stored) -> dict[str, str]:
+        return {f"x-amz-checksum-{name}": value for name, value in (stored.checksums or {}).items()}
 
     @staticmethod
     def holds(stored: _Stored, headers: Mapping[str, str], _query: Mapping[str, str]) -> bool:
@@ -252,8 +265,8 @@ class _GCS(_Dialect):
                 "size": str(len(begun[key].data)),
                 "etag": base64.b64encode(f"g{begun[key].generation}".encode()).decode(),
                 "generation": str(begun[key].generation),
-                "md5Hash": base64.b64encode(begun[key].md5).decode(),
             }
+            | _GCS.checksums(begun[key])
             for key in keys
         ]
         token = {"nextPageToken": _token(more)} if more is not None else {}
@@ -266,6 +279,12 @@ class _GCS(_Dialect):
     @staticmethod
     def headers(stored: _Stored) -> dict[str, str]:
         return {"x-goog-generation": str(stored.generation)}
+
+    @staticmethod
+    def checksums(stored: _Stored) -> dict[str, str]:
+        return (
+            {"md5Hash": base64.b64encode(stored.md5).decode()} if stored.checksums is None else dict(stored.checksums)
+        )
 
     @staticmethod
     def holds(stored: _Stored, _headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
@@ -308,7 +327,7 @@ def _handler(server: ObjectServer) -> type[BaseHTTPRequestHandler]:
         wbufsize = 64 << 10
 
         def do_GET(self) -> None:
-            reply, fault = server.answer(Request("GET", self.path, dict(self.headers)))
+            reply, fault = server.answer(Request(self.command, self.path, dict(self.headers)))
             body = reply.body
             if fault is not None and fault.corrupt and body:
                 body = bytes([body[0] ^ 1]) + body[1:]
@@ -319,11 +338,15 @@ def _handler(server: ObjectServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Connection", "close")
                 self.close_connection = True
             self.end_headers()
+            if self.command == "HEAD":
+                return
             if fault is not None and fault.cut_after is not None:
                 self.wfile.write(body[: fault.cut_after])
                 self.close_connection = True
                 return
             self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815 - the base class's names
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
             """Tests look at `ObjectServer.requests`."""

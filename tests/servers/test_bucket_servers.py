@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from fluxsrc.auth import Anonymous
-from fluxsrc.bucket import AWSKeys, AzureAccountKey, AzureBucket, BucketSource, S3Bucket
+from fluxsrc.bucket import AWSKeys, AzureAccountKey, AzureBucket, BucketSource, S3Bucket, fetch
 from fluxsrc.bucket import azure as azure_module
+from fluxsrc.bucket.checksum import Checker
 from fluxsrc.errors import AuthenticationError, FluxSrcError, PermissionDeniedError
 from fluxsrc.testing.bucket_contract import BucketContract
 
@@ -79,6 +81,27 @@ class TestAzuriteWithSAS(BucketContract):
         monkeypatch.setattr(azure_module, "_PAGE", "100")
         with contextlib.closing(servers.SASOrigin(azurite)) as origin:
             yield origin
+
+
+@pytest.mark.parametrize("algorithm", ["CRC64NVME", "CRC32C", "CRC32", "SHA256"])
+def test_minio_says_the_checksum_of_what_came_in_parts(
+    minio: str, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    """Of an object that is read in parts itself: asked for once. What SHA-256 makes of parts is none of the whole."""
+    monkeypatch.setattr(fetch, "PART", 4 << 20)
+    data = secrets.token_bytes(11 << 20)
+    with contextlib.closing(servers.S3Origin(minio)) as origin:
+        origin.put_in_parts("large", data, algorithm)
+        source = origin.source()
+        seen = []
+        real = Checker.update
+        monkeypatch.setattr(
+            Checker, "update", lambda self, content: (seen.append(content.checksum), real(self, content))
+        )
+        with source.fetch() as snapshot, next(snapshot.entries()).open() as stream:
+            assert stream.read() == data
+    known = [checksum.partition(":")[0] for checksum in seen if checksum is not None]
+    assert known == ([] if algorithm == "SHA256" else [algorithm.lower()])
 
 
 def test_minio_refuses_wrong_keys(minio: str) -> None:

@@ -17,11 +17,30 @@ def built(*pages, **options):
     return builder.build()
 
 
-def test_a_revision_is_flux_s():
-    """The golden value of Flux's own tests, and the form it is made in."""
-    etags = [("test.txt", "098f6bcd4621d373cade4e832627b4f6")]
-    assert index_digest(etags).hex.startswith("b4c2a60c")
-    assert built(etags).digest == index_digest(etags)
+IGNORED, INCLUDED = "f08907038338288420ae7dc2d30c0497", "5a4bc7048b3301f677fe15b8678be2f8"
+GOLDEN = {
+    "b4c2a60ce44b67f5b659a95ce4e4cc9e2a86baf13afb72bd397c5384cbc0e479": {
+        "test.txt": "098f6bcd4621d373cade4e832627b4f6"
+    },
+    "9fc2ddfc4a6f44e6c3efee40af36578b9e76d4d930eaf384b8435a0aa0bf7a0f": {"included/file.txt": INCLUDED},
+    "117f586dc64cfc559329e21d286edcbb94cb6b1581517eaddc0ab5292b470cd5": {
+        "included/file.txt": INCLUDED,
+        "ignored/file.txt": IGNORED,
+    },
+}
+"""The revisions in the tests of Flux's bucket controller."""
+
+
+@pytest.mark.parametrize("golden", GOLDEN)
+def test_a_revision_is_flux_s(golden):
+    """The golden values of Flux's own tests."""
+    etags = list(GOLDEN[golden].items())
+    assert index_digest(etags).hex == golden
+    assert built(sorted(etags)).digest.hex == golden
+
+
+def test_a_revision_has_this_form():
+    """A line for each object, sorted."""
     assert index_digest([("b", "2"), ("a", "1")]).hex == hashlib.sha256(b"a 1\nb 2\n").hexdigest()
 
 

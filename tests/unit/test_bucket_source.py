@@ -1,11 +1,16 @@
 """The bucket source: rules, limits, prefixes, what is requested, and what goes wrong on the way."""
 
+import hashlib
 import logging
 import pickle
 import ssl
+import sys
 import threading
 import time
 import traceback
+import zlib
+from base64 import b64encode
+from functools import cache
 from pathlib import Path
 
 import attrs
@@ -23,7 +28,10 @@ from fluxsrc.bucket import (
     GoogleServiceAccount,
     LocalBucket,
     S3Bucket,
+    checksum,
+    fetch,
 )
+from fluxsrc.bucket.fetch import PART
 from fluxsrc.bucket.index import index_digest
 from fluxsrc.errors import (
     AuthenticationError,
@@ -74,9 +82,20 @@ def paths(source):
 # --- the revision ----------------------------------------------------------------------------------------------------
 
 
-def test_a_revision_is_made_of_keys_and_etags(server):
+def test_revisions_are_those_of_flux_s_own_tests(server):
+    """Of one object; with a `.sourceignore`; with a rule of the source's own that takes its word back."""
     server.put(NAME, "test.txt", b"test")
-    assert BucketSource(s3(server)).resolve_revision().digest.hex.startswith("b4c2a60c")
+    golden = "b4c2a60ce44b67f5b659a95ce4e4cc9e2a86baf13afb72bd397c5384cbc0e479"
+    assert BucketSource(s3(server)).resolve_revision().digest.hex == golden
+    server.delete(NAME, "test.txt")
+    server.put(NAME, ".sourceignore", b"ignored/file.txt")
+    server.put(NAME, "ignored/file.txt", b"ignored/file.txt")
+    server.put(NAME, "included/file.txt", b"included/file.txt")
+    golden = "9fc2ddfc4a6f44e6c3efee40af36578b9e76d4d930eaf384b8435a0aa0bf7a0f"
+    assert BucketSource(s3(server), dialect="flux").resolve_revision().digest.hex == golden
+    golden = "117f586dc64cfc559329e21d286edcbb94cb6b1581517eaddc0ab5292b470cd5"
+    source = BucketSource(s3(server), dialect="flux", ignore="!ignored/file.txt")
+    assert source.resolve_revision().digest.hex == golden
 
 
 def test_a_mirror_on_disk_has_the_revision_of_the_bucket(server, tmp_path):
@@ -366,6 +385,63 @@ def test_damaged_content_is_not_handed_out(server):
             next(snapshot.entries()).read()
     with BucketSource(s3(server, check_md5=False)).fetch() as snapshot:
         assert next(snapshot.entries()).read() == b"\x60"
+
+
+CHECKSUMS = {
+    "sha256": b64encode(hashlib.sha256(CONTENT := bytes(range(256)) * 8).digest()).decode(),
+    "sha1": b64encode(hashlib.sha1(CONTENT).digest()).decode(),
+    "crc32": b64encode(zlib.crc32(CONTENT).to_bytes(4, "big")).decode(),
+    "crc32c": "XzKLMQ==",
+    "crc64nvme": "iZ519nKzzD8=",
+}
+
+
+@pytest.mark.parametrize("part", [PART, 300], ids=["one piece", "parts"])
+@pytest.mark.parametrize("name", CHECKSUMS)
+def test_every_checksum_of_s3_is_held_against_what_came(server, monkeypatch, name, part):
+    """Of objects that were uploaded in parts, whose etag is no MD5; read in parts, they cost one HEAD more."""
+    monkeypatch.setattr(fetch, "PART", part)
+    server.put(NAME, "a", CONTENT, checksums={name: CHECKSUMS[name]})
+    with BucketSource(s3(server)).fetch() as snapshot:
+        with next(snapshot.entries()).open() as stream:
+            assert stream.read() == CONTENT
+        assert len(server.asked("^HEAD")) == (part < len(CONTENT))
+        server.inject("GET /models/a", corrupt=True)
+        with pytest.raises(DigestMismatchError, match=name), next(snapshot.entries()).open() as stream:
+            stream.read()
+
+
+@pytest.mark.parametrize("part", [PART, 300], ids=["one piece", "parts"])
+def test_a_composite_object_of_google_s_is_held_against_its_crc32c(server, monkeypatch, part):
+    """It has no MD5."""
+    monkeypatch.setattr(fetch, "PART", part)
+    server.put(NAME, "a", CONTENT, checksums={"crc32c": CHECKSUMS["crc32c"]})
+    bucket = GCSBucket(NAME, endpoint=server.url, credentials=Anonymous())
+    with BucketSource(bucket).fetch() as snapshot:
+        assert next(snapshot.entries()).read() == CONTENT
+        server.inject("/a[?]", corrupt=True)
+        with pytest.raises(DigestMismatchError, match="crc32c"):
+            next(snapshot.entries()).read()
+
+
+def test_a_checksum_of_checksums_is_none_of_the_content(server):
+    """What S3 says of some objects that came in parts; then the size is all there is to hold on to."""
+    server.put(NAME, "a", CONTENT, checksums={"sha256": CHECKSUMS["sha256"] + "-2"})
+    with BucketSource(s3(server)).fetch() as snapshot:
+        assert next(snapshot.entries()).read() == CONTENT
+
+
+def test_what_cannot_be_checked_is_said(server, monkeypatch, caplog):
+    """Without the library that knows the checksum, once, with the extra that brings it."""
+    monkeypatch.setattr(checksum, "_extend", cache(checksum._extend.__wrapped__))
+    monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
+    server.put(NAME, "a", CONTENT, checksums={"crc64nvme": CHECKSUMS["crc64nvme"]})
+    server.put(NAME, "b", CONTENT, checksums={"crc64nvme": CHECKSUMS["crc64nvme"]})
+    with BucketSource(s3(server)).fetch() as snapshot:
+        assert [entry.read() for entry in snapshot.entries()] == [CONTENT, CONTENT]
+    (record,) = [record for record in caplog.records if record.name == "fluxsrc.bucket"]
+    assert "crc64nvme" in record.getMessage()
+    assert "fluxsrc[s3]" in record.getMessage()
 
 
 @pytest.mark.parametrize(
