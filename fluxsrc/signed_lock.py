@@ -135,19 +135,20 @@ class SignedLock:
         """
         lock = Path(lock)
         files = [keys] if isinstance(keys, str | os.PathLike) else list(keys)
+        trusted = [key for file in files for key in _read_keys(Path(file))]
         beside = signature_path(lock) if signature is None else Path(signature)
-        try:
-            signed = _read(beside, "the signature", at_most=_MAX_SIGNATURE)
-        except FileNotFoundError:
-            raise failed(Check.SIGNATURE, f"{lock} is not signed: there is no {beside}") from None
         try:
             text = _read(lock, "the lock file", at_most=int(DEFAULT_LIMITS.max_manifest_bytes))
         except FileNotFoundError:
             raise ConfigurationError(f"there is no lock file {lock}", hint="make it with fluxsrc lock") from None
+        try:
+            signed = _read(beside, "the signature", at_most=_MAX_SIGNATURE)
+        except FileNotFoundError:
+            raise failed(Check.SIGNATURE, f"{lock} is not signed: there is no {beside}") from None
         return cls(
             text,
             signed,
-            keys=[key for file in files for key in _read_keys(Path(file))],
+            keys=trusted,
             source=source,
             identities=identities,
             namespace=namespace,

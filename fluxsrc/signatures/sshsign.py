@@ -55,21 +55,22 @@ def _load(private_key: Secret, passphrase: Secret | None) -> "SSHPrivateKeyTypes
         from cryptography.hazmat.primitives.serialization import load_ssh_private_key  # noqa: PLC0415
     except ImportError as exc:
         raise MissingExtraError("signing", extra="verify") from exc
-    try:
-        password = None if passphrase is None else passphrase.reveal().encode()
-        return load_ssh_private_key(private_key.reveal().encode(), password)
-    except UnsupportedAlgorithm as exc:
-        if "bcrypt" in str(exc):
-            raise MissingExtraError("an encrypted SSH key", extra="ssh") from None
-        raise ConfigurationError(
-            "the SSH key is of a kind that cannot sign here", hint="for a security key: ssh-keygen -Y sign"
-        ) from None
-    # Cut off: what these say may quote the key.
-    except TypeError:
-        wrong = "encrypted, and there is no passphrase" if passphrase is None else "not encrypted, and has a passphrase"
-        raise ConfigurationError(f"the SSH key is {wrong}") from None
-    except ValueError:
-        raise ConfigurationError("not an SSH private key, or not its passphrase") from None
+    data = private_key.reveal().encode()
+    # An offered passphrase is for whatever key it may be: first without.
+    for password in (None, *([] if passphrase is None else [passphrase.reveal().encode()])):
+        try:
+            return load_ssh_private_key(data, password)
+        except TypeError:
+            continue  # encrypted
+        except UnsupportedAlgorithm as exc:
+            if "bcrypt" in str(exc):
+                raise MissingExtraError("an encrypted SSH key", extra="ssh") from None
+            raise ConfigurationError(
+                "the SSH key is of a kind that cannot sign here", hint="for a security key: ssh-keygen -Y sign"
+            ) from None
+        except ValueError:  # cut off: what it says may quote the key
+            raise ConfigurationError("not an SSH private key, or not its passphrase") from None
+    raise ConfigurationError("the SSH key is encrypted, and there is no passphrase")
 
 
 def _public(key: "SSHPrivateKeyTypes") -> SSHPublicKey:
