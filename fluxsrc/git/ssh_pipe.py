@@ -1,11 +1,12 @@
 """`SSHPipe`: between an event loop, which must never wait, and a caller in another thread, who may."""
 
-import asyncio
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import asyncio
+
     import asyncssh
 
 __all__ = ["HIGH_WATER", "SSHPipe"]
@@ -31,7 +32,7 @@ class SSHPipe:
         stderr: The end of what it said there.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
         self.changed = threading.Condition()
         self.size = 0
         self.unsent = False
@@ -80,6 +81,11 @@ class SSHPipe:
         with self.changed:
             self.unsent = self._full
             self.changed.notify_all()
+
+    def close(self) -> None:
+        """End the command, if it has not ended."""
+        if self._channel is not None and not self.closed:
+            self._channel.close()
 
     # --- what asyncssh calls ---------------------------------------------------------------------------------------
 

@@ -1,56 +1,39 @@
 """`SSHStream`: a command on an SSH server as a duplex stream of bytes, each wait of it under the one deadline.
 
-asyncssh speaks the protocol; decision 0012 says why. Its event loop runs in a thread of the stream's own, so that a
-caller inside another event loop (a notebook, a web server) is none of its business. The steps of `open_ssh`:
+The steps of `open_ssh`:
 
-1. Look the host up in known_hosts: a host nobody vouches for is not even connected to.
-2. Read the private key, in memory: no agent, no file, no configuration of the machine's is asked.
-3. Connect, through the proxy where there is one.
-4. Agree on keys, check the host's, log in.
-5. Run the command.
+1. Take a connection that rests, if there is one that was made with the same key and known_hosts for the same account.
+2. Else look the host up in known_hosts: a host nobody vouches for is not even connected to.
+3. Read the private key, in memory: no agent, no file, no configuration of the machine's is asked.
+4. Connect, through the proxy where there is one; agree on keys, check the host's, log in.
+5. Run the command. When it is done, the connection rests.
 """
 
-import asyncio
-import concurrent.futures
 import socket
-import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import Final, Self
 from urllib.parse import urlsplit
-
-import attrs
 
 from fluxsrc._io.http.bound import IDLE_TIMEOUT, Bound
 from fluxsrc._io.http.network import connect
 from fluxsrc._io.http.proxy import connect_through
 from fluxsrc.auth import Credentials, Proxy, SSHKey
-from fluxsrc.errors import ConfigurationError, SourceError, TransportError
+from fluxsrc.errors import ConfigurationError, PermissionDeniedError, TransportError
 from fluxsrc.git.address import GitAddress
-from fluxsrc.git.known_hosts import HostKeys, KnownHosts, PublicKey
+from fluxsrc.git.known_hosts import KnownHosts
+from fluxsrc.git.ssh_connection import Login, SSHConnection
 from fluxsrc.git.ssh_errors import command_failed, connection_failed, host_key_refused
 from fluxsrc.git.ssh_keys import importable, private_key, require_asyncssh, ssh_key
-from fluxsrc.git.ssh_pipe import HIGH_WATER, SSHPipe
+from fluxsrc.git.ssh_pipe import SSHPipe
+from fluxsrc.git.ssh_pool import IDLE_CONNECTIONS, pool_key
 from fluxsrc.operation import Operation
-
-if TYPE_CHECKING:
-    import asyncssh
-
-    from fluxsrc.git.ssh_keys import TrustedKeys
 
 __all__ = ["SSHStream", "open_ssh", "open_upload_pack", "quote_path"]
 
-_T = TypeVar("_T")
 _PORT: Final = 22
-_GOODBYE: Final = 1.0
-"""Seconds that closing may take before the connection is cut."""
-_FAST_CIPHERS: Final = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
-"""Moved to the front: two and a half times as fast here as asyncssh's own first choice, and no less safe."""
-
-_MORE_HOST_KEYS: Final = (
-    "+ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
-)
-"""Asked for after the kinds that known_hosts has: a host with another key is to be told apart from one with none."""
+_PATIENCE: Final = 5.0
+"""Seconds for a connection that rested to open a session; one that a firewall forgot is silent, and replaced then."""
 
 
 def open_upload_pack(
@@ -99,16 +82,14 @@ class SSHStream:
         phase: What the stream is used for now, for the messages of timeouts.
     """
 
-    def __init__(self, address: GitAddress, operation: Operation, idle: float) -> None:
-        self.phase = "connect"
-        self._url = address.url
-        self._operation: Operation | None = operation
-        self._idle = idle
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="fluxsrc-ssh", daemon=True)
-        self._pipe = SSHPipe(self._loop)
-        self._connection: asyncssh.SSHClientConnection | None = None
-        self._thread.start()
+    def __init__(self, connection: SSHConnection, key: str, pipe: SSHPipe, bound: Bound) -> None:
+        self.phase = "negotiate"
+        self._connection: SSHConnection | None = connection
+        self._key = key
+        self._pipe = pipe
+        self._url = bound.url
+        self._operation: Operation | None = bound.operation
+        self._idle = bound.idle
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Read at least one byte into the buffer; 0 when the command has ended well.
@@ -140,10 +121,11 @@ class SSHStream:
             TransportError: The connection broke, or the deadline passed.
         """
         self._bound().check()
-        pipe = self._pipe
+        pipe, connection = self._pipe, self._connection
+        assert connection is not None  # it is open
         with pipe.changed:
             pipe.unsent = True
-            self._loop.call_soon_threadsafe(pipe.send, data)
+            connection.post(pipe.send, data)
             while pipe.unsent and not pipe.closed:
                 pipe.changed.wait(self._bound().slice(self._idle))
         if pipe.unsent:
@@ -155,11 +137,15 @@ class SSHStream:
         self._operation = operation
 
     def close(self) -> None:
-        """End the command and the connection; never raises, waits a second at most."""
-        if self._loop.is_closed():
+        """End the command, and let the connection rest, if it is in order; never raises, waits two seconds at most."""
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
-        self._loop.call_soon_threadsafe(self._loop.create_task, self._say_goodbye())
-        self._thread.join(_GOODBYE * 3)
+        if self._pipe.failure is None and not self._pipe.size:
+            connection.post(self._pipe.close)
+            IDLE_CONNECTIONS.give(self._key, connection)
+        else:  # in the middle of something
+            connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -177,89 +163,6 @@ class SSHStream:
             raise connection_failed(pipe.failure, self._url) from pipe.failure
         if pipe.status or pipe.signal:
             raise command_failed(pipe.status, pipe.signal, bytes(pipe.stderr), self._url)
-
-    # --- in the caller's thread, while opening ---------------------------------------------------------------------
-
-    def _login(self, sock: socket.socket, login: "_Login") -> None:
-        import asyncssh  # noqa: PLC0415 - an extra
-
-        self.phase = "log in"
-        offered: list[PublicKey] = []
-
-        class Client(asyncssh.SSHClient):
-            def validate_host_public_key(self, _host: str, _address: str, _port: int, key: asyncssh.SSHKey) -> bool:
-                offered.append(PublicKey(key.algorithm.decode(), key.public_data))
-                return False  # only called for keys that are not known
-
-        async def log_in() -> asyncssh.SSHClientConnection:
-            return await asyncssh.connect(sock=sock, client_factory=Client, **login.options())
-
-        try:
-            self._connection = self._wait(log_in())
-        except SourceError:
-            raise  # the deadline's own: it is an OSError too
-        except asyncssh.HostKeyNotVerifiable as exc:
-            raise host_key_refused(login.host, login.port, login.known, offered, str(exc), self._url) from None
-        except (asyncssh.Error, OSError, EOFError, ValueError) as exc:
-            raise connection_failed(exc, self._url, username=login.username, known=login.known) from exc
-
-    def _execute(self, command: str, environment: Mapping[str, str]) -> None:
-        import asyncssh  # noqa: PLC0415 - an extra
-
-        assert self._connection is not None
-        try:
-            self._wait(
-                self._connection.create_session(
-                    lambda: self._pipe,  # type: ignore[arg-type,return-value]  # has the methods, not the base class
-                    command,
-                    env=[f"{name}={value}" for name, value in environment.items()],
-                    send_env=(),
-                    encoding=None,
-                    window=HIGH_WATER,
-                )
-            )
-        except SourceError:
-            raise
-        except (asyncssh.Error, OSError) as exc:
-            raise connection_failed(exc, self._url) from exc
-        self.phase = "negotiate"
-
-    def _wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine in the loop's thread, and wait for it as long as the deadline allows."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            while not future.done():
-                concurrent.futures.wait([future], timeout=self._bound().slice(self._idle))
-        except BaseException:
-            future.cancel()
-            raise
-        return future.result()
-
-    # --- in the loop's thread --------------------------------------------------------------------------------------
-
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-
-    async def _say_goodbye(self) -> None:
-        connection = self._connection
-        try:
-            if connection is not None:
-                connection.close()
-                await asyncio.wait_for(connection.wait_closed(), _GOODBYE)
-        except (TimeoutError, OSError):
-            assert connection is not None
-            connection.abort()
-        finally:
-            me = asyncio.current_task()
-            rest = [task for task in asyncio.all_tasks() if task is not me]
-            for task in rest:
-                task.cancel()
-            await asyncio.wait(rest, timeout=_GOODBYE) if rest else None
-            self._loop.stop()
 
 
 def open_ssh(
@@ -291,66 +194,50 @@ def open_ssh(
     """
     require_asyncssh()
     port = address.port or _PORT
-    known = KnownHosts.parse(key.known_hosts).lookup(address.host, port)  # 1
+    username = address.username or key.username
+    place = pool_key(address.host, port, username, key, proxy, idle)
+    rested = IDLE_CONNECTIONS.take(place)  # 1
+    bound = Bound(operation, "log in", address.url, idle)
+    if rested is not None:
+        try:
+            return _start(rested, place, command, environment, bound, patience=_PATIENCE)
+        except (TransportError, PermissionDeniedError) as exc:
+            if isinstance(exc, TimeoutError):
+                raise
+            # The server may have closed it meanwhile, or open no further session on it: once more.
+    known = KnownHosts.parse(key.known_hosts).lookup(address.host, port)  # 2
     if not known:
         raise host_key_refused(address.host, port, known, [], "", address.url)
-    login = _Login(
+    login = Login(
         host=address.host,
         port=port,
-        username=address.username or key.username,
-        key=private_key(key, address.url),  # 2
+        username=username,
+        key=private_key(key, address.url),  # 3
         known=known,
         keys=importable(known, address.url),
         idle=idle,
     )
-    sock = _connect(address.host, port, proxy, Bound(operation, "connect", address.url, idle))  # 3
+    sock = _connect(address.host, port, proxy, Bound(operation, "connect", address.url, idle))
+    connection = SSHConnection.open(sock, login, bound)  # 4
+    return _start(connection, place, command, environment, bound)
+
+
+def _start(
+    connection: SSHConnection,
+    place: str,
+    command: str,
+    environment: Mapping[str, str],
+    bound: Bound,
+    *,
+    patience: float | None = None,
+) -> SSHStream:
+    """Step 5."""
     try:
-        stream = SSHStream(address, operation, idle)
+        pipe = connection.execute(command, environment, bound, patience)
     except BaseException:
-        sock.close()
+        connection.close()
         raise
-    try:
-        stream._login(sock, login)  # noqa: SLF001 - 4; the same room
-        stream._execute(command, environment)  # noqa: SLF001 - 5
-    except BaseException:
-        stream.close()
-        sock.close()
-        raise
-    return stream
-
-
-@attrs.frozen(kw_only=True)
-class _Login:
-    host: str
-    port: int
-    username: str
-    key: Any = attrs.field(repr=False)
-    known: HostKeys
-    keys: "TrustedKeys" = attrs.field(repr=False)
-    idle: float
-
-    def options(self) -> dict[str, Any]:
-        """Each source of keys, trust and settings is named, so that none of the machine's is used in its place."""
-        return {
-            "host": self.host,
-            "port": self.port,
-            "username": self.username,
-            "config": None,
-            "known_hosts": self.keys,
-            "x509_trusted_certs": None,
-            "server_host_key_algs": _MORE_HOST_KEYS,
-            "client_keys": [self.key],
-            "agent_path": None,
-            "preferred_auth": "publickey",
-            "gss_kex": False,
-            "gss_auth": False,
-            "encryption_algs": _FAST_CIPHERS,
-            "compression_algs": ["none"],  # packs are compressed
-            "login_timeout": self.idle,
-            # Asked four times in `idle` seconds whether it is there, a server may well be busy, but not silent.
-            "keepalive_interval": self.idle / 4,
-            "keepalive_count_max": 3,
-        }
+    return SSHStream(connection, place, pipe, bound)
 
 
 def _connect(host: str, port: int, proxy: Proxy | None, bound: Bound) -> socket.socket:

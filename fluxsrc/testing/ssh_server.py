@@ -35,6 +35,7 @@ class SSHServer:
     Attributes:
         port: Where it listens.
         commands: Every command line that was asked for.
+        connections: How many there were.
     """
 
     def __init__(self, root: Path, *, command: Command | None = None, protocol: int = 2) -> None:
@@ -42,11 +43,16 @@ class SSHServer:
 
         self.port = 0
         self.commands: list[str] = []
+        self.connections = 0
+        self._open: set[asyncssh.SSHServerConnection] = set()
         self._root = root
         self._command = self._upload_pack if command is None else command
         self._protocol = protocol
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
         self._client_key = asyncssh.generate_private_key("ssh-ed25519")
+        self._identity = Secret(
+            self._client_key.export_private_key().decode()
+        )  # exported anew it would be another text
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fluxsrc-testing-ssh", daemon=True)
 
@@ -58,7 +64,7 @@ class SSHServer:
     @property
     def key(self) -> SSHKey:
         """Credentials that it takes."""
-        return SSHKey(identity=Secret(self._client_key.export_private_key().decode()), known_hosts=self.known_hosts)
+        return SSHKey(identity=self._identity, known_hosts=self.known_hosts)
 
     def url(self, repository: str) -> str:
         """The URL of a repository below the root."""
@@ -83,6 +89,7 @@ class SSHServer:
             "127.0.0.1",
             0,
             config=None,
+            server_factory=self._track,
             server_host_keys=[self._host_key],
             authorized_client_keys=authorized,
             process_factory=self._serve,
@@ -90,13 +97,38 @@ class SSHServer:
         )
         self.port = self._acceptor.get_port()
 
+    def _track(self) -> "asyncssh.SSHServer":
+        import asyncssh  # noqa: PLC0415 - an extra
+
+        server = self
+
+        class Tracked(asyncssh.SSHServer):
+            def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+                self.connection = conn
+                server.connections += 1
+                server._open.add(conn)
+
+            def connection_lost(self, _exc: Exception | None) -> None:
+                server._open.discard(self.connection)
+
+        return Tracked()
+
     async def _stop(self) -> None:
         self._acceptor.close()
+        self._drop_connections()  # clients may keep theirs for a while
         await self._acceptor.wait_closed()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def drop_connections(self) -> None:
+        """Cut all connections, as a server that is restarted does."""
+        self._loop.call_soon_threadsafe(self._drop_connections)
+
+    def _drop_connections(self) -> None:
+        for connection in list(self._open):
+            connection.abort()
 
     async def _serve(self, process: "asyncssh.SSHServerProcess[bytes]") -> None:
         self.commands.append(process.command or "")

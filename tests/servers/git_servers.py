@@ -19,6 +19,7 @@ import pytest
 
 from fluxsrc.auth import BasicAuth, Credentials, SSHKey, StaticKeychain, TLSConfig
 from fluxsrc.git import GitCache, GitSource
+from fluxsrc.git.ssh_pool import IDLE_CONNECTIONS
 from fluxsrc.testing.git_server import GitHTTPServer
 
 TLS = Path(__file__).parents[1] / "unit" / "data" / "tls"
@@ -162,5 +163,6 @@ def _process(command: list[str], port: int) -> Iterator[None]:
                 time.sleep(0.05)
             yield
         finally:
+            IDLE_CONNECTIONS.close()  # sshd's children, which have its stderr too, end with their connections
             process.terminate()
             process.communicate()

@@ -8,6 +8,7 @@ import pytest
 
 from fluxsrc.auth import StaticKeychain
 from fluxsrc.git import GitSource
+from fluxsrc.git.ssh_pool import IDLE_CONNECTIONS
 from fluxsrc.operation import Operation
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.git_server import GitHTTPServer
@@ -35,4 +36,5 @@ def test_an_operation_that_is_over_takes_its_connection_along(source):
     del operation
     gc.collect()
     assert gone() is None
+    IDLE_CONNECTIONS.close()  # an SSH connection rests there for a while
     assert not [thread for thread in threading.enumerate() if thread.name == "fluxsrc-ssh"]

@@ -156,11 +156,14 @@ def test_a_stream_works_inside_a_running_event_loop(server):
     assert asyncio.run(in_a_notebook()) == b"000eversion 2\n"
 
 
-def test_closing_twice_and_after_a_failure_is_fine_and_leaves_no_thread(server):
+def test_closing_twice_is_fine(server):
     stream = upload_pack(server)
+    connection = stream._connection
     stream.close()
     stream.close()
-    assert not stream._thread.is_alive()
+    connection.close()
+    connection.close()
+    assert not connection._thread.is_alive()
 
 
 # --- failures on the other side --------------------------------------------------------------------------------------
