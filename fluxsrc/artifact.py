@@ -8,6 +8,9 @@ from typing import Any, Final
 
 import attrs
 
+from fluxsrc._html.cards import card, code, fold, note, properties, table, vouched
+from fluxsrc._html.markup import Child, join
+from fluxsrc._units import moment, plural, size
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Skipped
 from fluxsrc.errors import ConfigurationError
@@ -33,6 +36,8 @@ CONFIG_MEDIA_TYPE: Final = "application/vnd.cncf.flux.config.v1+json"
 LAYER_MEDIA_TYPE: Final = "application/vnd.cncf.flux.content.v1.tar"
 """Of the uncompressed layer; compressed ones append `+gzip` or `+zstd`."""
 
+_MAX_SHOWN: Final = 200
+"""Skipped paths that a notebook shows; there may be a million."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
 
 
@@ -117,6 +122,37 @@ class Artifact:
     annotations: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_mapping, hash=False)
     skipped: tuple[Skipped, ...] = ()
     verification: tuple[tuple[str, str], ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What notebooks show; everything in it that came from the source is escaped."""
+        unpacked = f"{plural(self.files, 'file')}, {size(self.content_size)}; stored {size(self.size)}"
+        facts: list[tuple[str, Child]] = [
+            ("revision", code(str(self.revision))),
+            ("from", self.url),
+            ("content", code(str(self.content_digest))),
+            ("stored as", code(str(self.digest))),
+            ("manifest", None if self.manifest is None else code(str(self.manifest))),
+            ("holds", unpacked),
+            ("created", None if self.created is None else moment(self.created)),
+            ("observed", None if self.observed is None else moment(self.observed)),
+            *((name, value) for name, value in self.verification),
+        ]
+        skipped = [(each.path, each.reason, each.detail) for each in self.skipped[:_MAX_SHOWN]]
+        more = len(self.skipped) - len(skipped)
+        return card(
+            join(str(self.key), vouched(self.verification)),
+            properties(facts),
+            fold(plural(len(self.annotations), "annotation"), properties(self.annotations.items()))
+            if self.annotations
+            else None,
+            fold(
+                f"{plural(len(self.skipped), 'path')} of the source not in it",
+                table(("path", "why", "detail"), skipped),
+                note(f"{more:,} more not shown") if more else None,
+            )
+            if self.skipped
+            else None,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy does not pickle; a plain dict does.

@@ -42,7 +42,7 @@ from fluxsrc.errors import (
 from fluxsrc.operation import Operation
 from fluxsrc.produce import SourceOptions
 from fluxsrc.revision import Revision
-from fluxsrc.snapshot import read_ignore_files
+from fluxsrc.snapshot import ShownSnapshot, read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.tarball.tree import FileTree, Spool
 
@@ -217,7 +217,7 @@ def _authorization(credentials: Credentials | None, *, url: str) -> Secret | Non
     raise ConfigurationError(f"{url} is reached over HTTP, the credentials for it are an SSH key")
 
 
-class _HTTPSnapshot:
+class _HTTPSnapshot(ShownSnapshot):
     """The files of one archive; see `Snapshot`."""
 
     created = None

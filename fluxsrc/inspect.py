@@ -12,6 +12,9 @@ from typing import Final
 
 import attrs
 
+from fluxsrc._html.cards import card
+from fluxsrc._html.patch import changed
+from fluxsrc._units import size
 from fluxsrc.artifact import Artifact
 from fluxsrc.entry import Entry, Mode
 from fluxsrc.errors import ConfigurationError, PathNotFoundError
@@ -31,6 +34,9 @@ _MAX_TEXT: Final = 1 << 20
 """Bytes of a file up to which its text is compared line by line."""
 _MAX_LINES: Final = 20_000
 """Lines up to which it is: comparing takes the square of their number at worst."""
+
+
+_MAX_LINES_SHOWN: Final = 1000
 
 
 @attrs.frozen
@@ -90,6 +96,26 @@ class Change:
     old_size: int | None = None
     new_size: int | None = None
     text: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What is known besides the lines: sizes and modes.
+
+        >>> Change(kind=ChangeKind.CHANGED, path="a", old_mode=Mode.FILE, new_mode=Mode.FILE, old_size=9, new_size=8).summary
+        '9 B to 8 B'
+        """
+        sizes = [size(each) for each in (self.old_size, self.new_size) if each is not None]
+        modes = [f"{each:o}" for each in (self.old_mode, self.new_mode) if each is not None]
+        facts = [" to ".join(dict.fromkeys(sizes))] if self.kind is not ChangeKind.MODE else []
+        if len(set(modes)) > 1:
+            facts.append(f"mode {' to '.join(modes)}")
+        return ", ".join(facts)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the path, and its lines."""
+        return card(
+            None, changed(self.kind.value, self.path, self.summary, self.text, at_most=_MAX_LINES_SHOWN, is_open=True)
+        )
 
 
 def ls(target: Target, /, *, operation: Operation | None = None) -> Iterator[Listed]:

@@ -13,6 +13,7 @@ import attrs
 from fluxsrc.entry import Entry, Skipped, check_path
 from fluxsrc.errors import UnsafeEntryError
 from fluxsrc.revision import Revision
+from fluxsrc.snapshot import ShownSnapshot
 from fluxsrc.source import Snapshot
 
 __all__ = ["Collisions", "MountedSnapshot"]
@@ -34,7 +35,7 @@ def _mounts(value: Iterable[tuple[str, Snapshot]]) -> tuple[tuple[str, Snapshot]
 
 
 @attrs.define(eq=False, kw_only=True)
-class MountedSnapshot:
+class MountedSnapshot(ShownSnapshot):
     """A snapshot made of others. Directories that exist on both sides are merged.
 
     Attributes:

@@ -6,19 +6,54 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from fluxsrc._html.cards import card, code, fold, note, properties, vouched
+from fluxsrc._html.markup import Child, join
+from fluxsrc._html.tree import Tree
+from fluxsrc._units import moment, plural
 from fluxsrc.entry import Entry, Mode, Skipped
+from fluxsrc.errors import FluxSrcError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.source import Snapshot
 
-__all__ = ["IGNORE_FILE", "ListedSnapshot", "read_ignore_files"]
+__all__ = ["IGNORE_FILE", "ListedSnapshot", "ShownSnapshot", "file_kind", "read_ignore_files"]
 
 IGNORE_FILE: Final = ".sourceignore"
 
 
+class ShownSnapshot:
+    """What makes a `Snapshot` show itself in a notebook. It adds nothing else, and no state."""
+
+    __slots__ = ()
+
+    def _repr_html_(self: Snapshot) -> str:
+        """Revision, who vouched for it, and its files as a tree; of a huge one the first fifty thousand."""
+        facts: list[tuple[str, Child]] = [
+            ("revision", code(str(self.revision))),
+            ("created", None if self.created is None else moment(self.created)),
+            *self.verification,
+        ]
+        annotations = self.annotations
+        notes = fold(plural(len(annotations), "annotation"), properties(annotations.items())) if annotations else None
+        try:
+            tree = Tree.of((entry.path, entry.size, file_kind(entry.mode)) for entry in self.entries())
+        except FluxSrcError as exc:  # its context is over, most of the time; what is known without files is shown
+            files = note(f"The files cannot be read: {exc}")
+        else:
+            files = join(tree.html(), note(tree.summary))
+        return card(
+            join("Snapshot of ", code(str(self.revision)), vouched(self.verification)), properties(facts), notes, files
+        )
+
+
+def file_kind(mode: Mode) -> str:
+    """A word for what is not the usual kind of file."""
+    return {Mode.EXECUTABLE: "executable", Mode.SYMLINK: "link"}.get(mode, "")
+
+
 @attrs.frozen(kw_only=True, eq=False)
-class ListedSnapshot:
+class ListedSnapshot(ShownSnapshot):
     """A `Snapshot` of entries that can be iterated over repeatedly, sorted by the UTF-8 bytes of their paths.
 
     Attributes:

@@ -2,38 +2,13 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import click
 
+from fluxsrc._units import plural, size
+
 __all__ = ["echo_json", "facts", "plural", "size", "table", "visible"]
-
-_KIB: Final = 1024
-
-
-def size(count: int) -> str:
-    """Bytes, in a unit that keeps the number short.
-
-    >>> size(512), size(1536), size(3 * 1024**3)
-    ('512 B', '1.5 KiB', '3.0 GiB')
-    """
-    if count < _KIB:
-        return f"{count} B"
-    amount, unit = count / _KIB, "KiB"
-    for larger in ("MiB", "GiB", "TiB"):
-        if round(amount, 1) < _KIB:
-            break
-        amount, unit = amount / _KIB, larger
-    return f"{amount:.1f} {unit}"
-
-
-def plural(count: int, noun: str) -> str:
-    """A number and its noun.
-
-    >>> plural(1, "file"), plural(1200, "file")
-    ('1 file', '1,200 files')
-    """
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
