@@ -20,7 +20,7 @@ from fluxsrc.git.tree import DIRECTORY, Node, is_selected, lookup, parse_tree, w
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
-from fluxsrc.snapshot import IGNORE_FILE
+from fluxsrc.snapshot import IGNORE_FILE, ShownSnapshot
 from fluxsrc.source import Snapshot
 
 __all__ = ["GitSnapshot", "OpenLFS", "SnapshotOptions"]
@@ -62,7 +62,7 @@ class _Survey:
     lfs_below: tuple[str, ...]
 
 
-class GitSnapshot:
+class GitSnapshot(ShownSnapshot):
     """A `Snapshot` of a commit. Any thread may use it, until the context that gave it closes the object database."""
 
     def __init__(

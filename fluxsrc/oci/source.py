@@ -28,7 +28,7 @@ from fluxsrc.produce import Packing, SourceOptions
 from fluxsrc.revision import Revision
 from fluxsrc.semver import Range, TagPattern, select_tag
 from fluxsrc.signatures.oci import SignatureKind, kinds_of
-from fluxsrc.snapshot import read_ignore_files
+from fluxsrc.snapshot import ShownSnapshot, read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
 from fluxsrc.tarball import Packed, Reuse, unpack
@@ -249,7 +249,7 @@ class OCISource(SourceOptions):
         return snapshot.copy_layer(blob)
 
 
-class _OCISnapshot:
+class _OCISnapshot(ShownSnapshot):
     """The files of one manifest; its layers are downloaded when the first of them is asked for."""
 
     def __init__(
