@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "diff": Row("compare", "Compare the files of any two sources or artifacts."),
     "cat": Row("compare", "Print one file of a source or an artifact."),
     "push": Row("publish", "Publish a source or a stored artifact in a registry."),
+    "sign": Row("sign", "Sign what is in a registry."),
     "tag": Row("publish", "Let more tags point at what a reference names."),
     "promote": Row("publish", "Let a tag point at what another reference names."),
     "list": Row("tags", "List the tags of a repository, with what they are.", "list_"),
@@ -57,6 +58,7 @@ COMMANDS: Final = {
     "reconcile": Row("keep", "Keep the sources of a file up to date in a store."),
     "get": Row("keep", "Show the sources of a store, as `flux get sources` does."),
     "lock": Row("locking", "Write down what the sources of a file are, or check them."),
+    "serve": Row("serve", "Serve a store over HTTP: at Flux's URLs, and as a registry."),
     "store": Row("store", "Look after a store of artifacts."),
 }
 """Every command, in the order of the help."""

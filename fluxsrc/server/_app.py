@@ -16,9 +16,10 @@ from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, DigestMism
 from fluxsrc.server._artifacts import artifact_at
 from fluxsrc.server._blobs import Unproven, blobs_of
 from fluxsrc.server._http import ASGIApplication, Receive, Request, Response, Scope, Send, send_response
+from fluxsrc.server._leases import Leases
 from fluxsrc.server._metrics import meter
 from fluxsrc.server._registry import Registry, registry_error
-from fluxsrc.server._serve import Representation, respond
+from fluxsrc.server._serve import Representation, Responder
 from fluxsrc.server._token import Token, admits, token_source
 from fluxsrc.store import Store
 
@@ -83,6 +84,7 @@ class _Application:
         self._store = store
         self._token = token_source(token)
         self._blobs = blobs_of(store)
+        self._responder = Responder(self._blobs, Leases(store), private=self._token is not None)
         self._registry = Registry(store, self._prefix)
         self._meter = meter(metrics)
 
@@ -163,9 +165,8 @@ class _Application:
             found = self._find(request, route, path)
             if isinstance(found, Response):
                 return found
-            private, now = self._token is not None, dt.datetime.now(dt.UTC)
             with contextlib.suppress(ArtifactNotFoundError):  # swept since it was found: something else is current now
-                return respond(request, found, self._blobs, private=private, now=now)
+                return self._responder.respond(request, found, dt.datetime.now(dt.UTC))
         return _error(route, HTTPStatus.NOT_FOUND)
 
     def _find(self, request: Request, route: str, path: str) -> Representation | Response:

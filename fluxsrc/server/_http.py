@@ -57,12 +57,14 @@ class Request:
         path: Decoded, relative to where the application is mounted.
         query: As it was sent.
         headers: By lower-case name; of repeated ones, the values with commas between.
+        takes_files: Whether the server sends a file by itself if it is given a path.
     """
 
     method: str
     path: str
     query: str = ""
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    takes_files: bool = False
 
     @classmethod
     def of(cls, scope: Scope) -> "Request":
@@ -77,7 +79,11 @@ class Request:
         if _HIDDEN_SEPARATOR.search(scope.get("raw_path") or b""):
             path = ""  # what is not a separator to the proxy before us must not be one here
         return cls(
-            method=scope["method"], path=path, query=scope.get("query_string", b"").decode("latin-1"), headers=headers
+            method=scope["method"],
+            path=path,
+            query=scope.get("query_string", b"").decode("latin-1"),
+            headers=headers,
+            takes_files="http.response.pathsend" in (scope.get("extensions") or {}),
         )
 
 
@@ -91,6 +97,7 @@ class Response:
         body: Bytes, or verified content that whoever sends the answer closes.
         first: Where in the content to begin.
         length: How many bytes the body has; of a HEAD request, would have.
+        file: A file that is exactly the body, for the server to send.
         bodiless: To be sent without its body.
     """
 
@@ -99,6 +106,7 @@ class Response:
     body: bytes | Content = b""
     first: int = 0
     length: int = attrs.field()
+    file: str | None = None
     bodiless: bool = False
 
     @length.default
@@ -118,7 +126,7 @@ class Response:
 
 
 async def send_response(response: Response, receive: Receive, send: Send) -> None:
-    """Send an answer in pieces.
+    """Send an answer in pieces, or let the server send the file.
 
     Stops in the middle if the client goes away, and if the content turns out to be shorter than it was: an answer that
     is cut short is noticed, one that is filled up is not.
@@ -131,6 +139,8 @@ async def send_response(response: Response, receive: Receive, send: Send) -> Non
     body = b"" if response.bodiless or response.status is HTTPStatus.NOT_MODIFIED else response.body
     if isinstance(body, bytes):
         await send({"type": "http.response.body", "body": body})
+    elif response.file is not None:
+        await send({"type": "http.response.pathsend", "path": response.file})
     else:
         await _send_content(body, response.first, response.length, receive, send)
 

@@ -12,8 +12,9 @@ from fluxsrc.digest import Digest
 from fluxsrc.server._blobs import Blob, Blobs, Unproven
 from fluxsrc.server._conditions import Span, byte_span, http_date, precondition, wants_range
 from fluxsrc.server._http import PIECE, Content, Request, Response
+from fluxsrc.server._leases import Leases
 
-__all__ = ["Representation", "respond"]
+__all__ = ["Representation", "Responder"]
 
 _REPR_DIGESTS: Final = {"sha256": "sha-256", "sha512": "sha-512"}
 
@@ -44,48 +45,62 @@ class Representation:
         return len(self.body) if isinstance(self.body, bytes) else self.body.size
 
 
-def respond(
-    request: Request, found: Representation, blobs: Blobs, *, private: bool, now: dt.datetime
-) -> Response | Unproven:
-    """The answer to a GET or HEAD.
+@attrs.frozen
+class Responder:
+    """Answers with what was found.
 
-    Raises:
-        ArtifactNotFoundError: The blob went away since it was found.
-        DigestMismatchError: It is damaged. Nothing of it is sent.
+    Attributes:
+        blobs: Where large bodies are.
+        leases: What protects files that the server sends by itself.
+        private: Whether only those who have a token may see it, and no shared cache.
     """
-    etag = f'"{found.digest}"'
-    modified = _modified(found.modified, now)
-    lifetime = "max-age=31536000, immutable" if found.immutable else "no-cache"
-    headers = {"ETag": etag, "Cache-Control": f"private, {lifetime}" if private else lifetime, **found.headers}
-    if modified is not None:
-        headers["Last-Modified"] = http_date(modified)
-    status = precondition(request.headers, etag=etag, modified=modified)
-    if status is not None:
-        return Response(status, headers) if status is HTTPStatus.NOT_MODIFIED else Response.text(status)
-    headers |= {"Content-Type": found.media_type, "Accept-Ranges": "bytes", **_repr_digest(found.digest)}
-    asked = request.method == "GET" and wants_range(request.headers, etag=etag)
-    span = byte_span(request.headers["range"], found.size) if asked else None
-    if span is None:
-        return _answer(request, found, blobs, HTTPStatus.OK, headers, Span(0, found.size))
-    if not span.length:
-        what = {"Content-Range": f"bytes */{found.size}", "Accept-Ranges": "bytes"}
-        return Response.text(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=what)
-    headers["Content-Range"] = f"bytes {span.first}-{span.first + span.length - 1}/{found.size}"
-    return _answer(request, found, blobs, HTTPStatus.PARTIAL_CONTENT, headers, span)
 
+    blobs: Blobs
+    leases: Leases
+    private: bool
 
-def _answer(
-    request: Request, found: Representation, blobs: Blobs, status: HTTPStatus, headers: Mapping[str, str], span: Span
-) -> Response | Unproven:
-    if isinstance(found.body, bytes):
-        return Response(status, headers, found.body[span.first : span.first + span.length])
-    content = blobs.open(found.body)  # also for HEAD, which must not promise what GET could not keep
-    if isinstance(content, Unproven):
-        return content
-    if span.length > PIECE and request.method == "GET":
-        return Response(status, headers, content, span.first, span.length)
-    data = _read(content, span.first, 0 if request.method == "HEAD" else span.length)
-    return Response(status, headers, data, length=span.length)
+    def respond(self, request: Request, found: Representation, now: dt.datetime) -> Response | Unproven:
+        """The answer to a GET or HEAD.
+
+        Raises:
+            ArtifactNotFoundError: The blob went away since it was found.
+            DigestMismatchError: It is damaged. Nothing of it is sent.
+        """
+        etag = f'"{found.digest}"'
+        modified = _modified(found.modified, now)
+        lifetime = "max-age=31536000, immutable" if found.immutable else "no-cache"
+        headers = {"ETag": etag, "Cache-Control": f"private, {lifetime}" if self.private else lifetime, **found.headers}
+        if modified is not None:
+            headers["Last-Modified"] = http_date(modified)
+        status = precondition(request.headers, etag=etag, modified=modified)
+        if status is not None:
+            return Response(status, headers) if status is HTTPStatus.NOT_MODIFIED else Response.text(status)
+        headers |= {"Content-Type": found.media_type, "Accept-Ranges": "bytes", **_repr_digest(found.digest)}
+        asked = request.method == "GET" and wants_range(request.headers, etag=etag)
+        span = byte_span(request.headers["range"], found.size) if asked else None
+        if span is None:
+            return self._send(request, found, HTTPStatus.OK, headers, Span(0, found.size))
+        if not span.length:
+            there = {"Content-Range": f"bytes */{found.size}", "Accept-Ranges": "bytes"}
+            return Response.text(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=there)
+        headers["Content-Range"] = f"bytes {span.first}-{span.first + span.length - 1}/{found.size}"
+        return self._send(request, found, HTTPStatus.PARTIAL_CONTENT, headers, span)
+
+    def _send(
+        self, request: Request, found: Representation, status: HTTPStatus, headers: Mapping[str, str], span: Span
+    ) -> Response | Unproven:
+        if isinstance(found.body, bytes):
+            return Response(status, headers, found.body[span.first : span.first + span.length])
+        large = request.method == "GET" and span.length > PIECE
+        leased = large and span.length == found.size and request.takes_files and self.leases.hold(found.body)
+        content = self.blobs.open(found.body)  # also for HEAD, which must not promise what GET could not keep
+        if isinstance(content, Unproven):
+            return content
+        if large:
+            file = content.path if leased else None
+            return Response(status, headers, content, span.first, span.length, file)
+        data = _read(content, span.first, 0 if request.method == "HEAD" else span.length)
+        return Response(status, headers, data, length=span.length)
 
 
 def _read(content: Content, first: int, length: int) -> bytes:

@@ -31,21 +31,18 @@ def token_source(token: Token | None) -> Callable[[], Secret] | None:
 
 def admits(authorization: str | None, token: Secret) -> bool:
     """Whether an `Authorization` field has the token: as Bearer, or as the password of Basic, which is what registries' clients send."""
-    scheme, _, value = (authorization or "").partition(" ")
-    value = value.strip()
+    scheme, _, text = (authorization or "").partition(" ")
+    given = text.strip().encode("latin-1", errors="replace")  # the bytes that were sent
     if scheme.lower() == "basic":
         try:
-            value = base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, ValueError):
-            value = ""
+            given = base64.b64decode(given, validate=True).partition(b":")[2]
+        except binascii.Error:
+            given = b""
     elif scheme.lower() != "bearer":
-        value = ""
+        given = b""
     # Of the hashes, so that not even the token's length shows in how long this takes.
-    return hmac.compare_digest(_hash(value), _hash(token.reveal()))
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
+    expected = token.reveal().encode()
+    return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(expected).digest())
 
 
 def _checked(token: str | Secret) -> Secret:

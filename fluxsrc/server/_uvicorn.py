@@ -1,6 +1,7 @@
 """Run an application under uvicorn: until a signal, or while a block runs."""
 
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -15,6 +16,7 @@ from fluxsrc.server._http import ASGIApplication
 
 __all__ = ["Listener", "listening", "run", "serving"]
 
+_MAX_PORT: Final = 65535
 _GRACE: Final = 30
 """Seconds that answers under way have when the server is to stop."""
 
@@ -50,11 +52,14 @@ def listening(host: str, port: int, *, certificate: Path | None = None, key: Pat
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
             raise ConfigurationError(f"cannot use the certificate {certificate} with the key {key}: {exc}") from exc
+    if not 0 <= port <= _MAX_PORT:
+        raise ConfigurationError(f"cannot listen on port {port}: there is none")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         taken = socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as exc:
-        raise ConfigurationError(f"cannot listen on {host} port {port}: {exc}") from exc
+    except OSError as exc:
+        why = os.strerror(exc.errno) if (exc.errno or 0) > 0 else exc.strerror  # those of names are negative
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {why}") from exc
     with taken:
         name = f"[{host}]" if ":" in host else host
         scheme = "http" if certificate is None else "https"
