@@ -7,9 +7,12 @@ those a policy is given. Needs the extra `verify`.
 from fluxsrc.signatures.allowed_signers import AllowedSigner, AllowedSigners
 from fluxsrc.signatures.cosign import CosignKeySignature
 from fluxsrc.signatures.git import GitEvidence, GitSignature, SignedWhat
+from fluxsrc.signatures.identity import Identity, identities_from_flux
+from fluxsrc.signatures.keyless import CosignKeylessSignature
 from fluxsrc.signatures.oci import OCIEvidence, SignatureKind, SignatureRecord
 from fluxsrc.signatures.openpgp import OpenPGPKeys
 from fluxsrc.signatures.publickeys import PublicKey
+from fluxsrc.signatures.trustedroot import TrustedRoot
 from fluxsrc.signatures.verdict import Check, OCICheck, Signer
 
 __all__ = [
@@ -17,8 +20,10 @@ __all__ = [
     "AllowedSigners",
     "Check",
     "CosignKeySignature",
+    "CosignKeylessSignature",
     "GitEvidence",
     "GitSignature",
+    "Identity",
     "OCICheck",
     "OCIEvidence",
     "OpenPGPKeys",
@@ -27,4 +32,6 @@ __all__ = [
     "SignatureRecord",
     "SignedWhat",
     "Signer",
+    "TrustedRoot",
+    "identities_from_flux",
 ]

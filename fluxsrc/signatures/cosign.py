@@ -15,7 +15,7 @@ from fluxsrc.signatures.statements import INTOTO_PAYLOAD_TYPE, Bundle, Claim, de
 from fluxsrc.signatures.verdict import OCICheck, failed
 from fluxsrc.verify import Evidence, Facts, Policy, policy_digest
 
-__all__ = ["SIGNATURE_ANNOTATION", "CosignKeySignature"]
+__all__ = ["SIGNATURE_ANNOTATION", "CosignKeySignature", "cosign_layouts", "sorted_pairs"]
 
 SIGNATURE_ANNOTATION: Final = "dev.cosignproject.cosign/signature"
 _LAYOUTS: Final = (SignatureKind.BUNDLE, SignatureKind.COSIGN)
@@ -30,7 +30,12 @@ def _keys(value: PublicKey | Iterable[PublicKey]) -> tuple[PublicKey, ...]:
     return keys
 
 
-def _layouts(value: str | SignatureKind | Iterable[str | SignatureKind]) -> tuple[SignatureKind, ...]:
+def cosign_layouts(value: str | SignatureKind | Iterable[str | SignatureKind]) -> tuple[SignatureKind, ...]:
+    """Layouts from their names, for cosign's policies.
+
+    Raises:
+        ConfigurationError: There are none, or other ones.
+    """
     names = (value,) if isinstance(value, str) else tuple(value)
     known = {kind.value: kind for kind in _LAYOUTS}
     if not names or not set(names) <= set(known):
@@ -38,7 +43,8 @@ def _layouts(value: str | SignatureKind | Iterable[str | SignatureKind]) -> tupl
     return tuple(kind for kind in _LAYOUTS if kind.value in names)
 
 
-def _pairs(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def sorted_pairs(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """A mapping as a value that hashes: for cosign's policies, the annotations that are asked for."""
     return tuple(sorted(dict(value).items()))
 
 
@@ -74,8 +80,8 @@ class CosignKeySignature:
     """
 
     keys: tuple[PublicKey, ...] = attrs.field(converter=_keys)
-    layouts: tuple[SignatureKind, ...] = attrs.field(default=_LAYOUTS, converter=_layouts, kw_only=True)
-    annotations: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, kw_only=True)
+    layouts: tuple[SignatureKind, ...] = attrs.field(default=_LAYOUTS, converter=cosign_layouts, kw_only=True)
+    annotations: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=sorted_pairs, kw_only=True)
     repository: str | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
