@@ -14,7 +14,7 @@ from fluxsrc.errors import (
     StoreError,
     VerificationError,
 )
-from fluxsrc.revision import Revision
+from fluxsrc.store import RefMoved
 
 __all__ = [
     "Event",
@@ -119,23 +119,6 @@ class NewArtifact:
     key: SourceKey
     artifact: Artifact
     previous: Artifact | None = None
-
-
-@attrs.frozen(kw_only=True)
-class RefMoved:
-    """A name points at something else than before: a branch's daily life, and of a tag something to look into.
-
-    Attributes:
-        key: Whose name.
-        pointer: The branch or tag.
-        old: What it pointed at.
-        new: What it points at.
-    """
-
-    key: SourceKey
-    pointer: str
-    old: Revision
-    new: Revision
 
 
 @attrs.frozen(kw_only=True)

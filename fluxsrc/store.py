@@ -1,16 +1,56 @@
 """The contract of a store: a content-addressed place for artifacts, with each source's history."""
 
+import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
+import attrs
+
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
+from fluxsrc.revision import Revision
 
-__all__ = ["Ingest", "Store"]
+__all__ = ["Ingest", "Observation", "ObservingStore", "RefMoved", "Store"]
+
+
+@attrs.frozen
+class Observation:
+    """The source was seen at this revision, from this moment on, until the next observation.
+
+    Attributes:
+        revision: What it pointed at.
+        observed: When the store learned that, by its clock.
+        url: Where it was seen.
+    """
+
+    revision: Revision
+    observed: dt.datetime
+    url: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RefMoved:
+    """A name points at something else than before: a branch's daily life, and of a tag something to look into.
+
+    Attributes:
+        key: Whose name.
+        pointer: The branch or tag.
+        old: What it pointed at.
+        new: What it points at.
+        observed: When that was seen, by the store's clock.
+        url: Where it was seen.
+    """
+
+    key: SourceKey
+    pointer: str
+    old: Revision
+    new: Revision
+    observed: dt.datetime | None = None
+    url: str | None = None
 
 
 class Ingest(Protocol):
@@ -106,4 +146,13 @@ class Store(Protocol):
         Raises:
             ContentError: The archive is unsafe or over a limit; nothing is left behind.
         """
+        ...
+
+
+@runtime_checkable
+class ObservingStore(Store, Protocol):
+    """A store that remembers where each source was seen, however long ago those artifacts retired."""
+
+    def observations(self, key: SourceKey, /) -> Sequence[Observation]:
+        """Newest first; a name that moves to and fro is seen each time."""
         ...

@@ -183,6 +183,7 @@ def _document(event: Event) -> dict[str, Any]:
             found["previous"] = None if event.previous is None else str(event.previous.revision)
         case RefMoved():
             found |= {"pointer": event.pointer, "old": str(event.old), "new": str(event.new)}
+            found |= {"observed": time_text(event.observed), "url": event.url}
         case FetchFailed():
             failure = event.failure
             found |= {"stage": failure.stage.value, "reason": failure.reason, "message": failure.message}

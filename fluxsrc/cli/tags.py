@@ -4,13 +4,13 @@ import click
 
 from fluxsrc import oci
 from fluxsrc.artifact import ANNOTATION_REVISION, Artifact
-from fluxsrc.cli.documents import artifact_document, time_text
+from fluxsrc.cli.documents import artifact_document, revision_document, time_text
 from fluxsrc.cli.options import common_options, existing_store, optional_local_store, timeout_option
 from fluxsrc.cli.remotes import Remotes, remote_options, takes_source
 from fluxsrc.cli.render import echo_json, plural, size, table
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.digest import Digest
-from fluxsrc.oci import Access, Candidate, OCISource, TagInfo
+from fluxsrc.oci import Access, Candidate, Observed, OCISource, RefMoved, TagInfo
 from fluxsrc.produce import source_key
 from fluxsrc.source import Source
 from fluxsrc.stores import LocalStore
@@ -79,41 +79,33 @@ def history(session: Session, source: Source, timeout: float, store: LocalStore)
     """List what the source of a URL was over time, as a store saw it, newest first, and every time a name was moved."""
     del timeout  # nothing but the store is asked
     key = source_key(source)
-    artifacts = oci.history(store, key)
-    moves = list(oci.moves(artifacts))
+    seen = oci.history(store, key)
+    moves = list(oci.moves(seen))
     if session.json:
-        moved = [
-            {
-                "pointer": move.pointer,
-                "old": str(move.old),
-                "new": str(move.new),
-                "observed": time_text(move.observed),
-                "url": move.url,
-            }
-            for move in moves
-        ]
         echo_json(
             {
                 "url": source.url,
                 "key": str(key),
-                "artifacts": [artifact_document(artifact) for artifact in artifacts],
-                "moves": moved,
+                "observations": [_observed_document(each) for each in seen],
+                "moves": [_move_document(move) for move in moves],
             }
         )
         return
     rows = [
         (
-            time_text(artifact.observed) or "",
-            str(artifact.revision),
-            _short(artifact.content_digest),
-            _origin(artifact),
+            time_text(each.observed) or "",
+            str(each.revision),
+            "" if each.artifact is None else _short(each.artifact.content_digest),
+            "" if each.artifact is None else _origin(each.artifact),
         )
-        for artifact in artifacts
+        for each in seen
     ]
     click.echo(table(("observed", "revision", "content", "made from"), rows))
     for move in moves:
-        click.echo(f"moved: {move.pointer}, {time_text(move.observed)}: from {move.old} to {move.new}")
-    if not artifacts:
+        where = "" if move.url in (None, source.url) else f", at {move.url}"
+        when = time_text(move.observed)
+        click.echo(f"moved: {move.pointer}, {when}: from {move.old.digest} to {move.new.digest}{where}")
+    if not seen:
         click.echo("the store never saw it: `pull --store` is what watches", err=True)
 
 
@@ -185,6 +177,21 @@ def _tag_document(info: TagInfo) -> dict[str, object]:
         "source": info.source,
         "revision": info.revision,
         "created": time_text(info.created),
+    }
+
+
+def _observed_document(each: Observed) -> dict[str, object]:
+    document = revision_document(each.revision) | {"observed": time_text(each.observed), "url": each.url}
+    return document | {"artifact": None if each.artifact is None else artifact_document(each.artifact)}
+
+
+def _move_document(move: RefMoved) -> dict[str, object]:
+    return {
+        "pointer": move.pointer,
+        "old": str(move.old.digest),
+        "new": str(move.new.digest),
+        "observed": time_text(move.observed),
+        "url": move.url,
     }
 
 

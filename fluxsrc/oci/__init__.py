@@ -6,7 +6,7 @@ only `FluxSrcError`. References are `oci://HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]
 
 from fluxsrc.oci.access import Access
 from fluxsrc.oci.layers import LayerOperation
-from fluxsrc.oci.listing import Candidate, RefMoved, TagInfo, candidates, history, list_tags, moves
+from fluxsrc.oci.listing import Candidate, Observed, RefMoved, TagInfo, candidates, history, list_tags, moves
 from fluxsrc.oci.manifest import Descriptor, Platform
 from fluxsrc.oci.publish import Copied, copy, delete, promote, tag
 from fluxsrc.oci.push import Pushed, build, push
@@ -22,6 +22,7 @@ __all__ = [
     "LayerOperation",
     "LayoutReference",
     "OCISource",
+    "Observed",
     "Platform",
     "Pushed",
     "RefMoved",

@@ -1,7 +1,7 @@
 """Looking around: the tags of a repository with what they are, what a tag was, and what one can still roll back to."""
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -17,10 +17,11 @@ from fluxsrc.oci.manifest import Index, Manifest, parse_document
 from fluxsrc.oci.reference import parse_reference
 from fluxsrc.oci.repository import Repository
 from fluxsrc.operation import Operation
+from fluxsrc.revision import Revision
 from fluxsrc.semver import Range, TagPattern, parse_version, precedence
-from fluxsrc.store import Store
+from fluxsrc.store import ObservingStore, RefMoved, Store
 
-__all__ = ["Candidate", "RefMoved", "TagInfo", "candidates", "history", "list_tags", "moves"]
+__all__ = ["Candidate", "Observed", "RefMoved", "TagInfo", "candidates", "history", "list_tags", "moves"]
 
 _WORKERS: Final = 8
 _HIDDEN: Final = ("sha256-", "sha512-")
@@ -143,45 +144,63 @@ def _time(text: str | None) -> dt.datetime | None:
 
 
 @attrs.frozen
-class RefMoved:
-    """A name that pointed at one thing and then at another.
+class Observed:
+    """What a source was from one moment on, as a store saw it.
 
     Attributes:
-        pointer: The tag or branch.
-        old: What it pointed at before.
-        new: What it points at since.
-        observed: When the move was seen, by the store's clock.
+        key: The source's name in the store.
+        revision: What it pointed at.
+        observed: When the store learned that, by its clock.
         url: Where it was seen.
+        artifact: What was made of it, with its provenance; None if the store does not hold it any more.
     """
 
-    pointer: str
-    old: Digest
-    new: Digest
+    key: SourceKey
+    revision: Revision
     observed: dt.datetime | None
-    url: str
+    url: str | None
+    artifact: Artifact | None
 
 
-def history(store: Store, key: SourceKey, /) -> Sequence[Artifact]:
-    """What a source was over time as this store saw it, newest first, each with its provenance."""
-    return store.history(key)
+def history(store: Store, key: SourceKey, /) -> list[Observed]:
+    """What a source was over time as this store saw it, newest first; also what the store has let go since.
+
+    A tag that moved away and back was three things one after the other. A store that only keeps artifacts, and no
+    observations, knows of two.
+    """
+    artifacts = store.history(key)
+    if not isinstance(store, ObservingStore):
+        return [Observed(key, each.revision, each.observed, each.url, each) for each in artifacts]
+    held = {artifact.revision: artifact for artifact in reversed(artifacts)}  # of several of one revision the newest
+    return [
+        Observed(key, seen.revision, seen.observed, seen.url, held.get(seen.revision))
+        for seen in store.observations(key)
+    ]
 
 
-def moves(artifacts: Iterable[Artifact], /) -> Iterator[RefMoved]:
+def moves(observed: Iterable[Observed], /) -> Iterator[RefMoved]:
     """Every time one name came to mean something else, newest first.
 
     A source that follows a range goes from tag to tag; that is no move. The same tag with another digest is one.
 
     Args:
-        artifacts: A history, newest first.
+        observed: A history, newest first.
     """
-    ordered = list(artifacts)
+    ordered = list(observed)
     for place, newer in enumerate(ordered):
         pointer = newer.revision.pointer
         if pointer is None:
             continue
-        older = next((a for a in ordered[place + 1 :] if a.revision.pointer == pointer), None)
+        older = next((each for each in ordered[place + 1 :] if each.revision.pointer == pointer), None)
         if older is not None and older.revision.digest != newer.revision.digest:
-            yield RefMoved(pointer, older.revision.digest, newer.revision.digest, newer.observed, newer.url)
+            yield RefMoved(
+                key=newer.key,
+                pointer=pointer,
+                old=older.revision,
+                new=newer.revision,
+                observed=newer.observed,
+                url=newer.url,
+            )
 
 
 # --- what could be again ---
@@ -254,16 +273,9 @@ def candidates(
         before = known.get(info.digest)
         tags = (*(before.tags if before else ()), info.tag)
         known[info.digest] = Candidate(digest=info.digest, tags=tags, revision=info.revision, created=info.created)
-    observed = () if store is None or key is None else store.history(key)
-    for artifact in observed:
-        digest = artifact.revision.digest
-        known[digest] = attrs.evolve(
-            known.get(digest, Candidate(digest=digest)),
-            revision=artifact.annotations.get(ANNOTATION_REVISION),
-            created=artifact.created,
-            observed=artifact.observed,
-            stored=store is not None and _holds(store, artifact),
-        )
+    if store is not None and key is not None:
+        for seen in reversed(history(store, key)):  # of what was seen more than once the last time counts
+            _add_observed(known, seen, store)
     with open_repository(target, access, operation) as repository:
         with suppress(RevisionNotFoundError):
             if target.tag is not None:
@@ -273,6 +285,19 @@ def candidates(
     found = [attrs.evolve(one, missing=gone) for one, gone in zip(known.values(), missing, strict=True)]
     epoch = dt.datetime.fromtimestamp(0, dt.UTC)
     return sorted(found, key=lambda one: (one.observed or one.created or epoch, one.tags), reverse=True)
+
+
+def _add_observed(known: dict[Digest, Candidate], seen: Observed, store: Store) -> None:
+    digest, artifact = seen.revision.digest, seen.artifact
+    candidate = attrs.evolve(known.get(digest, Candidate(digest=digest)), observed=seen.observed)
+    if artifact is not None:
+        candidate = attrs.evolve(
+            candidate,
+            revision=artifact.annotations.get(ANNOTATION_REVISION),
+            created=artifact.created,
+            stored=_holds(store, artifact),
+        )
+    known[digest] = candidate
 
 
 def _missing(repository: Repository, digest: Digest) -> tuple[Digest, ...]:

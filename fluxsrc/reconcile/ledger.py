@@ -105,7 +105,9 @@ class Ledger:
         self._set(status.succeeded(artifact, managed.generation, self._now(), request=managed.requested_at))
         old, new = None if previous is None else previous.revision, artifact.revision
         if old is not None and new.pointer is not None and old.pointer == new.pointer and old.digest != new.digest:
-            self.emit(RefMoved(key=key, pointer=new.pointer, old=old, new=new))
+            self.emit(
+                RefMoved(key=key, pointer=new.pointer, old=old, new=new, observed=artifact.observed, url=artifact.url)
+            )
         if previous is None or previous.digest != artifact.digest:
             facts = {"fluxsrc_key": str(key), "fluxsrc_revision": str(new), "fluxsrc_digest": str(artifact.digest)}
             _log.info("%s: stored %s", key, new, extra=facts)

@@ -1,6 +1,6 @@
 """Stores: where artifacts live. `LocalStore` on disk, `MemoryStore` in memory; read `fluxsrc.store` for the contract."""
 
-from fluxsrc.stores._records import Observation
+from fluxsrc.store import Observation
 from fluxsrc.stores._reports import GCReport, Problem, ProblemKind, VerifyReport
 from fluxsrc.stores._retention import Lease
 from fluxsrc.stores.local import LocalStore

@@ -4,7 +4,7 @@ Version 1::
 
     {"version": 1, "key": "gitrepository/default/podinfo",
      "artifacts": [{…, "superseded": null}, {…, "superseded": "2026-01-02T03:04:05+00:00"}],
-     "observations": [["main@sha1:…", "2026-01-02T03:04:05+00:00"], …]}
+     "observations": [["main@sha1:…", "2026-01-02T03:04:05+00:00", "git+https://…"], …]}
 
 Both lists are newest first. An artifact may retire from the first; that it was once seen stays in the second.
 """
@@ -20,11 +20,11 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Skipped
 from fluxsrc.errors import StoreError
 from fluxsrc.revision import Revision
+from fluxsrc.store import Observation
 
 __all__ = [
     "MAX_OBSERVATIONS",
     "Entry",
-    "Observation",
     "Record",
     "artifact_from_json",
     "artifact_to_json",
@@ -35,19 +35,6 @@ __all__ = [
 VERSION: Final = 1
 MAX_OBSERVATIONS: Final = 200
 """How often a source's pointer may move before the oldest observation is forgotten; about 100 bytes each."""
-
-
-@attrs.frozen
-class Observation:
-    """The source was seen at this revision, from this moment on, until the next observation.
-
-    Attributes:
-        revision: What it pointed at.
-        observed: When this store learned that, by its clock.
-    """
-
-    revision: Revision
-    observed: dt.datetime
 
 
 @attrs.frozen
@@ -98,7 +85,7 @@ class Record:
         ]
         observations = self.observations
         if not observations or observations[0].revision != artifact.revision:
-            observations = (Observation(artifact.revision, now), *observations)[:MAX_OBSERVATIONS]
+            observations = (Observation(artifact.revision, now, artifact.url), *observations)[:MAX_OBSERVATIONS]
         return Record(self.key, (newest, *others)[:at_most], observations)
 
     def retained(self, now: dt.datetime, *, records: int, ttl: float) -> "Record":
@@ -120,7 +107,7 @@ class Record:
                 artifact_to_json(entry.artifact) | {"superseded": _time_to_json(entry.superseded)}
                 for entry in self.entries
             ],
-            "observations": [[str(seen.revision), seen.observed.isoformat()] for seen in self.observations],
+            "observations": [[str(seen.revision), seen.observed.isoformat(), seen.url] for seen in self.observations],
         }
         return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
@@ -155,8 +142,8 @@ class Record:
                     for item in value["artifacts"]
                 ),
                 tuple(
-                    Observation(Revision.parse(revision), dt.datetime.fromisoformat(observed))
-                    for revision, observed in value["observations"]
+                    Observation(Revision.parse(revision), dt.datetime.fromisoformat(observed), *url)
+                    for revision, observed, *url in value["observations"]
                 ),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as exc:

@@ -24,7 +24,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
-from fluxsrc.store import Ingest, Store
+from fluxsrc.store import Ingest, Observation, ObservingStore
 from fluxsrc.stores import _fsck, _index, _retention
 from fluxsrc.stores._blobs import (
     BlobWriter,
@@ -39,7 +39,6 @@ from fluxsrc.stores._blobs import (
 )
 from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import documents
-from fluxsrc.stores._records import Observation
 from fluxsrc.stores._reports import GCReport, VerifyReport
 from fluxsrc.stores._retention import Lease
 from fluxsrc.tarball import unpack
@@ -408,4 +407,4 @@ class LocalStore:
 
 
 if TYPE_CHECKING:
-    _: Store = LocalStore(Path())
+    _: ObservingStore = LocalStore(Path())

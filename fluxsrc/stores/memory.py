@@ -18,10 +18,10 @@ from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, DigestMismatchError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
-from fluxsrc.store import Ingest, Store
+from fluxsrc.store import Ingest, Observation, ObservingStore
 from fluxsrc.stores._blobs import check_ingest
 from fluxsrc.stores._oci import documents
-from fluxsrc.stores._records import Observation, Record
+from fluxsrc.stores._records import Record
 from fluxsrc.stores._reports import GCReport, Problem, ProblemKind, VerifyReport
 from fluxsrc.tarball import unpack
 
@@ -273,4 +273,4 @@ class MemoryStore:
 
 
 if TYPE_CHECKING:
-    _: Store = MemoryStore()
+    _: ObservingStore = MemoryStore()

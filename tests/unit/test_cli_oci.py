@@ -124,10 +124,22 @@ def test_history_names_every_move(two, run, document):
     """Who moved the tag, and when."""
     old, new = two
     found = document("history", "oci-layout:images:prod", "--store", "store")
-    assert [artifact["revision"] for artifact in found["artifacts"]] == [f"prod@{new}", f"prod@{old}"]
+    assert [each["revision"] for each in found["observations"]] == [f"prod@{new}", f"prod@{old}"]
+    assert all(each["artifact"]["revision"] == each["revision"] for each in found["observations"])
     (move,) = found["moves"]
     assert (move["pointer"], move["old"], move["new"]) == ("prod", old, new)
+    assert (move["observed"], move["url"]) == (found["observations"][0]["observed"], found["url"])
     assert f"from {old} to {new}" in run("history", "oci-layout:images:prod", "--store", "store")[1]
+
+
+def test_history_remembers_what_the_store_let_go(two, run, document):
+    """The artifact is gone, that the tag pointed there is not."""
+    old, _ = two
+    run("store", "gc", "--keep", "1", "--grace", "0", "--store", "store")
+    found = document("history", "oci-layout:images:prod", "--store", "store")
+    assert [each["artifact"] is None for each in found["observations"]] == [False, True]
+    assert [move["old"] for move in found["moves"]] == [old]
+    assert f"prod@{old}" in run("history", "oci-layout:images:prod", "--store", "store")[1]
 
 
 def test_candidates_tell_what_is_whole_and_promoting_one_is_the_way_back(two, run, document):

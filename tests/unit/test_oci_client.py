@@ -10,6 +10,7 @@ import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,7 +37,7 @@ from fluxsrc.limits import Limits
 from fluxsrc.memory import MemoryFile, MemorySource
 from fluxsrc.oci import OCISource, TokenCache, ranges, transfer
 from fluxsrc.oci.access import Access
-from fluxsrc.oci.listing import candidates, list_tags, moves
+from fluxsrc.oci.listing import candidates, history, list_tags, moves
 from fluxsrc.oci.publish import delete, promote
 from fluxsrc.oci.push import push
 from fluxsrc.operation import Operation
@@ -783,9 +784,44 @@ def test_a_moved_tag_is_an_event(registry):
     for number in range(2):
         digests.append(registry.put("app", "v1", layers=[(LAYER, layer({"a": b"%d" % number}))]))
         key = src.produce_artifact(store).key
-    (moved,) = moves(store.history(key))
-    assert (moved.pointer, str(moved.old), str(moved.new)) == ("v1", *digests)
+    (moved,) = moves(history(store, key))
+    assert (moved.key, moved.pointer) == (key, "v1")
+    assert [str(moved.old.digest), str(moved.new.digest)] == digests
     assert moved.url == src.url
+    assert moved.observed == store.lookup(key).observed
+
+
+def test_what_a_store_saw_outlives_what_it_keeps(registry):
+    """A tag that moved away and back, with a store that keeps the newest artifact: three observations, two moves, all from where."""
+    store, src, access = MemoryStore(), source(registry), Access(insecure=True)
+    digests = []
+    for content in (b"0", b"1", b"0"):
+        digests.append(registry.put("app", "v1", layers=[(LAYER, layer({"a": content}))]))
+        key = src.produce_artifact(store).key
+        store.retain(records=1)
+    store.gc()
+    seen = history(store, key)
+    assert [str(each.revision.digest) for each in seen] == digests[::-1]
+    assert [each.url for each in seen] == [src.url] * 3
+    assert [each.artifact for each in seen] == [store.lookup(key), None, store.lookup(key)]
+    assert [(str(m.old.digest), str(m.new.digest)) for m in moves(seen)] == [
+        (digests[1], digests[2]),
+        (digests[0], digests[1]),
+    ]
+    (found,) = candidates(f"oci://{registry.host}/app:v1", store=store, key=key, access=access)
+    assert (str(found.digest), found.complete, found.stored) == (digests[1], True, False)
+    assert found.observed == seen[1].observed
+
+
+def test_a_store_without_a_memory_knows_what_it_holds(registry):
+    """Its artifacts are all there is to tell."""
+    inner, src = MemoryStore(), source(registry)
+    for number in range(2):
+        registry.put("app", "v1", layers=[(LAYER, layer({"a": b"%d" % number}))])
+        key = src.produce_artifact(inner).key
+    store = SimpleNamespace(history=inner.history)
+    assert [each.artifact for each in history(store, key)] == list(inner.history(key))
+    assert len(list(moves(history(store, key)))) == 1
 
 
 def test_listing_is_concurrent_and_one_request_for_a_tag(registry):
