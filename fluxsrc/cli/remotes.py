@@ -21,7 +21,7 @@ Decorated = Callable[..., Any]
 
 _FLAGS: Final = {
     "keychain": "--auth",
-    "tls": "--ca-file",
+    "tls": "--ca-file or --cert-file",
     "proxy": "--proxy",
     "insecure": "--insecure",
     "sparse": "--sparse",
@@ -38,14 +38,20 @@ class Remotes:
     Attributes:
         auth: Ways to find credentials, in order.
         ca_file: Certificates to trust besides the system's.
-        proxy: For all connections.
+        cert_file: Our client certificate.
+        key_file: Its key.
+        proxy: For all connections: a URL, or "env" for what the environment says about each host.
+        proxy_auth: How to find the proxy's credentials.
         insecure: Registries by plain HTTP.
     """
 
     auth: tuple[str, ...] = ()
     ca_file: Path | None = None
     proxy: str | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     insecure: bool = False
+    proxy_auth: str | None = None
 
     def options(self, url: str, *, beside: Sequence[str] = ()) -> dict[str, Any]:
         """Those that were given, as the library's sources and `fluxsrc.oci.Access` take them.
@@ -59,21 +65,39 @@ class Remotes:
             # Loaded on use: keychains bring an HTTP client along, and most commands ask for none.
             credentials = import_module("fluxsrc.cli.credentials")
             options["keychain"] = credentials.keychain_for(url, self.auth, beside=beside, insecure=self.insecure)
-        if self.ca_file is not None:
-            options["tls"] = TLSConfig(ca=_read(self.ca_file))
-        if self.proxy is not None:
-            options["proxy"] = Proxy(url=self.proxy)
+        if self.ca_file or self.cert_file or self.key_file:
+            options["tls"] = TLSConfig(
+                ca=_read(self.ca_file), certificate=_read(self.cert_file), key=_read(self.key_file)
+            )
+        if (proxy := self._proxy(url)) is not None:
+            options["proxy"] = proxy
         if self.insecure:
             options["insecure"] = True
         return options
 
+    def _proxy(self, url: str) -> Proxy | None:
+        if self.proxy is None:
+            if self.proxy_auth is not None:
+                raise ConfigurationError("credentials for which proxy?", hint="give --proxy URL")
+            return None
+        credentials = import_module("fluxsrc.cli.credentials")
+        if self.proxy != "env":
+            found: Proxy = credentials.proxy_for(self.proxy, self.proxy_auth)
+            return found
+        if self.proxy_auth is not None:
+            raise ConfigurationError("the environment names the proxy with its credentials", hint="drop --proxy-auth")
+        origin = credentials.origin_of(url, insecure=self.insecure)
+        return None if origin is None else Proxy.from_env(origin)
 
-def _read(file: Path) -> str:
+
+def _read(file: Path | None) -> str | None:
+    if file is None:
+        return None
     try:
         return file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it is not PEM"
-        raise ConfigurationError(f"cannot read the certificates in {file}: {why}") from exc
+        raise ConfigurationError(f"cannot read {file}: {why}") from exc
 
 
 @attrs.frozen(kw_only=True)
@@ -118,11 +142,25 @@ def remote_options(command: Decorated) -> Decorated:
 
     for option in (
         click.option("--insecure", is_flag=True, help="Reach registries by plain HTTP. Never tried unless it is said."),
-        click.option("--proxy", metavar="URL", help="A proxy for all connections: http, https, socks5 or socks5h."),
+        click.option(
+            "--proxy-auth",
+            metavar="METHOD",
+            help="Where the proxy's user name and password come from: env[:PREFIX], netrc[:FILE], git:HELPER.",
+        ),
+        click.option(
+            "--proxy",
+            metavar="URL|env",
+            help="A proxy for all connections: http, https, socks5 or socks5h; or what https_proxy, no_proxy, … say.",
+        ),
+        click.option("--key-file", type=_pem, help="The PEM private key of --cert-file."),
+        click.option("--cert-file", type=_pem, help="A PEM certificate that proves who we are."),
         click.option(
             "--ca-file",
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=_pem,
             help="PEM certificates to trust besides the system's.",
+_pem: Final = click.Path(dir_okay=False, path_type=Path)
+
+
         ),
         click.option(
             "--auth",
