@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from fluxsrc.auth import Keychain, StaticKeychain
+from fluxsrc.auth import BasicAuth, Keychain, Origin, Proxy, StaticKeychain
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.keychains import (
     AzureRegistry,
@@ -19,7 +19,7 @@ from fluxsrc.keychains import (
 )
 from fluxsrc.urls import address_of
 
-__all__ = ["METHODS", "keychain_for"]
+__all__ = ["METHODS", "keychain_for", "origin_of", "proxy_for"]
 
 
 def _environment(origins: Sequence[str], prefix: str) -> Keychain:
@@ -79,7 +79,7 @@ def keychain_for(url: str, methods: Sequence[str], *, beside: Sequence[str] = ()
     Raises:
         ConfigurationError: A method is unknown or not complete, or cannot tell the hosts apart.
     """
-    origins = list(dict.fromkeys(filter(None, (_origin(text, insecure=insecure) for text in (url, *beside)))))
+    origins = list(dict.fromkeys(filter(None, (origin_of(text, insecure=insecure) for text in (url, *beside)))))
     keychains = []
     for method in methods:
         name, _, argument = method.partition(":")
@@ -89,7 +89,26 @@ def keychain_for(url: str, methods: Sequence[str], *, beside: Sequence[str] = ()
     return ChainKeychain.of(*keychains)
 
 
-def _origin(text: str, *, insecure: bool) -> str | None:
+def proxy_for(url: str, method: str | None) -> Proxy:
+    """A proxy, with the user name and password that a method finds for it.
+
+    Raises:
+        ConfigurationError: They are in the URL, where everybody sees them, or the method finds none.
+    """
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ConfigurationError(
+            "a command line is no place for a proxy's password: others can read it",
+            hint="--proxy-auth env:PROXY takes PROXY_USERNAME and PROXY_PASSWORD of the environment",
+        )
+    if method is None:
+        return Proxy(url=url)
+    found = keychain_for(url, (method,)).credentials(Origin.of(url))
+    if not isinstance(found, BasicAuth):
+        raise ConfigurationError(f"{method} knows no user name and password for the proxy {url}")
+    return Proxy(url=url, username=found.username, password=found.password)
+
+
+def origin_of(text: str, *, insecure: bool) -> str | None:
     """`SCHEME://HOST[:PORT]` as who asks for credentials writes it, None of what is on this machine."""
     address = address_of(text)
     # git+https://host means https://host; a registry is asked by https, unless plain HTTP was asked for.

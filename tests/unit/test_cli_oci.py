@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import ssl
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fluxsrc.cli.remotes import Remotes
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.testing.registry import Registry
 
+TLS = Path(__file__).parent / "data" / "tls"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 
 
@@ -289,3 +291,56 @@ def test_how_a_remote_is_reached_arrives():
     assert options["proxy"].url == "socks5h://proxy.example.com:1080"
     assert (options["insecure"], "keychain" in options) == (True, False)
     assert re.search("BEGIN CERTIFICATE", options["tls"].ca)
+
+
+def test_a_registry_that_asks_who_we_are_is_shown_a_certificate(run, monkeypatch):
+    """Both files, or it is a mistake of the caller; without them the registry hangs up."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    context.load_verify_locations(TLS / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    ours = ("--cert-file", str(TLS / "client.pem"), "--key-file", str(TLS / "client.key"))
+    with Registry(context=context) as registry:
+        words = ("push", "src", f"oci://{registry.host}/team/app:v1", "--ca-file", str(TLS / "ca.pem"))
+        code, _, err = run(*words, *ours)
+        assert (code, err) == (0, "")
+        assert run(*words, "--timeout", "5s")[0] == 3
+        code, _, err = run(*words, *ours[:2])
+        assert (code, "both or neither" in err) == (2, True)
+
+
+@pytest.mark.parametrize("way", ["method", "environment"])
+def test_a_proxy_is_told_who_we_are_and_nobody_else(run, monkeypatch, way):
+    """By a method of `--auth`, or as the environment has it; never on the command line."""
+    with Registry() as proxy:  # asked for absolute URLs, it answers for every host
+        if way == "method":
+            monkeypatch.setenv("PROXY_USERNAME", "ada")
+            monkeypatch.setenv("PROXY_PASSWORD", "pa55word")
+            words = ("--proxy", proxy.url, "--proxy-auth", "env:PROXY")
+        else:
+            monkeypatch.setenv("http_proxy", f"http://ada:pa55word@{proxy.host}")
+            words = ("--proxy", "env")
+        code, out, err = run("push", "src", "oci://registry.invalid/team/app:v1", "--insecure", *words)
+        assert code == 0, err
+        pair = base64.b64encode(b"ada:pa55word").decode()
+        assert {request.headers.get("Proxy-Authorization") for request in proxy.requests} == {f"Basic {pair}"}
+        assert all(request.path.startswith("http://registry.invalid/v2/") for request in proxy.requests)
+        assert "pa55word" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--proxy", "http://ada:pa55word@proxy.invalid"), "no place for a proxy's password"),
+        (("--proxy-auth", "env"), "for which proxy"),
+        (("--proxy", "env", "--proxy-auth", "env"), "drop --proxy-auth"),
+        (("--proxy", "http://proxy.invalid", "--proxy-auth", "netrc:none"), "none"),
+        (("--proxy", "http://proxy.invalid", "--proxy-auth", "env:NOBODY"), "knows no user name"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_a_mistake_of_the_caller(run, words, said):
+    """Said before anybody is asked, and without the password."""
+    code, out, err = run("resolve", "oci://registry.invalid/team/app:v1", *words)
+    assert code == 2
+    assert said in err
+    assert "pa55word" not in out + err
