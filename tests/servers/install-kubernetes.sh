@@ -10,7 +10,6 @@ debian() {
         command -v "$program" >/dev/null || missing+=("$package")
     done <<'PACKAGES'
 etcd etcd-server
-openssl openssl
 git git
 go golang-go
 PACKAGES

@@ -30,6 +30,11 @@ RETENTION: Final = Retention(records=2, ttl=60)
 WORKERS: Final = ThreadPoolExecutor(int(os.environ.get("CONCURRENCY", "8")), "source")
 
 
+def why(error: Exception) -> str:
+    """An error of the API server or the way to it, without the response's headers and body."""
+    return f"{type(error).__name__}: {getattr(error, 'reason', error)}"
+
+
 class Cluster:
     """The two things the sources need of the API server. It blocks."""
 
@@ -45,7 +50,7 @@ class Cluster:
         except NotFoundError:
             raise AuthenticationError(f"{reference} does not exist") from None
         except (DynamicApiError, urllib3.exceptions.HTTPError) as exc:
-            raise TransportError(f"{reference} could not be read: {type(exc).__name__}") from None
+            raise TransportError(f"{reference} could not be read: {why(exc)}") from None
 
     def write_status(self, obj: Object, status: dict[str, Any]) -> None:
         """Replace an object's status as a whole; a merge would keep what is no longer true."""
@@ -57,7 +62,7 @@ class Cluster:
             kind.status.patch(patch, name, namespace, content_type=content_type, _request_timeout=10)
         except (DynamicApiError, urllib3.exceptions.HTTPError) as exc:
             # Kopf begins the daemon anew after the delay; the store has the artifact, so that costs little.
-            raise kopf.TemporaryError(f"the status could not be written: {exc}", delay=10) from exc
+            raise kopf.TemporaryError(f"the status could not be written: {why(exc)}", delay=10) from exc
 
 
 async def in_thread(function: Any, *arguments: Any) -> Any:
@@ -99,7 +104,7 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 
 
 async def sweep() -> None:
-    """Let old artifacts go, those of deleted objects too. Consumers keep what they read: it is no younger than the grace."""
+    """Let old artifacts go, and those of deleted objects; what was current in the last hour can still be fetched."""
     while True:
         await asyncio.sleep(RETENTION.every)
         with contextlib.suppress(FluxSrcError):
@@ -123,8 +128,9 @@ async def keep(body: kopf.Body, memo: kopf.Memo, stopped: kopf.DaemonStopped, lo
             if not is_idle(body):
                 status, delay = await in_thread(memo.keeper.turn, dict(body), status, stopped.is_set)
         if status is not None and status.message != said:
-            said = status.message  # of a failure, the first word says which stage failed; kopf makes an Event of it
-            logger.log(logging.INFO if status.ready else logging.WARNING, said)
+            said, ready = status.message, status.conditions["Ready"]  # of a failure, the first word says what failed
+            logger.log(logging.INFO if ready.status else logging.WARNING, said)
+            kopf.event(body, type="Normal" if ready.status else "Warning", reason=ready.reason, message=said)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 while not stopped and demand(body) == seen:
