@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
     from fluxsrc.reconcile import Reconciler
     from fluxsrc.revision import Revision
-    from fluxsrc.signatures import AllowedSigners, GitSignature, OpenPGPKeys
+    from fluxsrc.signatures import AllowedSigners, CosignKeySignature, GitSignature, OpenPGPKeys
     from fluxsrc.signed_lock import SignedLock
     from fluxsrc.source import Snapshot, Source
     from fluxsrc.status import SourceStatus
@@ -59,6 +59,7 @@ _HOMES: Final = {
     "BearerToken": "auth",
     "BucketSource": "bucket",
     "Compression": "recipe",
+    "CosignKeySignature": "signatures",
     "Dialect": "recipe",
     "Digest": "digest",
     "DirectorySource": "directory",
@@ -120,6 +121,7 @@ __all__ = [
     "BearerToken",
     "BucketSource",
     "Compression",
+    "CosignKeySignature",
     "Dialect",
     "Digest",
     "DirectorySource",

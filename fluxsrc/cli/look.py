@@ -1,5 +1,7 @@
 """`resolve`, `ls`, `explain`: look at a source and leave no trace."""
 
+from typing import Any
+
 import click
 
 from fluxsrc.cli.documents import revision_document, skipped_documents
@@ -12,6 +14,7 @@ from fluxsrc.errors import PathNotFoundError
 from fluxsrc.ignore import IgnoreRules
 from fluxsrc.select import select
 from fluxsrc.source import Snapshot, Source
+from fluxsrc.verify import Facts
 
 __all__ = ["explain", "ls", "resolve"]
 
@@ -21,13 +24,25 @@ __all__ = ["explain", "ls", "resolve"]
 @common_options
 @pass_session
 def resolve(session: Session, source: Source, timeout: float) -> None:
-    """Show the revision a source points at now, without fetching any content."""
+    """Show the revision a source points at now, without fetching any content.
+
+    With --verify-key it is verified as well, and what was found out is told.
+    """
+    verification: Facts | None = None
     with session.operation(timeout) as operation:
         revision = source.resolve_revision(operation=operation)
+        if getattr(source, "verify", None) is not None:
+            with source.fetch(revision, operation=operation) as snapshot:
+                verification = snapshot.verification
     if session.json:
-        echo_json({"url": source.url, "kind": source.kind} | revision_document(revision))
-    else:
-        click.echo(str(revision))
+        document: dict[str, Any] = {"url": source.url, "kind": source.kind} | revision_document(revision)
+        if verification is not None:
+            document["verification"] = [list(pair) for pair in verification]
+        echo_json(document)
+        return
+    click.echo(str(revision))
+    for name, value in verification or ():
+        click.echo(f"verified: {name}: {value}", err=True)
 
 
 @click.command()

@@ -5,7 +5,7 @@ import functools
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ __all__ = [
     "common_options",
     "existing_store",
     "local_store",
+    "named_values",
     "optional_local_store",
     "optional_store",
     "recipe_options",
@@ -47,6 +48,23 @@ def seconds(text: str) -> float:
     if not text or not re.fullmatch(r"\d+(\.\d+)?|(\d+h)?(\d+m)?(\d+(\.\d+)?s)?", text, re.ASCII):
         raise click.BadParameter(f"{text!r} is not a duration; write 90, 90s, 5m or 1h30m")
     return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([smh]?)", text))
+
+
+def named_values(pairs: Iterable[str], option: str) -> dict[str, str]:
+    """The values of a repeatable option `NAME=VALUE`.
+
+    Raises:
+        ConfigurationError: One is not of this form, or a name is given twice.
+    """
+    values = {}
+    for pair in pairs:
+        name, mark, value = pair.partition("=")
+        if not name or not mark:
+            raise ConfigurationError(f"not an annotation: {pair[:80]!r}", hint=f"write {option} NAME=VALUE")
+        if name in values:
+            raise ConfigurationError(f"the annotation {name} is given twice")
+        values[name] = value
+    return values
 
 
 def common_options(command: Decorated) -> Decorated:

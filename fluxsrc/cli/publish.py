@@ -1,5 +1,6 @@
 """`push`, `tag`, `promote`, `delete`: what registries hold, and what their tags point at."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import click
 
 from fluxsrc import oci
 from fluxsrc.cli.documents import artifact_document
-from fluxsrc.cli.options import a_store, common_options, optional_store, timeout_option
+from fluxsrc.cli.options import a_store, common_options, named_values, optional_store, timeout_option
 from fluxsrc.cli.place import apart
 from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources, remote_options
 from fluxsrc.cli.render import echo_json, facts, plural, size
 from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.sign import SignerOptions, signatures_document, signatures_rows, signer_options
 from fluxsrc.cli.targets import is_stored, stored
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.oci import Access, Copied, LayoutReference, parse_reference
@@ -23,6 +25,13 @@ __all__ = ["delete", "promote", "push", "tag"]
 @click.argument("what")
 @click.argument("destination")
 @click.option("--annotation", multiple=True, metavar="NAME=VALUE", help="A further fact for the manifest. Repeatable.")
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Sign it with this private key; the tag shows it only when the signature is there.",
+)
+@signer_options
 @makes_sources
 @optional_store
 @common_options
@@ -32,6 +41,8 @@ def push(
     what: str,
     destination: str,
     annotation: tuple[str, ...],
+    key: Path | None,
+    how: SignerOptions,
     make_source: SourceMaker,
     remotes: Remotes,
     timeout: float,
@@ -42,25 +53,31 @@ def push(
     WHAT is the URL of a source, or the digest of an artifact in --store, which is not packed again. With --store, the
     artifact of a source is made there.
     """
-    notes = _annotations(annotation)
+    notes = named_values(annotation, "--annotation")
     target = parse_reference(destination)
     access = Access(**remotes.options(destination, beside=() if is_stored(what) else (what,)))
     left_out: list[str] = []
+    made: list[Any] = []
+    options: dict[str, Any] = {"annotations": notes, "access": access, "attach": _signing(key, how, made)}
     if is_stored(what):
+        make_source.refuse_policy(what)
         found = stored(what, store)
         with session.operation(timeout) as operation:
-            pushed = oci.push(
-                found.artifact, target, store=found.store, annotations=notes, access=access, operation=operation
-            )
+            pushed = oci.push(found.artifact, target, store=found.store, operation=operation, **options)
     else:
         layout = Path(target.path) if isinstance(target, LayoutReference) else None
         source = make_source(what, beside=(destination,))
         source, left_out = apart(source, {"--store": store, "the layout": layout})
         with a_store(store) as place, session.operation(timeout) as operation:
             artifact = source.produce_artifact(place, operation=operation)
-            pushed = oci.push(artifact, target, store=place, annotations=notes, access=access, operation=operation)
+            pushed = oci.push(artifact, target, store=place, operation=operation, **options)
     if session.json:
-        document = {"reference": str(pushed.reference), "digest": str(pushed.digest), "uploaded": pushed.uploaded}
+        document = {
+            "reference": str(pushed.reference),
+            "digest": str(pushed.digest),
+            "uploaded": pushed.uploaded,
+            "signatures": signatures_document(made),
+        }
         echo_json(document | {"left_out": left_out, "artifact": artifact_document(pushed.artifact)})
         return
     for path in left_out:
@@ -72,7 +89,18 @@ def push(
         ("pushed", str(pushed.reference)),
         ("uploaded", size(pushed.uploaded) if pushed.uploaded else "nothing: all of it was there"),
     ]
+    rows += signatures_rows(made)
     click.echo(facts(rows))
+
+
+def _signing(key: Path | None, how: SignerOptions, made: list[Any]) -> Callable[[Any, Any], object] | None:
+    """What `push` calls before it moves the tag; the signatures go to `made`."""
+    if key is None:
+        if how != SignerOptions():
+            raise ConfigurationError("sign with which key?", hint="give --sign FILE")
+        return None
+    signer = how.signer(key)
+    return lambda repository, document: made.extend(signer(repository, document))
 
 
 @click.command()
@@ -149,18 +177,6 @@ def _moved(copied: Copied) -> list[tuple[str, str]]:
     else:
         before = f"{copied.previous} (promote it to roll back)"
     return [("now", str(copied.reference)), ("before", before)]
-
-
-def _annotations(pairs: tuple[str, ...]) -> dict[str, str]:
-    notes = {}
-    for pair in pairs:
-        name, mark, value = pair.partition("=")
-        if not name or not mark:
-            raise ConfigurationError(f"not an annotation: {pair[:80]!r}", hint="write --annotation NAME=VALUE")
-        if name in notes:
-            raise ConfigurationError(f"the annotation {name} is given twice")
-        notes[name] = value
-    return notes
 
 
 def _document(copied: Copied) -> dict[str, Any]:

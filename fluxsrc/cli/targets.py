@@ -31,6 +31,7 @@ def target(text: str, store: Path | None, make_source: SourceMaker, *, beside: t
         beside: The other URLs of the command.
     """
     if is_stored(text):
+        make_source.refuse_policy(text)
         return stored(text, store)
     return make_source(text, beside=tuple(other for other in beside if not is_stored(other)))
 

@@ -10,7 +10,8 @@ import attrs
 from fluxsrc.auth import BasicAuth, BearerToken, Keychain, Origin, Proxy, Secret, SSHKey, StaticKeychain, TLSConfig
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.keychains import ChainKeychain, DockerConfig, GitHubApp
-from fluxsrc.signatures import AllowedSigners, OpenPGPKeys
+from fluxsrc.signatures import AllowedSigners, OpenPGPKeys, PublicKey
+from fluxsrc.signatures.publickeys import parse_public_keys
 
 __all__ = ["ObjectReference", "Resolver", "SecretData", "Secrets"]
 
@@ -94,6 +95,14 @@ class SecretData:
             keys.append(AllowedSigners.parse(text) if name.endswith(".sshpub") else OpenPGPKeys.parse(text))
         if not keys:
             raise ConfigurationError(f"{self.reference} has no public key in it")
+        return keys
+
+    def cosign_keys(self) -> list[PublicKey]:
+        """Public keys for cosign's signatures, in the keys that end in `.pub`; others are left alone, as in Flux."""
+        names = sorted(name for name in self._values if name.endswith(".pub"))
+        keys = [key for name in names for key in parse_public_keys(self.need(name))]
+        if not keys:
+            raise ConfigurationError(f"{self.reference} has no public key in it", hint="under a name that ends in .pub")
         return keys
 
     def tls(self, *, insecure_skip_verify: bool = False) -> TLSConfig:

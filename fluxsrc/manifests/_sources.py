@@ -32,8 +32,9 @@ from fluxsrc.manifests._fields import Fields
 from fluxsrc.manifests._secrets import SecretData, Secrets
 from fluxsrc.oci import LayerOperation, OCISource
 from fluxsrc.recipe import Dialect
-from fluxsrc.signatures import GitSignature
+from fluxsrc.signatures import CosignKeySignature, GitSignature
 from fluxsrc.source import Source
+from fluxsrc.verify import Policy
 
 __all__ = ["Context", "Inclusion", "bucket", "external_artifact", "git_repository", "oci_repository"]
 
@@ -225,7 +226,6 @@ def oci_repository(spec: Fields, context: Context) -> Source:
         spec.refuse(
             "url", "must be oci://HOST/REPOSITORY, without tag and digest", hint="what is followed goes into ref"
         )
-    spec.unsupported("verify", _NOT_VERIFIED)
     ref = _oci_ref(spec, context)
     selector = spec.fields("layerSelector")
     if selector is not None:
@@ -238,11 +238,31 @@ def oci_repository(spec: Fields, context: Context) -> Source:
         url,
         **ref,
         **context.common(spec),
+        verify=_oci_policy(spec, context),
         keychain=_oci_keychain(spec, context),
         tls=TLSConfig() if certificates is None else certificates.tls(),
         proxy=context.proxy(spec),
         insecure=insecure,
     )
+
+
+def _oci_policy(spec: Fields, context: Context) -> Policy[Any] | None:
+    """Who has to have signed the manifest."""
+    verify = spec.fields("verify")
+    if verify is None:
+        return None
+    with verify:
+        if verify.choice("provider", "cosign", "notation") == "notation":
+            verify.refuse("provider", _NOT_VERIFIED)
+        secret = context.secret(verify, "secretRef")
+        if secret is None:
+            verify.unsupported("matchOIDCIdentity", _NOT_VERIFIED)
+            verify.refuse("secretRef", "is missing", hint="the Secret with the public keys, in keys that end in .pub")
+        for other in ("matchOIDCIdentity", "trustedRootSecretRef"):
+            if other in verify:
+                context.warnings.append(f"{verify.place(other)}: without effect beside secretRef, which goes before it")
+        verify.accept("matchOIDCIdentity", "trustedRootSecretRef")
+        return CosignKeySignature(secret.cosign_keys())
 
 
 def _oci_ref(spec: Fields, context: Context) -> dict[str, Any]:

@@ -59,6 +59,10 @@ def to_manifest(
         raise ConfigurationError(f"Flux has no kind for {source.url}")
     kind: str
     rest: dict[str, Any]
+    if getattr(source, "verify", None) is not None:
+        raise ConfigurationError(
+            f"{source.url}: the keys of its policy belong into a Secret", hint="write spec.verify by hand"
+        )
     kind, rest = make(source)
     document: dict[str, Any] = {"apiVersion": _API, "kind": kind, "metadata": metadata}
     if kind == "ExternalArtifact":
@@ -105,10 +109,6 @@ def _git(source: GitSource) -> tuple[str, dict[str, Any]]:
         user, _, rest = spec["url"].partition("@")
         spec["url"] = f"ssh://{user}@{rest.replace(':', '/', 1)}"
     spec["ref"] = {"name" if chosen == "ref" else chosen: value}
-    if source.verify is not None:
-        raise ConfigurationError(
-            f"{source.url}: the keys of its policy belong into a Secret", hint="write spec.verify by hand"
-        )
     if source.submodules:
         spec["recurseSubmodules"] = True
     if source.sparse:

@@ -317,6 +317,31 @@ def test_a_policy_on_signatures_reaches_the_source():
         to_manifest(managed)
 
 
+COSIGN = (
+    "-----BEGIN PUBLIC KEY-----\n"
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5onlVKU46y2QkwiShkCidz9YV/q4\n"
+    "MEClqKzQ2lzVQl9tTzuBT3UgWDbfDm74y/i0EFWmp8+/QA/7R8JJ6UtcLw==\n"
+    "-----END PUBLIC KEY-----\n"
+)
+
+
+def test_a_policy_on_cosign_keys_reaches_the_source():
+    """All keys whose names end in .pub, as in Flux; what is beside them is left alone, and no key at all is an error."""
+    spec = {"provider": "cosign", "secretRef": {"name": "s"}}
+    managed = load(oci(verify=spec), secret(**{"a.pub": COSIGN, "cosign.password": "hunter2"}))
+    assert [key.pem for key in managed.source.verify.keys] == [COSIGN]
+    assert managed.source.verify.needs == {"bundle", "cosign"}
+    both = load(
+        oci(verify=spec | {"matchOIDCIdentity": [{"issuer": "a", "subject": "b"}]}), secret(**{"a.pub": COSIGN})
+    )
+    assert "without effect beside secretRef" in both.warnings[0]
+    for data in ({}, {"a.pub": "no key"}, {"a.asc": COSIGN}):
+        with pytest.raises(ConfigurationError):
+            load(oci(verify=spec), secret(**data))
+    with pytest.raises(ConfigurationError, match="Secret"):
+        to_manifest(managed)
+
+
 # --- include ---
 
 
@@ -446,7 +471,7 @@ spec:
         (git(interval=None), "spec.interval: is missing"),
         (git(provider="azure"), "identity"),
         (oci(url="oci://ghcr.io/app:v1"), "without tag and digest"),
-        (oci(verify={"provider": "cosign"}), "must not be ignored"),
+        (oci(verify={"provider": "cosign"}), "spec.verify"),
         (oci(ref={"digest": "sha256:1"}), "not a sha256 digest"),
         (bucket(endpoint="https://x"), "without a scheme"),
         (bucket(sts={"provider": "aws"}), "token service"),

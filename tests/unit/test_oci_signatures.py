@@ -398,6 +398,13 @@ def test_attack_a_bundle_over_another_message(server, signed_over, stated, check
     refused(server, policy(), check)
 
 
+def test_attack_a_bundle_whose_digest_is_by_another_algorithm(server):
+    digest = published(server)
+    content = server.repository("team/app").manifests[str(digest)][1]
+    plant(server, digest, "bundle", message_bundle(content, content).replace(b"SHA2_256", b"SHA2_512"), {})
+    refused(server, policy(), OCICheck.ALGORITHM)
+
+
 @pytest.mark.parametrize(
     ("change", "check"),
     [
