@@ -14,7 +14,7 @@ import attrs
 from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, DigestMismatchError, FluxSrcError
 from fluxsrc.server._artifacts import artifact_at
-from fluxsrc.server._blobs import Unproven, blobs_of
+from fluxsrc.server._blobs import blobs_of
 from fluxsrc.server._http import ASGIApplication, Receive, Request, Response, Scope, Send, send_response
 from fluxsrc.server._leases import Leases
 from fluxsrc.server._metrics import meter
@@ -31,7 +31,7 @@ _METHODS: Final = frozenset({"GET", "HEAD"})
 _MAX_PATH: Final = 2048
 """Three names of 253 letters, a digest and a prefix are far below."""
 _ATTEMPTS: Final = 4
-"""How often to begin anew if what was found is swept or replaced before it is opened."""
+"""How often to begin anew if what was found is swept before it is opened."""
 _PROBE: Final = SourceKey("healthz", "healthz", "healthz")
 _PLACES: Final = {"/healthz": "health", "/metrics": "metrics", "/v2": "registry"}
 _CHALLENGE: Final = 'Basic realm="fluxsrc"'
@@ -67,14 +67,6 @@ def app(store: Store, *, token: Token | None = None, prefix: str = "", metrics: 
     return _Application(store, token, prefix, metrics)
 
 
-@attrs.frozen
-class _Answer:
-    """A response, and which kind of URL it is for."""
-
-    route: str
-    response: Response | Unproven
-
-
 class _Application:
     def __init__(self, store: Store, token: Token | None, prefix: str, metrics: Any) -> None:
         words = [word for word in prefix.split("/") if word]
@@ -102,42 +94,32 @@ class _Application:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         request = Request.of(scope)
-        answer = await self._answer(request)
-        response = answer.response
-        assert isinstance(response, Response)
-        if request.method == "HEAD":
-            response = attrs.evolve(response, bodiless=True)
+        route, path = self._route(request.path)
+        # What may wait for a disk is done in another thread; hashing, which takes longest, in threads of its own.
+        answering = asyncio.ensure_future(asyncio.to_thread(self._answer, request, route, path))
         try:
+            response = await asyncio.shield(answering)
+        except asyncio.CancelledError:
+            answering.add_done_callback(_drop)
+            raise
+        try:
+            try:
+                await response.proven()
+            except FluxSrcError as exc:
+                response.close()
+                response = _failure(request, route, exc)
+            if request.method == "HEAD":
+                response = attrs.evolve(response, bodiless=True)
             await send_response(response, receive, send)
         finally:
             response.close()
-            self._meter.count(answer.route, response, time.perf_counter() - began)
+            self._meter.count(route, response, time.perf_counter() - began)
 
-    async def _answer(self, request: Request) -> _Answer:
-        for _ in range(_ATTEMPTS):
-            # What may wait for a disk is done in another thread; hashing, which takes longest, in threads of its own.
-            answer = await asyncio.to_thread(self._attempt, request)
-            if isinstance(answer.response, Response):
-                return answer
-            try:
-                # Shielded, because others wait for it, too.
-                await asyncio.shield(asyncio.wrap_future(self._blobs.prove(answer.response)))
-            except FluxSrcError as exc:
-                _log.warning("while hashing for %r: %s", request.path, exc)  # the next attempt says what it comes to
-        return _Answer(answer.route, _error(answer.route, HTTPStatus.SERVICE_UNAVAILABLE))
-
-    def _attempt(self, request: Request) -> _Answer:
-        route, path = self._route(request.path)
+    def _answer(self, request: Request, route: str, path: str) -> Response:
         try:
-            return _Answer(route, self._respond(request, route, path))
-        except DigestMismatchError as exc:
-            _log.error("refused to serve %r: %s", request.path, exc)
-            return _Answer(route, _error(route, HTTPStatus.INTERNAL_SERVER_ERROR, "damaged in the store, not served"))
-        except ArtifactNotFoundError:
-            return _Answer(route, _error(route, HTTPStatus.NOT_FOUND))
+            return self._respond(request, route, path)
         except FluxSrcError as exc:
-            _log.error("cannot serve %r: %s", request.path, exc)
-            return _Answer(route, _error(route, HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be read"))
+            return _failure(request, route, exc)
 
     def _route(self, path: str) -> tuple[str, str]:
         """The kind of a URL, and what of its path belongs to that."""
@@ -149,7 +131,7 @@ class _Application:
             return "artifact", path.removeprefix(f"/{self._prefix}")
         return "other", ""
 
-    def _respond(self, request: Request, route: str, path: str) -> Response | Unproven:
+    def _respond(self, request: Request, route: str, path: str) -> Response:
         if len(request.path) > _MAX_PATH:
             return _error(route, HTTPStatus.REQUEST_URI_TOO_LONG)
         if request.method not in _METHODS:
@@ -186,6 +168,24 @@ def _error(
     if route == "registry":
         return registry_error(status, _CODES.get(status, "UNKNOWN"), text, headers)
     return Response.text(status, text, headers)
+
+
+def _drop(answering: asyncio.Future[Response]) -> None:
+    """Close what nobody waits for any more."""
+    if not answering.cancelled() and answering.exception() is None:
+        answering.result().close()
+
+
+def _failure(request: Request, route: str, error: FluxSrcError) -> Response:
+    """What the client is told; the log is told more."""
+    match error:
+        case DigestMismatchError():
+            _log.error("refused to serve %r: %s", request.path, error)
+            return _error(route, HTTPStatus.INTERNAL_SERVER_ERROR, "damaged in the store, not served")
+        case ArtifactNotFoundError():
+            return _error(route, HTTPStatus.NOT_FOUND)
+    _log.error("cannot serve %r: %s", request.path, error)
+    return _error(route, HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be read")
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -5,7 +5,6 @@ thousand times, so it remembers what it has hashed, by everything the file syste
 and both times. Whatever replaces, heals or damages a blob changes one of these, and it is hashed anew.
 """
 
-import contextlib
 import hashlib
 import os
 import threading
@@ -26,7 +25,7 @@ from fluxsrc.server._http import Content
 from fluxsrc.store import Store
 from fluxsrc.stores import LocalStore
 
-__all__ = ["Blob", "Blobs", "Unproven", "blobs_of"]
+__all__ = ["Blob", "Blobs", "blobs_of"]
 
 _REMEMBERED: Final = 16384
 """Blobs whose proof is remembered, about 300 bytes each."""
@@ -49,27 +48,16 @@ class Blob:
     artifact: Artifact | None = None
 
 
-@attrs.frozen
-class Unproven:
-    """The blob is there, and nobody has hashed it yet: ask `prove`, wait, and open it again."""
-
-    blob: Blob
-
-
 class Blobs(Protocol):
     """How a server gets at blobs. Thread-safe."""
 
-    def open(self, blob: Blob, /) -> Content | Unproven:
-        """Verified content.
+    def open(self, blob: Blob, /) -> Content:
+        """A blob's content. If it has a `proof`, not one byte is to be sent before that is there.
 
         Raises:
             ArtifactNotFoundError: It is not there.
-            DigestMismatchError: It is there, and damaged.
+            DigestMismatchError: It is there, and known to be damaged.
         """
-        ...
-
-    def prove(self, unproven: Unproven, /) -> Future[None]:
-        """Hash it in the background, once for all who ask."""
         ...
 
 
@@ -104,6 +92,22 @@ class _Verdict:
     identity: _Identity
     actual: str
 
+    def check(self, blob: Blob, path: Path) -> None:
+        """Hold it against what the file should be.
+
+        Raises:
+            DigestMismatchError: It is something else.
+        """
+        if self.actual != str(blob.digest) or self.identity.size != blob.size:
+            raise DigestMismatchError(
+                f"{path} is damaged: {self.identity.size} bytes with digest {self.actual} "
+                f"instead of {blob.size} bytes with {blob.digest}",
+                expected=str(blob.digest),
+                actual=self.actual,
+                path=str(path),
+                hint="remove that file, and produce the artifact again",
+            )
+
 
 class _FileBlobs:
     """The blobs of a directory."""
@@ -112,76 +116,67 @@ class _FileBlobs:
         self._path_of = path_of
         self._lock = threading.Lock()
         self._verdicts: OrderedDict[Digest, _Verdict] = OrderedDict()
-        self._running: dict[Digest, Future[None]] = {}
+        self._proofs: dict[tuple[Digest, int, _Identity], Future[None]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
-    def open(self, blob: Blob, /) -> Content | Unproven:
+    def open(self, blob: Blob, /) -> Content:
         path = self._path_of(blob.digest)
-        with contextlib.ExitStack() as stack:
-            descriptor = open_regular(path, what=str(blob.digest))
-            stack.callback(os.close, descriptor)
-            identity = _Identity.of(descriptor)
-            with self._lock:
-                verdict = self._verdicts.get(blob.digest)
-                if verdict is None or verdict.identity != identity:
-                    return Unproven(blob)
-                self._verdicts.move_to_end(blob.digest)
-            if verdict.actual != str(blob.digest) or identity.size != blob.size:
-                raise DigestMismatchError(
-                    f"{path} is damaged: {identity.size} bytes with digest {verdict.actual} "
-                    f"instead of {blob.size} bytes with {blob.digest}",
-                    expected=str(blob.digest),
-                    actual=verdict.actual,
-                    path=str(path),
-                    hint="remove that file, and produce the artifact again",
-                )
-            stack.pop_all()
-        return _File(descriptor, str(path))
+        descriptor = open_regular(path, what=str(blob.digest))
+        try:
+            return _File(descriptor, path, self._proof(blob, path, descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
 
-    def prove(self, unproven: Unproven, /) -> Future[None]:
-        digest = unproven.blob.digest
+    def _proof(self, blob: Blob, path: Path, descriptor: int) -> Future[None] | None:
+        identity = _Identity.of(descriptor)
         with self._lock:
-            running = self._running.get(digest)
-            if running is None:
+            verdict = self._verdicts.get(blob.digest)
+            if verdict is not None and verdict.identity == identity:
+                self._verdicts.move_to_end(blob.digest)
+                verdict.check(blob, path)
+                return None
+            proof = self._proofs.get((blob.digest, blob.size, identity))
+            if proof is None:
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(_HASHING, thread_name_prefix="fluxsrc-server-hash")
-                running = self._running[digest] = self._pool.submit(self._prove, digest)
-        return running
+                # A descriptor of its own: whoever asked may be gone before it ends, and so may be the file's name.
+                proof = self._pool.submit(self._prove, blob, path, identity, os.dup(descriptor))
+                self._proofs[blob.digest, blob.size, identity] = proof
+            return proof
 
-    def _prove(self, digest: Digest) -> None:
-        # With a descriptor of its own: whoever asked may be gone before this ends.
-        path = self._path_of(digest)
+    def _prove(self, blob: Blob, path: Path, identity: _Identity, descriptor: int) -> None:
         try:
-            descriptor = open_regular(path, what=str(digest))
-            try:
-                identity = _Identity.of(descriptor)
-                with store_errors("read", path):
-                    actual = _hash(descriptor, digest.algorithm)
-            finally:
-                os.close(descriptor)
+            with store_errors("read", path):
+                verdict = _Verdict(identity, _hash(descriptor, blob.digest.algorithm))
             with self._lock:
-                self._verdicts[digest] = _Verdict(identity, actual)
-                self._verdicts.move_to_end(digest)
+                self._verdicts[blob.digest] = verdict
+                self._verdicts.move_to_end(blob.digest)
                 while len(self._verdicts) > _REMEMBERED:
                     self._verdicts.popitem(last=False)
         finally:
+            os.close(descriptor)
             with self._lock:
-                del self._running[digest]
+                del self._proofs[blob.digest, blob.size, identity]
+        verdict.check(blob, path)
 
 
 def _hash(descriptor: int, algorithm: str) -> str:
     hasher = hashlib.new(algorithm)
-    while data := os.read(descriptor, CHUNK):
+    offset = 0
+    while data := os.pread(descriptor, CHUNK, offset):
         hasher.update(data)
+        offset += len(data)
     return f"{algorithm}:{hasher.hexdigest()}"
 
 
 class _File:
     """An open file. Its bytes stay as long as it is open, whatever a collector does to its name."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
+    def __init__(self, descriptor: int, path: Path, proof: Future[None] | None) -> None:
         self._descriptor = descriptor
-        self.path: str | None = path
+        self.path: str | None = str(path)
+        self.proof = proof
 
     def read(self, offset: int, size: int, /) -> bytes:
         with store_errors("read", self.path):
@@ -203,16 +198,14 @@ class _StreamBlobs:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def open(self, blob: Blob, /) -> Content | Unproven:
+    def open(self, blob: Blob, /) -> Content:
         assert blob.artifact is not None, "only a store of files holds blobs of other tools"
         return _Stream(self._store.open(blob.artifact))
-
-    def prove(self, unproven: Unproven, /) -> Future[None]:
-        raise AssertionError(f"{unproven.blob.digest} was proven by the store")
 
 
 class _Stream:
     path = None
+    proof = None
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import Future
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -32,7 +33,15 @@ _HIDDEN_SEPARATOR: Final = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 
 
 class Content(Protocol):
-    """Verified bytes, open until they are closed."""
+    """Bytes of a blob, open until they are closed."""
+
+    @property
+    def proof(self) -> Future[None] | None:
+        """What is to be waited for before a byte is sent: it says that the blob is what its digest says, or raises.
+
+        None if that is known already.
+        """
+        ...
 
     @property
     def path(self) -> str | None:
@@ -94,7 +103,7 @@ class Response:
     Attributes:
         status: Its status.
         headers: Without `Content-Length`.
-        body: Bytes, or verified content that whoever sends the answer closes.
+        body: Bytes, or content that whoever sends the answer proves, and closes.
         first: Where in the content to begin.
         length: How many bytes the body has; of a HEAD request, would have.
         file: A file that is exactly the body, for the server to send.
@@ -112,6 +121,17 @@ class Response:
     @length.default
     def _length(self) -> int:
         return len(self.body) if isinstance(self.body, bytes) else 0
+
+    async def proven(self) -> None:
+        """Wait until what the body is made of is known to be whole.
+
+        Raises:
+            DigestMismatchError: It is damaged.
+            StoreError: It cannot be read.
+        """
+        proof = None if isinstance(self.body, bytes) else self.body.proof
+        if proof is not None:
+            await asyncio.shield(asyncio.wrap_future(proof))  # shielded, because others may wait for it, too
 
     def close(self) -> None:
         """Close the content, if it is open."""

@@ -82,9 +82,10 @@ class Registry:
         if not name.startswith(self._prefix):
             return ()
         try:
-            return self._store.history(SourceKey.parse(name.removeprefix(self._prefix)))
+            key = SourceKey.parse(name.removeprefix(self._prefix))
         except ConfigurationError:
             return ()
+        return self._store.history(key) or self._store.history(key)  # all of it may be replaced while it is read
 
     # --- manifests ---
 

@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from fluxsrc.digest import Digest
-from fluxsrc.server._blobs import Blob, Blobs, Unproven
+from fluxsrc.server._blobs import Blob, Blobs
 from fluxsrc.server._conditions import Span, byte_span, http_date, precondition, wants_range
 from fluxsrc.server._http import PIECE, Content, Request, Response
 from fluxsrc.server._leases import Leases
@@ -59,7 +59,7 @@ class Responder:
     leases: Leases
     private: bool
 
-    def respond(self, request: Request, found: Representation, now: dt.datetime) -> Response | Unproven:
+    def respond(self, request: Request, found: Representation, now: dt.datetime) -> Response:
         """The answer to a GET or HEAD.
 
         Raises:
@@ -88,17 +88,14 @@ class Responder:
 
     def _send(
         self, request: Request, found: Representation, status: HTTPStatus, headers: Mapping[str, str], span: Span
-    ) -> Response | Unproven:
+    ) -> Response:
         if isinstance(found.body, bytes):
             return Response(status, headers, found.body[span.first : span.first + span.length])
         large = request.method == "GET" and span.length > PIECE
         leased = large and span.length == found.size and request.takes_files and self.leases.hold(found.body)
         content = self.blobs.open(found.body)  # also for HEAD, which must not promise what GET could not keep
-        if isinstance(content, Unproven):
-            return content
-        if large:
-            file = content.path if leased else None
-            return Response(status, headers, content, span.first, span.length, file)
+        if large or content.proof is not None:
+            return Response(status, headers, content, span.first, span.length, content.path if leased else None)
         data = _read(content, span.first, 0 if request.method == "HEAD" else span.length)
         return Response(status, headers, data, length=span.length)
 

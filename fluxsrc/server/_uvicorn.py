@@ -58,7 +58,7 @@ def listening(host: str, port: int, *, certificate: Path | None = None, key: Pat
     try:
         taken = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as exc:
-        why = os.strerror(exc.errno) if (exc.errno or 0) > 0 else exc.strerror  # those of names are negative
+        why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror  # those of names are negative
         raise ConfigurationError(f"cannot listen on {host} port {port}: {why}") from exc
     with taken:
         name = f"[{host}]" if ":" in host else host

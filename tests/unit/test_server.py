@@ -497,6 +497,71 @@ def test_requests_leave_no_descriptor_and_no_thread_behind(disk):
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
 
 
+def test_a_request_that_is_cancelled_leaves_no_descriptor_behind(disk, monkeypatch):
+    """Neither while it is looked up, nor while it is proven."""
+    from fluxsrc.server import _blobs
+
+    make(disk, big=True)
+    application = app(disk)
+    opened, go = threading.Event(), threading.Event()
+    real_open, real_hash = _blobs._FileBlobs.open, _blobs._hash
+
+    def slow(real):
+        def wait(*args):
+            opened.set()
+            found = real(*args)
+            go.wait(10)
+            return found
+
+        return wait
+
+    async def cancelled():
+        task = asyncio.create_task(asgi.acall(application, "GET", LATEST))
+        await asyncio.to_thread(opened.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go.set()
+        for _ in range(100):  # what was begun comes to its end
+            await asyncio.sleep(0.01)
+            if not application._blobs._proofs and descriptors() == before:
+                break
+
+    def descriptors():
+        return [name for name in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if str(disk.path) in name]
+
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(_blobs._FileBlobs, "open", slow(real_open))
+        asyncio.run(cancelled())
+    assert descriptors() == before
+    application._blobs._verdicts.clear()
+    opened.clear()
+    go.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(_blobs, "_hash", slow(real_hash))
+        asyncio.run(cancelled())
+    assert descriptors() == before
+
+
+def test_what_is_swept_while_it_is_proven_is_served_nevertheless(disk, monkeypatch):
+    """Whoever found it has it open."""
+    from fluxsrc.server import _blobs
+
+    artifact = make(disk, big=True)
+    whole = stored(disk, artifact)
+    real = _blobs._hash
+
+    def sweep(*args):
+        disk.forget(artifact.key)
+        disk.gc(grace=0)
+        assert not disk.blob_path(artifact.digest).exists()
+        return real(*args)
+
+    monkeypatch.setattr(_blobs, "_hash", sweep)
+    assert call(app(disk), "GET", LATEST).body == whole
+
+
 # --- files that the server sends -------------------------------------------------------------------------------------
 
 PATHSEND = {"http.response.pathsend": {}}
