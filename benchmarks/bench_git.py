@@ -8,6 +8,11 @@ The repository has 20,000 files in 50 teams' directories and 300 commits. What i
     git archive         git clone --bare --depth 1, then git archive --format=tar.gz
     git clone + tar     git clone --depth 1, then tar | gzip
     Flux                fluxcd/pkg/git/gogit's Clone at depth 1, then its Storage.Archive
+    git fetch           (one commit later) git fetch --depth 1 into the bare clone of before, then git archive
+
+What we are compared with clones afresh each time, as Flux does; `git fetch` is what git could do at its best. We are
+measured twice: as a process, a third of whose time goes into starting Python, and within a process that runs already, as a
+controller does.
 """
 
 import argparse
@@ -22,6 +27,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from _common import (
     MIB,
@@ -43,41 +49,71 @@ TEAMS = 50
 COMMITS = 300
 CHANGED = 10
 
-OURS = """
-import json, sys, time
-url, cache, store, options = sys.argv[1:5]
-options = json.loads(options)
+PREPARE = """
+import json, shutil, subprocess, sys, time
 from fluxsrc.git import GitCache, GitSource
 from fluxsrc.stores import LocalStore
+url, work, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 if "key" in options:
     from fluxsrc.auth import SSHKey, StaticKeychain
     key = SSHKey(identity=open(options.pop("key")).read(), known_hosts=open(options.pop("known_hosts")).read())
     options["keychain"] = StaticKeychain(((GitSource(url).address.origin, key),))
-source = GitSource(url, branch="main", cache=GitCache(path=cache), **options)
-wall, cpu = time.perf_counter(), time.process_time()
-artifact = source.produce_artifact(LocalStore(store))
-print(json.dumps({"size": artifact.size, "files": artifact.files, "content": str(artifact.content_digest),
-                  "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}))
-"""
-UNCHANGED = """
-import json, sys, time
-from fluxsrc.git import GitCache, GitSource
-from fluxsrc.stores import LocalStore
-source = GitSource(sys.argv[1], branch="main", cache=GitCache(path=sys.argv[2]))
-store = LocalStore(sys.argv[3])
-source.produce_artifact(store)
-best = []
-for _ in range(20):
+def produce(work):
+    source = GitSource(url, branch="main", cache=GitCache(path=f"{work}/cache"), **options)
+    store = LocalStore(f"{work}/store")
     wall, cpu = time.perf_counter(), time.process_time()
-    source.produce_artifact(store)
-    best.append((time.process_time() - cpu, time.perf_counter() - wall))
-print(json.dumps({"cpu": min(best)[0], "wall": min(b for _, b in best)}))
+    artifact = source.produce_artifact(store)
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "files": artifact.files}
 """
+OURS = (
+    PREPARE
+    + """
+print(json.dumps(produce(work)))
+"""
+)
+WARM = (
+    PREPARE
+    + """
+runs = []
+for number in range(4):
+    shutil.rmtree(f"{work}/warm", ignore_errors=True)
+    runs.append(produce(f"{work}/warm"))
+print(json.dumps(min(runs[1:], key=lambda run: run["wall"])))
+"""
+)
+NEXT = (
+    PREPARE
+    + """
+repository, saved, commits = sys.argv[4], sys.argv[5], sys.argv[6:]
+runs = []
+for number in range(4):
+    shutil.rmtree(f"{work}/warm", ignore_errors=True)
+    shutil.copytree(saved, f"{work}/warm")
+    for commit in commits:  # the one that is there, as a controller has seen it a minute ago, then the new one
+        subprocess.run(["git", "update-ref", "refs/heads/main", commit], cwd=repository, check=True)
+        found = produce(f"{work}/warm")
+    runs.append(found)
+print(json.dumps(min(runs[1:], key=lambda run: run["wall"])))
+"""
+)
+UNCHANGED = (
+    PREPARE
+    + """
+produce(work)
+runs = [produce(work) for _ in range(20)]
+print(json.dumps({"cpu": min(run["cpu"] for run in runs), "wall": min(run["wall"] for run in runs)}))
+"""
+)
 ARCHIVE = """
 set -e
 rm -rf "$2"
 git clone -q --bare --depth 1 --branch main "$1" "$2/r.git"
 git -C "$2/r.git" archive --format=tar.gz -o "$2/out.tar.gz" HEAD
+"""
+FETCH = """
+set -e
+git -C "$2/r.git" fetch -q --depth 1 "$1" main
+git -C "$2/r.git" archive --format=tar.gz -o "$2/out.tar.gz" FETCH_HEAD
 """
 CLONE_AND_TAR = """
 set -e
@@ -124,29 +160,29 @@ def repository(files: int) -> Path:
     return path
 
 
+def revision(path: Path, name: str) -> str:
+    """The commit of a branch."""
+    done = subprocess.run(["git", "rev-parse", name], cwd=path, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
 def change(path: Path) -> str:
     """One more commit, of `CHANGED` files, on a branch of its own; return it. What is there is left alone."""
     names = subprocess.run(
         ["git", "ls-tree", "-r", "--name-only", "main"], cwd=path, check=True, capture_output=True, text=True
     )
-    base = subprocess.run(
-        ["git", "rev-parse", "main"], cwd=path, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    base = revision(path, "main")
     stream = [f"commit refs/heads/next\ncommitter Ada <ada@example.com> 1800000000 +0000\ndata 1\nx\nfrom {base}\n"]
     chosen = random.Random(9).sample(names.stdout.splitlines(), CHANGED)
     stream += [f"M 100644 inline {name}\ndata 11\nchanged: 1\n" for name in chosen]
     subprocess.run(["git", "fast-import", "--quiet", "--force"], cwd=path, check=True, input="".join(stream).encode())
-    return subprocess.run(
-        ["git", "rev-parse", "next"], cwd=path, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    return revision(path, "next")
 
 
 @contextlib.contextmanager
 def moved(path: Path, commit: str) -> Iterator[None]:
     """`main` is at another commit for a while."""
-    before = subprocess.run(
-        ["git", "rev-parse", "main"], cwd=path, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    before = revision(path, "main")
     subprocess.run(["git", "update-ref", "refs/heads/main", commit], cwd=path, check=True)
     try:
         yield
@@ -162,77 +198,142 @@ class Bench:
         self.work = scratch() / "git-work"
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir()
-        self.cache, self.store = self.work / "cache", self.work / "store"
         self.peer = flux_peer()
         self.rows: list[list[object]] = []
         self.server: GitHTTPServer | None = None
+        self.received = 0.0
+        self.full: dict[str, tuple[float, float, float]] = {}
 
     def clear(self) -> None:
         """Everything as on a fresh machine."""
         for path in self.work.iterdir():
             shutil.rmtree(path, ignore_errors=True)
 
-    def ours(self, url: str, **options: object) -> list[str | Path]:
+    def ours(self, url: str, script: str = OURS, *arguments: str | Path, **options: object) -> list[str | Path]:
         """Our command."""
-        return python(OURS, url, self.cache, self.store, json.dumps(options))
+        return python(script, url, self.work / "ours", json.dumps(options), *arguments)
 
     def run(self, case: str, who: str, command, *, before=None, runs: int = 3) -> Measured:
         """Measure a command, and add it to the table."""
         if self.server is not None:
             self.server.take_served()
         result = measure(command, before=before or self.clear, runs=runs)
-        received = ""
+        self.received = 0.0
         if self.server is not None:
             time.sleep(0.1)
-            received = f"{sum(served.sent for served in self.server.take_served()) / (runs + 1) / 1000:,.0f} kB"
+            self.received = sum(served.sent for served in self.server.take_served()) / (runs + 1)
+        received = f"{self.received / 1000:,.0f} kB" if self.received else ""
         self.rows.append([case, who, f"{result.seconds:.3f} s", received, f"{result.peak / MIB:.0f} MiB"])
         print(" | ".join(map(str, self.rows[-1])), flush=True)
         return result
 
-    def cold(
-        self, case: str, url: str, plain: str, environment: dict[str, str], flux: list[str], **options: object
-    ) -> None:
-        """All four, from nothing."""
-        os.environ.update(environment)
+    def within(self, case: str, command: list[str | Path]) -> dict[str, float]:
+        """Measure what a process that runs already takes: the best of three, after one that warms up."""
+        self.clear()
+        found = last_json(measure(command, runs=1, warm=False).output)
+        self.rows.append([case, "fluxsrc, in process", f"{found['wall']:.3f} s", "", ""])
+        print(" | ".join(map(str, self.rows[-1])) + f" | {found['cpu']:.3f} s of CPU", flush=True)
+        return found
+
+    def peers(self, case: str, remote: "Remote", runs: int) -> dict[str, Measured]:
+        """Those who clone afresh each time."""
+        os.environ.update(remote.environment)
         out = self.work / "git"
-        us = self.run(case, "fluxsrc", self.ours(url, **options))
-        peers = {
-            "git archive": self.run(case, "git archive", ["bash", "-c", ARCHIVE, "-", plain, out]),
-            "git clone + tar": self.run(case, "git clone + tar", ["bash", "-c", CLONE_AND_TAR, "-", plain, out]),
+        found = {
+            "git archive": self.run(case, "git archive", ["bash", "-c", ARCHIVE, "-", remote.plain, out], runs=runs),
+            "git clone + tar": self.run(
+                case, "git clone + tar", ["bash", "-c", CLONE_AND_TAR, "-", remote.plain, out], runs=runs
+            ),
         }
         if self.peer is not None:
-            peers["Flux"] = self.run(case, "Flux", [self.peer, "git", plain, "main", *flux, self.work / "flux.tar.gz"])
-        ratios = ", ".join(f"{result.seconds / us.seconds:.1f}x {name}" for name, result in peers.items())
-        print(
-            f"  {case}: fluxsrc is {ratios}; its own part after the imports took {last_json(us.output)['wall']:.3f} s"
-        )
+            command = [self.peer, "git", remote.plain, "main", *remote.flux, self.work / "flux.tar.gz"]
+            found["Flux"] = self.run(case, "Flux", command, runs=runs)
+        return found
 
-    def next(self, url: str) -> None:
+    def cold(self, name: str, remote: "Remote") -> None:
+        """All four, from nothing."""
+        case = f"{name}, cold"
+        us = self.run(case, "fluxsrc", self.ours(remote.url, **remote.options))
+        within = self.within(case, self.ours(remote.url, WARM, **remote.options))
+        self.full[name] = us.seconds, within["wall"], self.received
+        self.ratios(case, us, within, self.peers(case, remote, 3))
+
+    def ratios(self, case: str, us: Measured, within: dict[str, float], peers: dict[str, Measured]) -> None:
+        """How often we could have done it in the others' time."""
+        for how, seconds in (("as a process", us.seconds), ("in process", within["wall"])):
+            ratios = ", ".join(f"{result.seconds / seconds:.1f}x {name}" for name, result in peers.items())
+            print(f"  {case}: fluxsrc {how} is {ratios}")
+
+    def next(self, name: str, remote: "Remote") -> None:
         """One commit later: the state after a cold run is put back before each run."""
-        commit = change(self.repository)
+        case = f"{name}, next commit"
+        commits = revision(self.repository, "main"), change(self.repository)
         saved = scratch() / "git-saved"
         shutil.rmtree(saved, ignore_errors=True)
         self.clear()
-        subprocess.run(self.ours(url), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(self.ours(remote.url, **remote.options), check=True, stdout=subprocess.DEVNULL)
+        (self.work / "git").mkdir()
+        clone = ["git", "clone", "-q", "--bare", "--depth", "1", "--branch", "main", remote.plain, "git/r.git"]
+        subprocess.run(clone, cwd=self.work, check=True, env={**os.environ, **remote.environment})
         shutil.copytree(self.work, saved)
 
         def restore() -> None:
             shutil.rmtree(self.work)
             shutil.copytree(saved, self.work)
 
-        with moved(self.repository, commit):
-            self.run("next commit", "fluxsrc", self.ours(url), before=restore)
+        with moved(self.repository, commits[1]):
+            us = self.run(case, "fluxsrc", self.ours(remote.url, **remote.options), before=restore)
+            peers = self.peers(case, remote, 1)
+            fetch = ["bash", "-c", FETCH, "-", remote.plain, self.work / "git"]
+            peers["git fetch"] = self.run(case, "git fetch", fetch, before=restore)
+            command = self.ours(remote.url, NEXT, self.repository, saved / "ours", *commits, **remote.options)
+            self.ratios(case, us, self.within(case, command), peers)
 
-    def unchanged(self, url: str) -> None:
+    def unchanged(self, name: str, remote: "Remote") -> None:
         """The same revision again."""
         self.clear()
-        result = self.run("unchanged x20", "fluxsrc", python(UNCHANGED, url, self.cache, self.store), runs=1)
-        found = last_json(result.output)
-        print(f"  unchanged: {found['cpu'] * 1000:.1f} ms of our own CPU, {found['wall'] * 1000:.1f} ms in all")
+        if self.server is not None:
+            self.server.take_served()
+        found = last_json(measure(self.ours(remote.url, UNCHANGED, **remote.options), runs=1, warm=False).output)
+        requests = ""
+        if self.server is not None:
+            time.sleep(0.1)
+            requests = f", {(len(self.server.take_served()) - 3) / 20:.2f} requests"  # the first time it takes three
+        cpu, wall = found["cpu"] * 1000, found["wall"] * 1000
+        self.rows.append([f"{name}, unchanged", "fluxsrc, in process", f"{wall:.1f} ms", "", ""])
+        print(f"{name}, unchanged | {cpu:.1f} ms of our own CPU, {wall:.1f} ms in all{requests}", flush=True)
 
-    def sparse(self, url: str) -> None:
+    def sparse(self, name: str, remote: "Remote") -> None:
         """One team of fifty."""
-        self.run("sparse, 1 of 50", "fluxsrc", self.ours(url, sparse=["teams/team-07"]))
+        case = f"{name}, sparse, 1 of 50"
+        options = {**remote.options, "sparse": ["teams/team-07"]}
+        us = self.run(case, "fluxsrc", self.ours(remote.url, **options))
+        parts = [f"{self.received / 1000:,.0f} kB"]
+        within = self.within(case, self.ours(remote.url, WARM, **options))
+        if name in self.full:
+            process, wall, received = self.full[name]
+            parts = [f"{self.received / received:.3f} of the bytes"] if received else []
+            parts += [f"{us.seconds / process:.3f} of the time as a process"]
+            parts += [f"{within['wall'] / wall:.3f} of the time in process"]
+        print(f"  {case}: {', '.join(parts)} of our own full fetch")
+
+
+class Remote(NamedTuple):
+    """The repository behind a server, for each contender.
+
+    Attributes:
+        url: For us.
+        plain: For git and Flux.
+        options: Of ours, besides.
+        environment: Of git's.
+        flux: Arguments of Flux's, besides.
+    """
+
+    url: str
+    plain: str
+    options: dict[str, object]
+    environment: dict[str, str]
+    flux: list[str]
 
 
 @contextlib.contextmanager
@@ -291,30 +392,32 @@ def main() -> None:
     """Run the cases that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--only", default="http,ssh,next,unchanged,sparse,blob")
+    parser.add_argument("--over", default="http,ssh")
+    parser.add_argument("--only", default="cold,next,unchanged,sparse,blob")
     arguments = parser.parse_args()
-    cases = set(arguments.only.split(","))
+    cases = arguments.only.split(",")
+    transports = arguments.over.split(",")
     bench = Bench(arguments.files)
     print(f"{machine()}; bare interpreter: {bare_interpreter() / MIB:.0f} MiB\n")
-    with GitHTTPServer(scratch()) as server:
-        bench.server = server
-        url = server.url(bench.repository.name)
-        if "http" in cases:
-            bench.cold("http, cold", url, url.removeprefix("git+"), {}, ["-", "-"])
-        for case in ("next", "unchanged", "sparse"):
+
+    def run(name: str, remote: Remote) -> None:
+        for case in ("cold", "next", "unchanged", "sparse"):
             if case in cases:
-                getattr(bench, case)(url)
-        if "blob" in cases:
-            bench.run("500 MB blob", "fluxsrc", bench.ours(server.url(blob_repository().name)), runs=1)
+                getattr(bench, case)(name, remote)
+
+    if "http" in transports:
+        with GitHTTPServer(scratch()) as bench.server:
+            url = bench.server.url(bench.repository.name)
+            run("http", Remote(url, url.removeprefix("git+"), {}, {}, ["-", "-"]))
+            if "blob" in cases:
+                bench.run("500 MB blob", "fluxsrc", bench.ours(bench.server.url(blob_repository().name)), runs=1)
         bench.server = None
-    if "ssh" in cases:
+    if "ssh" in transports:
         with sshd(scratch() / "git-sshd") as (port, key, known_hosts):
             plain = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{bench.repository}"
-            command = f"ssh -i {key} -o UserKnownHostsFile={known_hosts} -o IdentitiesOnly=yes"
-            files = {"key": str(key), "known_hosts": str(known_hosts)}
-            bench.cold(
-                "ssh, cold", f"git+{plain}", plain, {"GIT_SSH_COMMAND": command}, [str(key), str(known_hosts)], **files
-            )
+            environment = {"GIT_SSH_COMMAND": f"ssh -i {key} -o UserKnownHostsFile={known_hosts} -o IdentitiesOnly=yes"}
+            options = {"key": str(key), "known_hosts": str(known_hosts)}
+            run("ssh", Remote(f"git+{plain}", plain, options, environment, [str(key), str(known_hosts)]))
     print("\n" + table(["case", "who", "time", "received", "peak"], bench.rows))
 
 
