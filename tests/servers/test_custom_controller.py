@@ -99,6 +99,9 @@ class Repositories:
         self.hanging = set()
         self.reached = threading.Semaphore(0)
         self.release = threading.Event()
+        self.under_way = 0
+        self.most_under_way = 0
+        self.lock = threading.Lock()
         self.requests = []
         self.server = GitHTTPServer(root, before=self.before)
 
@@ -106,8 +109,13 @@ class Repositories:
         name = handler.path.split("/")[1]
         self.requests.append(name)
         if name in self.hanging:
+            with self.lock:
+                self.under_way += 1
+                self.most_under_way = max(self.under_way, self.most_under_way)
             self.reached.release()
             self.release.wait(60)
+            with self.lock:
+                self.under_way -= 1
         if name in self.broken:
             handler.send_error(503)
             return True
@@ -118,6 +126,16 @@ class Repositories:
             handler.end_headers()
             return True
         return False
+
+    @contextlib.contextmanager
+    def hang(self, *names):
+        """Answer nothing about these while the block runs."""
+        self.hanging, self.release, self.most_under_way = set(names), threading.Event(), 0
+        try:
+            yield
+        finally:
+            self.hanging = set()
+            self.release.set()
 
     def commit(self, name, text):
         """A commit on main; its revision as Flux writes it."""
@@ -140,7 +158,6 @@ def remote(tmp_path_factory):
     repositories = Repositories(tmp_path_factory.mktemp("repositories"))
     with repositories.server:
         yield repositories
-        repositories.release.set()
 
 
 class Source:
@@ -335,16 +352,33 @@ def test_a_deleted_object_takes_its_artifacts_with_it(source):
 
 def test_one_that_hangs_delays_no_other(source):
     """Others are looked at meanwhile; and it can be deleted, which leaves nothing of it behind."""
-    source.remote.hanging.add(source.name)
-    source.create(timeout="20s")
-    assert source.remote.reached.acquire(timeout=60)
-    other = Source(source.cluster, source.controller, source.remote, "beside-the-hanging").create()
-    other.until_ready()
-    other.request()
-    source.cluster.request("DELETE", f"{SOURCES}/{source.name}")
-    source.remote.release.set()
+    with source.remote.hang(source.name):
+        source.create(timeout="20s")
+        assert source.remote.reached.acquire(timeout=60)
+        other = Source(source.cluster, source.controller, source.remote, "beside-the-hanging").create()
+        other.until_ready()
+        other.request()
+        source.cluster.request("DELETE", f"{SOURCES}/{source.name}")
     servers.until(lambda: source.cluster.client.get(f"{SOURCES}/{source.name}").status_code == 404, "it is gone")
     assert source.controller.current(source.name) is None
+
+
+def test_no_more_sources_at_once_than_allowed(source):
+    """Eight are due, four are looked at; once those are done, the others are."""
+    several = [
+        Source(source.cluster, source.controller, source.remote, f"one-of-several-{number}") for number in range(8)
+    ]
+    with source.remote.hang(*(each.name for each in several)):
+        for each in several:
+            each.create()
+        for _ in range(4):
+            assert source.remote.reached.acquire(timeout=60)
+        # The API server tells of objects in their order: when this one has its finalizer, all of them have a daemon.
+        source.create()
+        servers.until(lambda: "finalizers" in source.object()["metadata"], "the last one is taken up")
+        assert (source.remote.under_way, source.remote.most_under_way) == (4, 4)
+    for each in several:
+        each.until_ready()
 
 
 def test_a_new_process_changes_nothing_and_goes_on(source):
