@@ -6,19 +6,24 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
 
 import attrs
 
+from fluxsrc.address import Address
 from fluxsrc.artifact import Artifact
 from fluxsrc.digest import Digest
 from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError, StoreError
 from fluxsrc.operation import Operation
+from fluxsrc.produce import SourceOptions
 from fluxsrc.recipe import Compression, SymlinkPolicy
 from fluxsrc.select import select
 from fluxsrc.source import Source
 from fluxsrc.stores import LocalStore
 from fluxsrc.tarball import pack
+from fluxsrc.urls import address_of
 
 __all__ = ["apart", "save_archive", "tree_digest", "unpack_tree"]
 
@@ -30,35 +35,72 @@ class _Nowhere:
         return len(data)
 
 
-def apart(source: Source, places: Mapping[str, Path | None]) -> tuple[Source, list[str]]:
-    """A directory as a source without the places that a command writes to, and which of them lie in it.
+_PACKED: Final = frozenset({"file", "bucket+file"})
+"""Schemes of sources that are the files of a directory, whoever wrote them."""
+_KEPT: Final = frozenset({"git+file", "oci-layout"})
+"""Schemes of sources whose directory a program keeps: what lies among its files is no part of them, but may do harm."""
+_OWN: Final = frozenset({"--output", "--archive"})
+"""What only this command writes; a store and a layout may well be in one place."""
 
-    What is written there would be packed with the source, at the latest the next time.
+
+def apart(source: Source, places: Mapping[str, Path | None]) -> tuple[Source, list[str]]:
+    """A source on this machine without the places that a command writes to, and which of them lie in it.
+
+    What is written into a directory would be packed with it, at the latest the next time.
 
     Args:
-        source: Any source; those that are no directory stay as they are.
+        source: Any source; those that are elsewhere stay as they are.
         places: By the option that names each.
 
     Returns:
         The source with a rule for each place inside it, and those places, relative to it.
 
     Raises:
-        ConfigurationError: A place is the source itself.
+        ConfigurationError: A place is the source itself, or among the files of a repository or an image layout.
     """
-    if not isinstance(source, DirectorySource):
+    address = address_of(source.url)
+    given = {option: place for option, place in places.items() if place is not None}
+    if address.scheme in _KEPT:
+        root = _kept(address)
+        for option in _OWN & given.keys():
+            if _within(given[option], root) is not None:
+                raise ConfigurationError(f"{option} {given[option]} is inside {root}", hint="choose another place")
+    if address.scheme not in _PACKED or not isinstance(source, SourceOptions):
         return source, []
-    root = os.path.realpath(os.path.join(source.root, source.path))
+    root = _packed(address)
     inside = []
-    for option, place in places.items():
-        if place is None:
-            continue
-        relative = os.path.relpath(os.path.realpath(place), root)
+    for option, place in given.items():
+        relative = _within(place, root)
         if relative == ".":
             raise ConfigurationError(f"{option} {place} is the source itself", hint="choose another place")
-        if relative != ".." and not relative.startswith("../"):
+        if relative is not None:
             inside.append(relative)
     rules = ["/" + re.sub(r"([\\*?\[ ])", r"\\\1", path) for path in inside]
     return attrs.evolve(source, ignore="\n".join(filter(None, [source.ignore, *rules])) or None), inside
+
+
+def _packed(address: Address) -> str:
+    """The directory that becomes an artifact's root."""
+    root = address.location
+    if address.scheme == "bucket+file":
+        root = unquote(root.removeprefix("//"))
+        if address.options.get("strip_prefix") == "true":
+            root = os.path.join(root, address.options.get("prefix", ""))
+    return os.path.join(root, address.path)
+
+
+def _kept(address: Address) -> str:
+    """The directory that is not ours: an image layout, a bare repository, or the part of a work tree that is git's."""
+    if address.scheme == "oci-layout":
+        return address.location.removeprefix("//").partition(":")[0].partition("@sha")[0]
+    inner = os.path.join(address.location, ".git")
+    return inner if os.path.exists(inner) else address.location
+
+
+def _within(place: Path, root: str) -> str | None:
+    """A place relative to a directory that it lies in; "." for the directory itself, None elsewhere."""
+    relative = os.path.relpath(os.path.realpath(place), os.path.realpath(root))
+    return None if relative == ".." or relative.startswith("../") else relative
 
 
 def tree_digest(directory: Path) -> Digest:

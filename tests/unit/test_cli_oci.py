@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -291,6 +292,48 @@ def test_how_a_remote_is_reached_arrives():
     assert options["proxy"].url == "socks5h://proxy.example.com:1080"
     assert (options["insecure"], "keychain" in options) == (True, False)
     assert re.search("BEGIN CERTIFICATE", options["tls"].ca)
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [("", ["a b/x", "y"]), ("?prefix=a%20b/&strip_prefix=true", ["x"]), ("#path=a%20b", ["x"])],
+    ids=["all", "below a stripped prefix", "a sub-tree"],
+)
+def test_what_is_written_into_a_directory_that_plays_a_bucket_is_no_part_of_it(document, query, kept):
+    """Twice the same revision, whatever was written between."""
+    for name in kept:
+        Path("bucket", "a b", name).parent.mkdir(parents=True, exist_ok=True)
+    Path("bucket/a b/x").write_text("1")
+    Path("bucket/y").write_text("2")
+    url = f"{Path('bucket').absolute().as_uri().replace('file', 'bucket+file')}{query}"
+    place = Path("bucket/a b") if query else Path("bucket")
+    words = (
+        "pull",
+        url,
+        "--output",
+        str(place / "out [1]"),
+        "--archive",
+        str(place / "a.tgz"),
+        "--store",
+        str(place / "s"),
+    )
+    first, second = document(*words), document(*words)
+    assert (first["revision"], first["files"]) == (second["revision"], len(kept))
+    assert sorted(second["left_out"]) == ["a.tgz", "out [1]", "s"]
+
+
+@pytest.mark.parametrize("option", ["--output", "--archive"])
+def test_nothing_is_written_among_the_files_of_a_layout_or_a_repository(run, document, option):
+    """They would be damaged, not packed. A store is a layout, and takes what is made of it."""
+    document("push", "src", "oci-layout:images:v1")
+    before = sorted(Path("images").rglob("*"))
+    code, _, err = run("pull", "oci-layout:images:v1", option, "images/index.json", "--replace")
+    assert (code, "is inside images" in err) == (2, True)
+    assert sorted(Path("images").rglob("*")) == before
+    document("pull", "oci-layout:images:v1", "--store", "images")
+    subprocess.run(["git", "init", "-q", "repo"], check=True)
+    code, _, err = run("pull", "git+file://repo", option, "repo/.git/HEAD", "--replace")
+    assert (code, "is inside" in err) == (2, True)
 
 
 def test_a_registry_that_asks_who_we_are_is_shown_a_certificate(run, monkeypatch):
