@@ -16,7 +16,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, BinaryIO, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 
 import attrs
@@ -36,13 +36,13 @@ from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
 from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
 from fluxsrc.sealed import SealedSnapshot
-from fluxsrc.select import select
-from fluxsrc.source import Snapshot, Source
+from fluxsrc.select import select, selector
+from fluxsrc.source import Comparable, Snapshot, Source
 from fluxsrc.store import Ingest, Store
-from fluxsrc.tarball import Packed, Reuse, pack
+from fluxsrc.tarball import Changes, Packed, Reuse, pack, read_survey
 from fluxsrc.verify import Policy, split_policy
 
-__all__ = ["RESOLVED", "Packing", "SourceOptions", "produce_artifact", "source_key"]
+__all__ = ["RESOLVED", "Earlier", "Packing", "SourceOptions", "produce_artifact", "source_key"]
 
 RESOLVED: Final = "resolved"
 """Under this name an operation's memo has the revision that was resolved, for whoever asks why the rest failed."""
@@ -67,7 +67,22 @@ class Packing:
     skipped: tuple[Skipped, ...] = ()
 
 
-PackSnapshot = Callable[[Snapshot, Ingest, Reuse | None, Operation], Packing]
+@attrs.frozen
+class Earlier:
+    """An artifact of the same source, out of which step 5 may take what did not change.
+
+    Attributes:
+        artifact: What the store says of it.
+        index: Its pack index.
+        archive: Its bytes, seekable and verified.
+    """
+
+    artifact: Artifact
+    index: bytes = attrs.field(repr=False)
+    archive: BinaryIO
+
+
+PackSnapshot = Callable[[Snapshot, Ingest, Earlier | None, Operation], Packing]
 """Writes a snapshot to an ingest: step 5."""
 
 
@@ -162,9 +177,11 @@ class SourceOptions:
         """The operation of this call: the caller's, or one of the source's own timeout."""
         return Operation(self.timeout) if operation is None else operation
 
-    def _pack_snapshot(self, snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation) -> Packing:
+    def _pack_snapshot(
+        self, snapshot: Snapshot, blob: Ingest, earlier: Earlier | None, operation: Operation
+    ) -> Packing:
         """Step 5; a backend overrides it only to keep bytes as they are."""
-        return _pack_canonical(snapshot, blob, reuse, operation, self.recipe, self.limits)
+        return _pack_canonical(snapshot, blob, earlier, operation, self.recipe, self.limits)
 
 
 class Producible(Source, Protocol):
@@ -178,17 +195,50 @@ class Producible(Source, Protocol):
     def verify(self) -> Policy[Any] | None: ...
     def _operation(self, operation: Operation | None) -> Operation: ...
     def _pack_snapshot(
-        self, snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation
+        self, snapshot: Snapshot, blob: Ingest, earlier: Earlier | None, operation: Operation
     ) -> Packing: ...
 
 
 def _pack_canonical(
-    snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation, recipe: Recipe, limits: Limits
+    snapshot: Snapshot, blob: Ingest, earlier: Earlier | None, operation: Operation, recipe: Recipe, limits: Limits
 ) -> Packing:
     skipped: list[Skipped] = []
-    entries = select(snapshot, recipe, skipped)
-    packed = pack(entries, blob, compression=recipe.compression, limits=limits, reuse=reuse, operation=operation)
+    changes = None if earlier is None else _changes(earlier, snapshot, recipe, skipped)
+    packed = pack(
+        select(snapshot, recipe, skipped),
+        blob,
+        compression=recipe.compression,
+        limits=limits,
+        reuse=None if earlier is None else Reuse(earlier.index, earlier.archive, changes),
+        survey=snapshot.survey() if isinstance(snapshot, Comparable) else "",
+        operation=operation,
+    )
+    if earlier is not None:
+        skipped += _skipped_there(earlier.artifact.skipped, packed.unlisted)
     return Packing(packed, LAYER_MEDIA_TYPE + recipe.compression.suffix, tuple(skipped))
+
+
+def _changes(earlier: Earlier, snapshot: Snapshot, recipe: Recipe, skipped: list[Skipped]) -> Changes | None:
+    """What changed since an earlier artifact, if the snapshot can say."""
+    # What a link of a dereferenced tree is, other paths decide; what another recipe left out, no comparison tells.
+    if (
+        not isinstance(snapshot, Comparable)
+        or earlier.artifact.recipe != recipe.digest
+        or recipe.symlinks is SymlinkPolicy.DEREFERENCE
+    ):
+        return None
+    paths = snapshot.changed_since(earlier.artifact.revision, read_survey(earlier.index))
+    if paths is None:
+        return None
+    chosen = selector(snapshot, recipe, skipped)
+    return Changes(paths, lambda path: chosen(snapshot.entries_from(path)))
+
+
+def _skipped_there(skipped: Sequence[Skipped], parts: Sequence[tuple[str, str | None]]) -> list[Skipped]:
+    """What lies in these parts of the tree: each from a path to another, or to the end."""
+    return [
+        item for item in skipped if any(start <= item.path and (end is None or item.path < end) for start, end in parts)
+    ]
 
 
 def source_key(source: Source, *, name: str | None = None, namespace: str = "default") -> SourceKey:
@@ -229,15 +279,16 @@ def produce_artifact(
         current = store.lookup(key)
         if current is not None and current.revision == revision and current.recipe == recipe.digest:
             return current  # 2
-        earlier = [artifact for artifact in store.history(key) if artifact.recipe == recipe.digest]
-        known = next((artifact for artifact in earlier if artifact.revision == revision), None)
+        history = store.history(key)
+        alike = [artifact for artifact in history if artifact.recipe == recipe.digest]
+        known = next((artifact for artifact in alike if artifact.revision == revision), None)
         if known is not None:
             return store.put(known)  # 2, of a revision that was current before: only the record moves
         try:
             with source.fetch(revision, operation=operation) as snapshot:  # 3
                 seal = snapshot if isinstance(snapshot, SealedSnapshot) else None
                 content = snapshot if seal is None else seal.content
-                same = next((a for a in earlier if a.tree_id is not None and a.tree_id == content.tree_id), None)
+                same = next((a for a in alike if a.tree_id is not None and a.tree_id == content.tree_id), None)
                 if same is not None:
                     if seal is not None:
                         seal.unseal(same.content_digest)
@@ -245,11 +296,11 @@ def produce_artifact(
                 with ExitStack() as stack, store.ingest() as blob:
                     # A lock that moved on is another recipe. What did not change is still worth to be taken from an artifact
                     # of the old one: the policy decides about the digest of what comes out.
-                    reuse = _reuse(store, earlier if seal is None else store.history(key), stack)
+                    earlier = _earlier(store, alike if seal is None else history, stack)
                     if pack_snapshot is None:
-                        packing = _pack_canonical(content, blob, reuse, operation, recipe, DEFAULT_LIMITS)
+                        packing = _pack_canonical(content, blob, earlier, operation, recipe, DEFAULT_LIMITS)
                     else:
-                        packing = pack_snapshot(content, blob, reuse, operation)  # 5
+                        packing = pack_snapshot(content, blob, earlier, operation)  # 5
                     if seal is not None:
                         seal.unseal(packing.packed.content_digest)  # 6
                     artifact = Artifact(
@@ -297,13 +348,13 @@ def _unique(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
     return tuple(sorted(set(skipped), key=lambda item: item.path.encode(errors="surrogateescape")))
 
 
-def _reuse(store: Store, earlier: Sequence[Artifact], stack: ExitStack) -> Reuse | None:
-    """The newest earlier artifact whose chunks can be spliced, opened; None if there is none."""
-    for artifact in earlier:
+def _earlier(store: Store, history: Sequence[Artifact], stack: ExitStack) -> Earlier | None:
+    """The newest artifact whose chunks can be spliced, opened; None if there is none."""
+    for artifact in history:
         index = store.index(artifact)
         if index is not None:
             try:
-                return Reuse(index, stack.enter_context(store.open(artifact)))
+                return Earlier(artifact, index, stack.enter_context(store.open(artifact)))
             except (
                 StoreError,
                 ContentError,

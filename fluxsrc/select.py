@@ -1,6 +1,6 @@
 """Which entries of a snapshot belong into its artifact: ignore rules, then the symlink policy."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import attrs
@@ -12,7 +12,7 @@ from fluxsrc.recipe import Recipe, SymlinkPolicy
 from fluxsrc.snapshot import ListedSnapshot
 from fluxsrc.source import Snapshot
 
-__all__ = ["select"]
+__all__ = ["select", "selector"]
 
 _MAX_LINKS: Final = 40
 """Links followed for one path, as in Linux; more is a cycle."""
@@ -30,19 +30,26 @@ def select(snapshot: Snapshot, recipe: Recipe, skipped: list[Skipped]) -> Iterat
     Raises:
         UnsafeEntryError: The policy refuses a link, or a link leads out of the tree or nowhere.
     """
-    kept = _kept(snapshot, recipe)
+    return selector(snapshot, recipe, skipped)(snapshot.entries())
+
+
+def selector(
+    snapshot: Snapshot, recipe: Recipe, skipped: list[Skipped]
+) -> Callable[[Iterator[Entry]], Iterator[Entry]]:
+    """What `select` does, as a function of some of the snapshot's entries. Arguments and errors are those of `select`."""
+    keep = _keep(snapshot, recipe)
     if recipe.symlinks is SymlinkPolicy.DEREFERENCE:
-        return _dereference(kept)
-    return _without_links(kept, recipe.symlinks, skipped)
+        return lambda entries: _dereference(keep(entries))
+    return lambda entries: _without_links(keep(entries), recipe.symlinks, skipped)
 
 
-def _kept(snapshot: Snapshot, recipe: Recipe) -> Iterator[Entry]:
-    """What the ignore rules keep."""
+def _keep(snapshot: Snapshot, recipe: Recipe) -> Callable[[Iterator[Entry]], Iterator[Entry]]:
+    """What drops the entries that the ignore rules exclude."""
     if isinstance(snapshot, ListedSnapshot) and snapshot.filtered_by == recipe:
-        return snapshot.entries()
+        return iter
     defaults = None if recipe.default_ignores else ()
     excluded = IgnoreRules(recipe.dialect, snapshot.ignore_files(), recipe.ignore, defaults=defaults).excluded
-    return (entry for entry in snapshot.entries() if not excluded(entry.path))
+    return lambda entries: (entry for entry in entries if not excluded(entry.path))
 
 
 def _without_links(entries: Iterator[Entry], policy: SymlinkPolicy, skipped: list[Skipped]) -> Iterator[Entry]:

@@ -12,7 +12,7 @@ from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.store import Store
 
-__all__ = ["Snapshot", "Source"]
+__all__ = ["Comparable", "Snapshot", "Source"]
 
 
 @runtime_checkable
@@ -65,6 +65,35 @@ class Snapshot(Protocol):
         Repeatable: each call starts a new iteration over the same entries. Lazy: an entry's content is not touched
         before it is opened. May leave out what the source's own ignore rules exclude, and nothing else.
         """
+        ...
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """What a `Snapshot` may be besides: one that can say what changed since an earlier revision, without listing the rest.
+
+    Then the cost of the next artifact grows with the change, and not with the tree.
+    """
+
+    def survey(self) -> str:
+        """A note of what was found in all of the tree; `changed_since` of a later snapshot wants to see it. Any text."""
+        ...
+
+    def changed_since(self, revision: Revision, survey: str, /) -> Sequence[str] | None:
+        """What changed since an earlier revision of the same source, with the same options.
+
+        Args:
+            revision: The earlier one.
+            survey: What its snapshot noted.
+
+        Returns:
+            The paths of every entry, and of everything skipped, that is new, removed or different; sorted. None if that
+            is not known, or if more than single entries may have changed.
+        """
+        ...
+
+    def entries_from(self, path: str, /) -> Iterator[Entry]:
+        """As `Snapshot.entries`, but beginning at a path, or at the first behind it, without listing those before."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,18 +11,18 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import attrs
 
 from fluxsrc.entry import Entry, Mode, Skipped, check_path
-from fluxsrc.errors import ContentError, PathNotFoundError
+from fluxsrc.errors import ContentError, PathNotFoundError, SourceError
 from fluxsrc.git.commit import Commit
 from fluxsrc.git.lfs import MAX_POINTER_BYTES, MIN_POINTER_BYTES, LFSPointer, LFSPolicy
 from fluxsrc.git.lfs_store import LFSStore
 from fluxsrc.git.objects import ObjectDatabase
 from fluxsrc.git.packfile import Kind
-from fluxsrc.git.tree import DIRECTORY, Node, is_selected, lookup, parse_tree, walk
+from fluxsrc.git.tree import DIRECTORY, Node, changed_paths, is_selected, lookup, parse_tree, walk
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
 from fluxsrc.snapshot import IGNORE_FILE, ShownSnapshot
-from fluxsrc.source import Snapshot
+from fluxsrc.source import Comparable, Snapshot
 
 __all__ = ["GitSnapshot", "OpenLFS", "SnapshotOptions"]
 
@@ -29,6 +30,10 @@ OpenLFS = Callable[[bytes | None], LFSStore]
 """Opens the store of LFS files, given the content of `.lfsconfig`."""
 _ATTRIBUTES: Final = ".gitattributes"
 _LFS_CONFIG: Final = ".lfsconfig"
+_DECIDING: Final = frozenset({IGNORE_FILE, _ATTRIBUTES})
+"""Files that decide what becomes of others."""
+_MANY: Final = 5000
+"""Changed files from which on going through all of them costs no more."""
 _LFS_FILTER: Final = b"filter=lfs"
 _MODES: Final = {int(mode): mode for mode in Mode}
 _REGULAR: Final = frozenset({int(Mode.FILE), int(Mode.EXECUTABLE)})
@@ -56,10 +61,23 @@ class SnapshotOptions:
 
 @attrs.frozen
 class _Survey:
-    """What one pass over the directories finds out: rules, and where pointers to look for."""
+    """What one pass over the directories finds out: rules, where pointers to look for, and what above the root decides."""
 
     ignore_files: Mapping[str, str]
     lfs_below: tuple[str, ...]
+    above: str
+
+    def __str__(self) -> str:
+        return json.dumps([dict(self.ignore_files), self.lfs_below, self.above])
+
+    @classmethod
+    def parse(cls, text: str) -> "_Survey | None":
+        """The survey of another snapshot, None if it is none."""
+        try:
+            ignore_files, lfs_below, above = json.loads(text)
+            return cls(dict(ignore_files), tuple(lfs_below), above)
+        except (ValueError, TypeError):
+            return None
 
 
 class GitSnapshot(ShownSnapshot):
@@ -147,12 +165,45 @@ class GitSnapshot(ShownSnapshot):
                 return self._objects.read_kind(node.oid, Kind.BLOB)
         return b""
 
+    def survey(self) -> str:
+        """The rules and LFS settings of the tree; see `Comparable`."""
+        return str(self._surveyed())
+
+    def changed_since(self, revision: Revision, survey: str, /) -> Sequence[str] | None:
+        """What differs between the trees of two commits; see `Comparable`.
+
+        None, if the earlier one is not among the objects, or if a file changed that decides about others.
+        """
+        earlier = _Survey.parse(survey)
+        if earlier is None or earlier.above != self._above():
+            return None
+        paths: set[str] = set()
+        try:
+            before = Commit.parse(self._objects.read_kind(bytes.fromhex(revision.digest.hex), Kind.COMMIT))
+            root = lookup(before.tree, self._options.path, self._read_tree)
+            options = self._options
+            for path in changed_paths(
+                root.oid, self._root.oid, self._read_tree, limits=options.limits, select=options.sparse
+            ):
+                if path.rpartition("/")[2] in _DECIDING or len(paths) > _MANY:
+                    return None
+                paths.add(path)
+        except (SourceError, ContentError):
+            return None
+        self._survey = earlier  # as it was: nothing that it was made of has changed
+        return sorted(paths)
+
     def entries(self) -> Iterator[Entry]:
         """Every file and link, in order, straight from the trees; blobs are not looked at."""
+        return self.entries_from("")
+
+    def entries_from(self, path: str, /) -> Iterator[Entry]:
+        """As `entries`, but from a path on; see `Comparable`."""
+        start = path
         lfs_below = self._surveyed().lfs_below
         objects = self._objects
         size, opener, reader = objects.size, objects.open, objects.read_blob
-        for node in self._walk():
+        for node in self._walk(start):
             path, number, oid = node
             mode = _MODES.get(number)
             if mode is None:
@@ -166,8 +217,9 @@ class GitSnapshot(ShownSnapshot):
                     continue
             yield Entry(path, mode, partial(size, oid), partial(opener, oid), f"git:{oid.hex()}", partial(reader, oid))
 
-    def _walk(self) -> Iterator[Node]:
-        nodes = walk(self._root.oid, self._read_tree, limits=self._options.limits, select=self._options.sparse)
+    def _walk(self, start: str = "") -> Iterator[Node]:
+        options = self._options
+        nodes = walk(self._root.oid, self._read_tree, limits=options.limits, select=options.sparse, start=start)
         for count, node in enumerate(nodes):
             if not count % _CHECK_EVERY:
                 self._operation.check("list")
@@ -213,7 +265,7 @@ class GitSnapshot(ShownSnapshot):
                     ignore_files[directory] = text
                 elif name == _ATTRIBUTES and mode in _REGULAR and self._sends_to_lfs(oid):
                     lfs_below.append(prefix)
-        return _Survey(ignore_files, tuple(lfs_below))
+        return _Survey(ignore_files, tuple(lfs_below), self._above())
 
     def _sends_to_lfs(self, attributes: bytes) -> bool:
         return _LFS_FILTER in self._objects.read_kind(attributes, Kind.BLOB)
@@ -228,6 +280,14 @@ class GitSnapshot(ShownSnapshot):
                 if name == _ATTRIBUTES and mode in _REGULAR and self._sends_to_lfs(oid):
                     return True
         return False
+
+    def _above(self) -> str:
+        """A name of what decides about the tree without being in it: LFS settings, and attributes above the root."""
+        nodes = [node for node in self._read_tree(self._commit.tree, "") if node.path == _LFS_CONFIG]
+        for directory in ("", *_parents(self._options.path)[:-1]) if self._options.path else ():
+            tree = lookup(self._commit.tree, directory, self._read_tree)
+            nodes += [node for node in self._read_tree(tree.oid, directory) if node.path == _ATTRIBUTES]
+        return " ".join(f"{node.mode:o}:{node.oid.hex()}" for node in nodes)
 
     def _pointer(self, oid: bytes) -> LFSPointer | None:
         if MIN_POINTER_BYTES <= self._objects.size(oid) < MAX_POINTER_BYTES:
@@ -244,7 +304,8 @@ class GitSnapshot(ShownSnapshot):
             store = self._lfs_store(self._open_lfs)
             store.announce(pointer)
             read, opener = partial(store.read, pointer), partial(store.open, pointer)
-            return Entry(path, mode, pointer.size, opener, f"sha256:{pointer.oid}", read)
+            expect = partial(store.expect, pointer)
+            return Entry(path, mode, pointer.size, opener, f"sha256:{pointer.oid}", read, expect)
         refuse = partial(_refuse_lfs, path)
         return Entry(path, mode, pointer.size, refuse, None, refuse)
 
@@ -280,5 +341,5 @@ def _parents(path: str) -> list[str]:
 
 if TYPE_CHECKING:
 
-    def _(snapshot: GitSnapshot) -> Snapshot:
-        return snapshot
+    def _(snapshot: GitSnapshot) -> tuple[Snapshot, Comparable]:
+        return snapshot, snapshot

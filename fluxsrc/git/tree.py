@@ -14,7 +14,17 @@ from fluxsrc.entry import check_path
 from fluxsrc.errors import ContentError, PathNotFoundError, UnsafeEntryError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["DIRECTORY", "Node", "ReadTree", "check_name", "is_selected", "lookup", "parse_tree", "walk"]
+__all__ = [
+    "DIRECTORY",
+    "Node",
+    "ReadTree",
+    "changed_paths",
+    "check_name",
+    "is_selected",
+    "lookup",
+    "parse_tree",
+    "walk",
+]
 
 DIRECTORY: Final = 0o040000
 _SUBMODULE: Final = 0o160000
@@ -157,6 +167,7 @@ def walk(
     *,
     limits: Limits = DEFAULT_LIMITS,
     select: Sequence[str] = (),
+    start: str = "",
 ) -> Iterator[Node]:
     """Everything below a tree, sorted by the UTF-8 bytes of the full path, a directory right before what it holds.
 
@@ -165,6 +176,7 @@ def walk(
         read_tree: Gives a tree's entries, checked and in order, as `parse_tree` does.
         limits: On the number of entries, and on the length and depth of paths.
         select: Directories and files to stay within; all of them, if empty. The way to them is part of the walk.
+        start: What comes before this path is passed over, trees unread; the way to it is part of the walk.
 
     Raises:
         ContentError: A tree is damaged, unsafe, or over a limit.
@@ -178,6 +190,8 @@ def walk(
             stack.pop()
             continue
         path = prefix + node.path
+        if path < start and not (node.is_directory and f"{path}/" >= start[: len(path) + 1]):
+            continue
         if select and not is_selected(path, select, directory=node.is_directory):
             continue
         seen += 1
@@ -187,6 +201,38 @@ def walk(
         yield node
         if node.is_directory:
             stack.append((f"{path}/", iter(read_tree(node.oid, path))))
+
+
+def changed_paths(
+    old: bytes, new: bytes, read_tree: ReadTree, *, limits: Limits = DEFAULT_LIMITS, select: Sequence[str] = ()
+) -> Iterator[str]:
+    """The paths, unsorted, of everything but directories that is in one of two trees only, or different in the other.
+
+    Trees of the same name are not read: the cost grows with the change.
+
+    Raises:
+        ContentError: A tree is damaged, unsafe, or over a limit.
+    """
+    stack = [("", old, new)]
+    while stack:
+        prefix, before, after = stack.pop()
+        olds = {node.path: node for node in read_tree(before, prefix)}
+        news = {node.path: node for node in read_tree(after, prefix)}
+        for name in olds.keys() | news.keys():
+            was, now = olds.get(name), news.get(name)
+            if was == now:
+                continue
+            path = check_path(prefix + name, limits=limits)
+            if was is not None and now is not None and was.is_directory and now.is_directory:
+                if not select or is_selected(path, select, directory=True):
+                    stack.append((f"{path}/", was.oid, now.oid))
+                continue
+            for node in (was, now):
+                if node is not None and node.is_directory:
+                    below = walk(node.oid, read_tree, limits=limits)
+                    yield from (f"{path}/{found.path}" for found in below if not found.is_directory)
+                elif node is not None:
+                    yield path
 
 
 def is_selected(path: str, select: Sequence[str], *, directory: bool) -> bool:

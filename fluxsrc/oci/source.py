@@ -24,14 +24,14 @@ from fluxsrc.oci.repository import Document, Repository
 from fluxsrc.oci.stream import as_binary, reading
 from fluxsrc.oci.tokens import TokenCache
 from fluxsrc.operation import Operation
-from fluxsrc.produce import Packing, SourceOptions
+from fluxsrc.produce import Earlier, Packing, SourceOptions
 from fluxsrc.revision import Revision
 from fluxsrc.semver import Range, TagPattern, select_tag
 from fluxsrc.signatures.oci import SignatureKind, kinds_of
 from fluxsrc.snapshot import ShownSnapshot, read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
-from fluxsrc.tarball import Packed, Reuse, unpack
+from fluxsrc.tarball import Packed, unpack
 from fluxsrc.tarball.tree import FileTree, Spool
 from fluxsrc.verify import Facts, split_policy
 
@@ -242,9 +242,11 @@ class OCISource(SourceOptions):
         }
         return tuple(sorted((name, value) for name, value in options.items() if value is not None))
 
-    def _pack_snapshot(self, snapshot: Snapshot, blob: Ingest, reuse: Reuse | None, operation: Operation) -> Packing:
+    def _pack_snapshot(
+        self, snapshot: Snapshot, blob: Ingest, earlier: Earlier | None, operation: Operation
+    ) -> Packing:
         if self.layer_operation is not LayerOperation.COPY:
-            return super()._pack_snapshot(snapshot, blob, reuse, operation)
+            return super()._pack_snapshot(snapshot, blob, earlier, operation)
         assert isinstance(snapshot, _OCISnapshot)
         return snapshot.copy_layer(blob)
 

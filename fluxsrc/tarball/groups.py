@@ -57,6 +57,16 @@ class Lookahead:
         for _ in range(count):
             self._seen.popleft()
 
+    def clear(self) -> int:
+        """Forget what was peeked at; how many entries that was."""
+        count = len(self._seen)
+        self._seen.clear()
+        return count
+
+    def restart(self, entries: Iterable[Entry]) -> None:
+        """Go on with other entries."""
+        self._iterator = iter(entries)
+
     def put_back(self, entry: Entry) -> None:
         """Make an entry the next one again."""
         self._seen.appendleft(entry)

@@ -6,21 +6,26 @@ belong to), the worst that happens is that everything is read and compressed aga
 
 import hashlib
 import json
+import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
+from fluxsrc.gzip import zlib_compress
 from fluxsrc.recipe import FORMAT_VERSION, Compression
 from fluxsrc.tarball.groups import MAX_BLOCK
 
-__all__ = ["Group", "Place", "read_index", "write_index"]
+__all__ = ["Group", "PackIndex", "Place", "read_index", "read_survey", "write_index"]
 
 _MAGIC: Final = b"fluxsrc pack index\n"
-_VERSION: Final = [FORMAT_VERSION, 3]
+_VERSION: Final = [FORMAT_VERSION, 4]
 """Of the canonical tar, and of this file."""
+_DIGEST: Final = slice(len(_MAGIC), len(_MAGIC) + 32)
+_SURVEY_SIZE: Final = struct.Struct(">I")
 _MAX_BYTES: Final = 256 * 1024 * 1024
+_MAX_SURVEY: Final = 16 * 1024 * 1024
 _MAX_LENGTH: Final = 2 * MAX_BLOCK
 
 
@@ -60,13 +65,29 @@ class Group:
     content_ids: str
 
 
-def write_index(compression: Compression, groups: Sequence[Group]) -> bytes | None:
+@attrs.frozen
+class PackIndex:
+    """What an index says.
+
+    Attributes:
+        groups: The groups that can be found by name, by their first paths.
+        is_complete: Whether that is all of them: if so, a group goes as far as the next one.
+    """
+
+    groups: Mapping[str, Group]
+    is_complete: bool
+
+
+def write_index(
+    compression: Compression, groups: Sequence[Group], *, is_complete: bool = False, survey: str = ""
+) -> bytes | None:
     """The index of an archive; None where no group has anything to find it by."""
     if not groups:
         return None
     document = {
         "version": _VERSION,
         "compression": compression.value,
+        "complete": is_complete,
         "groups": [
             [
                 group.first,
@@ -79,23 +100,53 @@ def write_index(compression: Compression, groups: Sequence[Group]) -> bytes | No
             for group in groups
         ],
     }
-    body = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
+    note = zlib_compress(survey.encode(errors="surrogateescape"))
+    body = _SURVEY_SIZE.pack(len(note)) + note + zlib_compress(json.dumps(document, separators=(",", ":")).encode())
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
-def read_index(data: bytes, compression: Compression) -> Mapping[str, Group]:
-    """The groups of an index by their first paths; nothing if it is damaged, or of no use for this compression."""
-    body = data[len(_MAGIC) + 32 :]
-    if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[len(_MAGIC) : len(_MAGIC) + 32]:
-        return {}
+def read_survey(data: bytes) -> str:
+    """What the source noted of the archive's tree; nothing if the index is damaged."""
+    body = _body(data)
+    if body is None:
+        return ""
+    note, _ = _parts(body)
+    try:
+        return zlib.decompressobj().decompress(note, _MAX_SURVEY).decode(errors="surrogateescape")
+    except zlib.error:
+        return ""
+
+
+def read_index(data: bytes, compression: Compression) -> PackIndex:
+    """The groups of an index; none if it is damaged, or of no use for this compression."""
+    nothing = PackIndex({}, is_complete=False)
+    body = _body(data)
+    if body is None:
+        return nothing
     wanted = compression.value
     try:
-        document = json.loads(zlib.decompressobj().decompress(body, _MAX_BYTES))
+        document = json.loads(zlib.decompressobj().decompress(_parts(body)[1], _MAX_BYTES))
         if document["version"] != _VERSION or document["compression"] != wanted:
-            return {}
-        return {group.first: group for group in map(_group, document["groups"])}
+            return nothing
+        groups = {group.first: group for group in map(_group, document["groups"])}
+        return PackIndex(groups, is_complete=document["complete"] is True and sorted(groups) == list(groups))
     except (zlib.error, ValueError, TypeError, KeyError, RecursionError):
-        return {}
+        return nothing
+
+
+def _body(data: bytes) -> bytes | None:
+    """What the index holds, if it is one and whole."""
+    body = data[_DIGEST.stop :]
+    whole = (
+        data.startswith(_MAGIC) and hashlib.sha256(body).digest() == data[_DIGEST] and len(body) >= _SURVEY_SIZE.size
+    )
+    return body if whole else None
+
+
+def _parts(body: bytes) -> tuple[bytes, bytes]:
+    """The survey and the document, both compressed."""
+    end = _SURVEY_SIZE.size + _SURVEY_SIZE.unpack_from(body)[0]
+    return body[_SURVEY_SIZE.size : end], body[end:]
 
 
 def _group(row: Any) -> Group:

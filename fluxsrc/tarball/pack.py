@@ -2,13 +2,18 @@
 
 For each group of entries (see `groups`):
 
-1. If the earlier archive has a group of the same entries, by the names the source has for their contents: copy its
-   compressed blocks. They are inflated for the digest and held against their length and CRC-32; at the first doubt the
-   entries are read instead, and the earlier archive is not looked at again.
-2. Else read the entries, those that did not change out of the earlier archive, put their headers in front, and give the
+1. If the source says what changed since the earlier archive, and nothing did in this group and those that follow: copy
+   their compressed blocks, and go on with the entries after them. What lies between is not even listed.
+2. Else, if the earlier archive has a group of the same entries, by the names the source has for their contents: copy its
+   blocks.
+3. Else read the entries, those that did not change out of the earlier archive, put their headers in front, and give the
    blocks to the pipeline.
+
+Blocks that are copied are inflated for the digest and held against their length and CRC-32; at the first doubt the entries
+are read instead, and the earlier archive is not looked at again.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -36,10 +41,12 @@ from fluxsrc.tarball.index import Group, Place, read_index, write_index
 from fluxsrc.tarball.pipeline import Pipeline, Sink, Written, default_threads
 from fluxsrc.tarball.recall import Recall
 
-__all__ = ["Packed", "Reuse", "pack"]
+__all__ = ["Changes", "Packed", "Reuse", "pack"]
 
 _NEAR: Final = 512
 """Entries that a source is told about before they are read."""
+_STEP: Final = 64
+"""Entries that are listed at a time to find those."""
 _SMALL: Final = 8 * 1024
 """Mean bytes of a file, header included, below which compressing it takes less time than reading it."""
 _CHECK_EVERY: Final = 64
@@ -55,12 +62,28 @@ class Packed:
         content_size: Its bytes.
         files: Entries in it, links included.
         index: What `Reuse` needs of this archive; None if no content has a name to find it by.
+        unlisted: What was taken over without listing its entries: from a path (included) to another (excluded), or to the
+            end where there is none.
     """
 
     content_digest: Digest
     content_size: int
     files: int
     index: bytes | None = attrs.field(repr=False)
+    unlisted: tuple[tuple[str, str | None], ...] = attrs.field(default=(), repr=False, eq=False)
+
+
+@attrs.frozen
+class Changes:
+    """What a source says became different since an earlier archive.
+
+    Attributes:
+        paths: Of every entry that is new, removed or different, sorted. All others are in the earlier archive as they are now.
+        entries: The entries of the new archive from a path on, the one there included.
+    """
+
+    paths: Sequence[str]
+    entries: Callable[[str], Iterable[Entry]] = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -70,10 +93,12 @@ class Reuse:
     Attributes:
         index: As in its `Packed`; a damaged or foreign one is as good as none.
         archive: Its bytes, seekable and verified.
+        changes: What changed since then, if the source can say.
     """
 
     index: bytes = attrs.field(repr=False)
     archive: BinaryIO
+    changes: Changes | None = None
 
 
 def pack(
@@ -84,6 +109,7 @@ def pack(
     compression: Compression = Compression.GZIP,
     limits: Limits = DEFAULT_LIMITS,
     reuse: Reuse | None = None,
+    survey: str = "",
     operation: Operation | None = None,
     threads: int | None = None,
 ) -> Packed:
@@ -99,6 +125,7 @@ def pack(
         compression: How they are compressed.
         limits: How much is too much.
         reuse: An earlier archive to copy from.
+        survey: What the source notes of this tree; kept in the index.
         operation: The deadline, cancel switch and progress callback to obey.
         threads: How many compress; by default as many as there are cores to use.
 
@@ -115,7 +142,10 @@ def pack(
         packer = _Packer(pipeline, limits, operation, earlier)
         packer.run(entries)
         digest, size = pipeline.finish()
-    return Packed(digest, size, packer.count, write_index(compression, packer.groups()))
+    groups = packer.groups()
+    is_complete = sum(group.count for group in groups) == packer.count
+    index = write_index(compression, groups, is_complete=is_complete, survey=survey)
+    return Packed(digest, size, packer.count, index, tuple(packer.unlisted))
 
 
 class _Packer:
@@ -123,12 +153,14 @@ class _Packer:
 
     Attributes:
         count: Entries so far.
+        unlisted: As in `Packed`.
     """
 
     def __init__(
         self, pipeline: Pipeline, limits: Limits, operation: Operation | None, earlier: "_Earlier | None"
     ) -> None:
         self.count = 0
+        self.unlisted: list[tuple[str, str | None]] = []
         self._pipeline = pipeline
         self._limits = limits
         self._operation = operation
@@ -143,10 +175,10 @@ class _Packer:
         ahead = Lookahead(self._checked(entries))
         while ahead.peek(1):
             if self._earlier is None:
-                self._read(ahead, None)  # 2
-            elif not self._take_over(ahead, self._earlier):  # 1
+                self._read(ahead, None)  # 3
+            elif not (self._jump(ahead, self._earlier) or self._take_over(ahead, self._earlier)):  # 1, 2
                 self._announce(ahead, self._earlier)
-                self._read(ahead, self._earlier)  # 2
+                self._read(ahead, self._earlier)  # 3
         self._write(END)
 
     def groups(self) -> list[Group]:
@@ -179,10 +211,33 @@ class _Packer:
             prefixes.append(path)
             self.count += 1
             if self.count > most:
-                self._limits.check("max_entries", self.count, what="the archive")
+                self._check_count()
             if operation is not None and not self.count % _CHECK_EVERY:
                 operation.check("pack")
             yield entry
+
+    def _check_count(self) -> None:
+        self._limits.check("max_entries", self.count, what="the archive")
+
+    def _jump(self, ahead: Lookahead, earlier: "_Earlier") -> bool:
+        start = ahead.peek(1)[0].path
+        groups, end = earlier.unchanged_from(start)
+        if not groups or earlier.changes is None:
+            return False
+        entries = earlier.changes.entries
+        self.count -= ahead.clear()
+        for group in groups:
+            if not earlier.is_trusted:
+                end = group.first
+                break
+            self.count += group.count
+            self._check_count()
+            self._splice(group, _Again(partial(_listed, entries, group)), earlier)
+        if end != start:
+            self.unlisted.append((start, end))
+        ahead.restart(() if end is None else self._checked(entries(end)))
+        self._announced = self._taken
+        return True
 
     def _take_over(self, ahead: Lookahead, earlier: "_Earlier") -> bool:
         found = earlier.find(ahead)
@@ -190,25 +245,32 @@ class _Packer:
             return False
         group, entries = found
         ahead.drop(group.count)
-        thorough = group.count == 1 and _is_large(entries[0])
+        self._splice(group, _Again(lambda: entries), earlier)
+        return True
+
+    def _splice(self, group: Group, again: "_Again", earlier: "_Earlier") -> None:
+        """Give the pipeline the blocks of a group of the earlier archive."""
         for number, place in enumerate(group.blocks):
             if not earlier.is_trusted:
-                for block in islice(_blocks(entries), number, None):
-                    self._write(block, thorough=thorough)
+                for data, thorough in islice(again.blocks(), number, None):
+                    self._write(data, thorough=thorough)
                 break
             self._count_bytes(place.size)
-            again = partial(_block, entries, number)
-            self._pipeline.splice(earlier.copying(place, again, thorough=thorough), place.size)
+            self._pipeline.splice(earlier.copying(place, partial(again.block, number)), place.size)
         self._taken += group.count
         self._groups.append((group.first, group.count, group.fingerprint, len(group.blocks), group.content_ids))
-        return True
 
     def _announce(self, ahead: Lookahead, earlier: "_Earlier") -> None:
         """Tell the source what will be asked of it soon: what is near, and not in the earlier archive."""
-        for entry in ahead.peek(_NEAR)[max(0, self._announced - self._taken) :]:
+        near = _NEAR if earlier.changes is None else _STEP
+        while near < _NEAR and not any(
+            earlier.unchanged_from(entry.path)[0] for entry in ahead.peek(near)[near - _STEP :]
+        ):
+            near += _STEP
+        for entry in ahead.peek(near)[max(0, self._announced - self._taken) :]:
             if entry.can_expect and not earlier.recall.has(entry):
                 entry.expect()
-        self._announced = self._taken + _NEAR
+        self._announced = max(self._announced, self._taken + near)
 
     def _read(self, ahead: Lookahead, earlier: "_Earlier | None") -> None:
         recall = None if earlier is None else earlier.recall.read
@@ -253,16 +315,31 @@ class _Packer:
             self._operation.report("pack", self._size)
 
 
-def _blocks(entries: Sequence[Entry]) -> Iterator[bytes]:
-    """The blocks of a group, made of its entries again."""
-    ahead = Lookahead(entries)
-    block, taken = run_block(ahead)
-    if not taken:
-        yield from large_blocks(entries[0], entries[0].size)
-        return
-    while ahead.peek(1):
-        block += run_block(ahead)[0]
-    yield block
+def _listed(entries: Callable[[str], Iterable[Entry]], group: Group) -> list[Entry]:
+    return list(islice(entries(group.first), group.count))
+
+
+class _Again:
+    """The blocks of a group, made of its entries again, should the earlier ones turn out damaged."""
+
+    def __init__(self, entries: Callable[[], Sequence[Entry]]) -> None:
+        self._entries = entries
+
+    def block(self, number: int) -> tuple[bytes, bool]:
+        """One of the blocks, and whether it is to be compressed thoroughly."""
+        return next(islice(self.blocks(), number, None))
+
+    def blocks(self) -> Iterator[tuple[bytes, bool]]:
+        """All of them."""
+        entries = self._entries()
+        ahead = Lookahead(entries)
+        block, taken = run_block(ahead)
+        if not taken:
+            yield from ((data, True) for data in large_blocks(entries[0], entries[0].size))
+            return
+        while ahead.peek(1):
+            block += run_block(ahead)[0]
+        yield block, False
 
 
 def _is_large(entry: Entry) -> bool:
@@ -273,24 +350,38 @@ def _large_size(entry: Entry) -> int:
     return len(header(entry.path.encode(), entry.mode, entry.size)) + padded(entry.size)
 
 
-def _block(entries: Sequence[Entry], number: int) -> bytes:
-    return next(islice(_blocks(entries), number, None))
-
-
 class _Earlier:
     """An earlier archive, for as long as nothing speaks against it.
 
     Attributes:
         is_trusted: Whether nothing does yet.
+        changes: What is known to have changed since.
         recall: Its single contents.
     """
 
     def __init__(self, reuse: Reuse, compression: Compression, codec: Codec) -> None:
-        self._groups = read_index(reuse.index, compression)
+        index = read_index(reuse.index, compression)
+        self._groups = index.groups
+        self._firsts = list(index.groups)
+        self.changes = reuse.changes if index.is_complete else None
         self._archive = reuse.archive
         self._codec = codec
         self.is_trusted = True
         self.recall = Recall(self._groups, self._load)
+
+    def unchanged_from(self, path: str) -> tuple[list[Group], str | None]:
+        """The groups from the one that begins at this path to the next change, and the path of the one after them.
+
+        Where a group ends, what follows it decides: so the first entry of the next group may not have changed, either.
+        """
+        if self.changes is None or not self.is_trusted or path not in self._groups:
+            return [], path
+        changed = bisect_left(self.changes.paths, path)
+        start = bisect_left(self._firsts, path)
+        if changed == len(self.changes.paths):
+            return [self._groups[first] for first in self._firsts[start:]], None
+        end = max(start, bisect_left(self._firsts, self.changes.paths[changed]) - 1)
+        return [self._groups[first] for first in self._firsts[start:end]], self._firsts[end]
 
     def find(self, ahead: Lookahead) -> tuple[Group, list[Entry]] | None:
         """The group that consists of exactly the next entries, and these."""
@@ -314,18 +405,18 @@ class _Earlier:
         self.is_trusted = data is not None and crc32(data) == place.crc
         return data if self.is_trusted else None
 
-    def copying(self, place: Place, again: Callable[[], bytes], *, thorough: bool) -> Callable[[], Written]:
+    def copying(self, place: Place, again: Callable[[], tuple[bytes, bool]]) -> Callable[[], Written]:
         """What `Pipeline.splice` wants for a block: the old bytes if they are right, else what `again` makes anew."""
         payload = b""
         if self.is_trusted:
             self._archive.seek(place.offset)
             payload = self._archive.read(place.length)
-        return partial(self._checked, place, payload, again, thorough=thorough)
+        return partial(self._checked, place, payload, again)
 
-    def _checked(self, place: Place, payload: bytes, again: Callable[[], bytes], *, thorough: bool) -> Written:
+    def _checked(self, place: Place, payload: bytes, again: Callable[[], tuple[bytes, bool]]) -> Written:
         data = self._codec.decompress(payload, place.size) if payload else None
         if data is not None and crc32(data) == place.crc:
             return Written(data, Block(payload, place.size, place.crc))
         self.is_trusted = False
-        data = again()
+        data, thorough = again()
         return Written(data, self._codec.compress(data, thorough=thorough))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fluxsrc.entry import Entry, Mode
 from fluxsrc.errors import ContentError
 from fluxsrc.recipe import Compression
-from fluxsrc.tarball import Reuse, members, pack, unpack
+from fluxsrc.tarball import Changes, Reuse, members, pack, unpack
 
 NAMES = st.one_of(
     st.text("ab.-é0", min_size=1, max_size=3),
@@ -216,3 +216,24 @@ def test_a_damaged_archive_is_a_content_error_and_leaves_nothing(data):
             assert list(Path(directory).iterdir()) == []
         else:
             raise AssertionError("damage was not noticed")
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 3)), max_size=8), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_jumping_over_what_did_not_change_makes_the_same_archive(edits, dice):
+    """Whatever is changed, added or removed, and wherever the groups of the earlier archive end."""
+    tree = {f"app{n // 10:03}/f{n % 10}": (bytes([n % 251]) * dice.randrange(9000), Mode.FILE) for n in range(400)}
+    changed = dict(tree)
+    for number, kind in edits:
+        path = f"app{number // 10:03}/f{number % 10}"
+        if kind == 0:
+            changed.pop(path, None)
+        else:
+            changed[path + "-new" * (kind == 1)] = (b"changed" * dice.randrange(30_000), Mode.FILE)
+    rows = list(entries(changed, named=True))
+    paths = sorted(path for path in tree.keys() | changed.keys() if tree.get(path) != changed.get(path))
+    old, new, scratch = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    index = pack(entries(tree, named=True), old).index
+    known = Changes(paths, lambda start: (entry for entry in rows if entry.path >= start))
+    assert pack(rows, new, reuse=Reuse(index, old, known)) == pack(rows, scratch)
+    assert new.getvalue() == scratch.getvalue()

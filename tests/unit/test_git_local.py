@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import ClassVar
 
+import attrs
 import pytest
 
 from fluxsrc.entry import Mode, Skipped
@@ -23,8 +25,11 @@ from fluxsrc.errors import (
     UnsafeEntryError,
 )
 from fluxsrc.git import GitSource
+from fluxsrc.git import snapshot as snapshot_module
 from fluxsrc.git.packfile import Kind
 from fluxsrc.limits import Limits
+from fluxsrc.memory import MemoryFile
+from fluxsrc.revision import Revision
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 
@@ -371,6 +376,89 @@ class TestSnapshots:
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 12345\n"
+
+
+def listed_from(source, start):
+    with source.fetch() as snapshot:
+        return [entry.path for entry in snapshot.entries_from(start)]
+
+
+class TestComparison:
+    """What changed between two commits is found by comparing names of trees, and only that is read."""
+
+    TREE: ClassVar = {f"team{n // 100}/app{n // 10}/file{n}.yaml": b"v: 1\n" * 4 * n for n in range(600)}
+
+    def test_the_changed_paths_are_those_of_git_diff(self, tmp_path):
+        odd = {"a": b"1", "d/x": b"1", "d/y": b"1", "e/f/g": b"1"}
+        builder = GitRepositoryBuilder(tmp_path / "r.git")
+        old = builder.commit(odd)
+        new = builder.commit({"a/b/c": b"1", "d/x": b"2", "d/z": b"1", "e/f/g": MemoryFile(b"1", Mode.EXECUTABLE)})
+        wanted = git("-C", builder.path, "diff-tree", "-r", "--no-renames", "--name-only", old, new).decode().split()
+        with GitSource(builder.path, commit=old).fetch() as before:
+            note, revision = before.survey(), before.revision
+        with GitSource(builder.path, commit=new).fetch() as after:
+            assert after.changed_since(revision, note) == sorted(wanted)
+
+    @pytest.mark.parametrize("start", ["", "a", "a-", "a/", "a/b", "a/b/z", "a0", "zz", "team1/app10/file1.yaml", "é"])
+    def test_a_listing_from_a_path_is_the_rest_of_the_listing(self, start, repository):
+        names = {"a-b": b"", "a/b": b"", "a/b-": b"", "a/c/d": b"", "a0": b"", "é/x": b"", **self.TREE}
+        repository.commit(names)
+        wanted = sorted((name for name in names if name >= start), key=str.encode)
+        assert listed_from(GitSource(repository.path), start) == wanted
+
+    def test_the_next_artifact_lists_only_what_is_near_the_change(self, repository, monkeypatch):
+        repository.commit(self.TREE | {"link": MemoryFile(b"team0", Mode.SYMLINK)})
+        store = MemoryStore()
+        source = GitSource(repository.path)
+        first = source.produce_artifact(store, name="x")
+        repository.commit(self.TREE | {"link": MemoryFile(b"team0", Mode.SYMLINK), "team3/app30/new": b"1"})
+        scratch = source.produce_artifact(MemoryStore(), name="x")
+        read = []
+        parse = snapshot_module.parse_tree
+        monkeypatch.setattr(snapshot_module, "parse_tree", lambda *a, **k: read.append(k["where"]) or parse(*a, **k))
+        second = source.produce_artifact(store, name="x")
+        assert second == attrs.evolve(scratch, observed=second.observed)
+        assert second.skipped == first.skipped == (Skipped("link", "symlink", "team0"),)
+        assert len(read) < 30, "of 67 trees in each of two commits"
+
+    @pytest.mark.parametrize("path", [".sourceignore", "team1/.sourceignore", "team5/.gitattributes"])
+    def test_a_file_that_decides_about_others_is_no_small_change(self, path, repository):
+        """It may change the verdict about every file, so that all are listed."""
+        repository.commit(self.TREE)
+        store = MemoryStore()
+        source = GitSource(repository.path)
+        source.produce_artifact(store, name="x")
+        repository.commit(self.TREE | {path: b"*1.yaml\n"})
+        second = source.produce_artifact(store, name="x")
+        assert second == attrs.evolve(source.produce_artifact(MemoryStore(), name="x"), observed=second.observed)
+
+    def test_rules_of_the_earlier_commit_still_hold(self, repository):
+        rules = {".sourceignore": b"*7.yaml\n", "team2/.sourceignore": b"!*7.yaml\n"}
+        repository.commit(self.TREE | rules)
+        store = MemoryStore()
+        source = GitSource(repository.path, dialect="flux")
+        source.produce_artifact(store, name="x")
+        repository.commit(self.TREE | rules | {"team3/app30/new7.yaml": b"1", "team2/app20/new7.yaml": b"1"})
+        second = source.produce_artifact(store, name="x")
+        assert second == attrs.evolve(source.produce_artifact(MemoryStore(), name="x"), observed=second.observed)
+
+    def test_a_commit_that_is_gone_is_no_basis(self, repository):
+        repository.commit(self.TREE)
+        with GitSource(repository.path).fetch() as snapshot:
+            assert snapshot.changed_since(Revision.parse("main@sha1:" + "1" * 40), snapshot.survey()) is None
+            assert snapshot.changed_since(snapshot.revision, "not a survey") is None
+            assert snapshot.changed_since(snapshot.revision, snapshot.survey()) == []
+
+    def test_following_links_goes_through_the_whole_tree(self, repository):
+        """What a link stands for changes without the link."""
+        link = {"z-link": MemoryFile(b"team0", Mode.SYMLINK)}
+        repository.commit(self.TREE | link)
+        store = MemoryStore()
+        source = GitSource(repository.path, symlinks="dereference")
+        source.produce_artifact(store, name="x")
+        repository.commit(self.TREE | link | {"team0/app0/file0.yaml": b"changed"})
+        second = source.produce_artifact(store, name="x")
+        assert second == attrs.evolve(source.produce_artifact(MemoryStore(), name="x"), observed=second.observed)
 
 
 class TestLFS:

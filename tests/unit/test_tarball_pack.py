@@ -25,7 +25,7 @@ from fluxsrc.errors import (
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from fluxsrc.recipe import FORMAT_VERSION, Compression
-from fluxsrc.tarball import Reuse, members, pack, unpack
+from fluxsrc.tarball import Changes, Reuse, members, pack, read_survey, unpack
 from fluxsrc.tarball.headers import MAX_USTAR_SIZE, header
 from fluxsrc.tarball.index import read_index
 
@@ -397,7 +397,7 @@ def test_an_index_of_another_compression_is_not_used(earlier):
     ids=["empty", "garbage", "unsigned"],
 )
 def test_a_damaged_index_is_ignored(index, earlier):
-    assert read_index(index, Compression.GZIP) == {}
+    assert read_index(index, Compression.GZIP).groups == {}
     assert spliced(TREE, earlier[0], index)[1] == earlier[0]
 
 
@@ -407,19 +407,20 @@ def test_a_damaged_index_is_ignored(index, earlier):
         "[]",
         "{}",
         '{"version": [1, 2], "compression": "gzip", "groups": []}',
-        '{"version": [1, 3], "compression": "gzip", "groups": [["a", 1, "00", -1, [[1, 1, 1]], "x"]]}',
-        '{"version": [1, 3], "compression": "gzip", "groups": [["a", 1, "00", 1, [[1, 99999999, 1]], "x"]]}',
-        '{"version": [1, 3], "compression": "gzip", "groups": [["a", 0, "00", 1, [[1, 1, 1]], "x"]]}',
-        '{"version": [1, 3], "compression": "gzip", "groups": [["a", 1, "00", 1, [], "x"]]}',
-        '{"version": [1, 3], "compression": "gzip", "groups": [[1, 1, "00", 1, [[1, 1, 1]], "x"]]}',
-        '{"version": [1, 3], "compression": "gzip", "groups": [["a", 1, "xx", 1, [[1, 1, 1]], "x"]]}',
-        '{"version": [1, 3], "compression": "gzip", "groups": [["a", 1, "00", 1, [["1", 1, 1]], "x"]]}',
+        '{"version": [1, 4], "compression": "gzip", "complete": true, "groups": [["a", 1, "00", -1, [[1, 1, 1]], "x"]]}',
+        '{"version": [1, 4], "compression": "gzip", "complete": true, "groups": [["a", 1, "00", 1, [[1, 99999999, 1]], "x"]]}',
+        '{"version": [1, 4], "compression": "gzip", "complete": true, "groups": [["a", 0, "00", 1, [[1, 1, 1]], "x"]]}',
+        '{"version": [1, 4], "compression": "gzip", "complete": true, "groups": [["a", 1, "00", 1, [], "x"]]}',
+        '{"version": [1, 4], "compression": "gzip", "complete": true, "groups": [[1, 1, "00", 1, [[1, 1, 1]], "x"]]}',
+        '{"version": [1, 4], "compression": "gzip", "complete": true, "groups": [["a", 1, "xx", 1, [[1, 1, 1]], "x"]]}',
+        '{"version": [1, 4], "compression": "gzip", "complete": true, "groups": [["a", 1, "00", 1, [["1", 1, 1]], "x"]]}',
         "[" * 100_000,
     ],
 )
 def test_an_index_that_is_whole_but_makes_no_sense_is_ignored(document):
-    body = zlib.compress(document.encode())
-    assert read_index(b"fluxsrc pack index\n" + hashlib.sha256(body).digest() + body, Compression.GZIP) == {}
+    note = zlib.compress(b"")
+    body = len(note).to_bytes(4, "big") + note + zlib.compress(document.encode())
+    assert read_index(b"fluxsrc pack index\n" + hashlib.sha256(body).digest() + body, Compression.GZIP).groups == {}
 
 
 def test_an_index_of_another_archive_changes_nothing(earlier):
@@ -437,7 +438,7 @@ def test_an_archive_that_was_cut_changes_nothing(keep, earlier):
 def test_doubt_in_the_middle_of_a_large_file_is_settled_by_reading_it(earlier):
     damaged = bytearray(earlier[0])
     place = next(
-        group for group in read_index(earlier[1], Compression.GZIP).values() if group.first == "model.bin"
+        group for group in read_index(earlier[1], Compression.GZIP).groups.values() if group.first == "model.bin"
     ).blocks[2]
     damaged[place.offset + place.length // 2] ^= 0xFF
     _, archive, read = spliced(TREE, bytes(damaged), earlier[1])
@@ -454,3 +455,79 @@ def test_content_ids_with_line_breaks_are_no_trouble():
     changed = TREE | {"app50/file1000.yaml": b"changed"}
     assert pack(listing(changed), new, reuse=Reuse(first.index, old)) == pack(listing(changed), scratch)
     assert new.getvalue() == scratch.getvalue()
+
+
+def changes(old, new, listed=None):
+    """What a source that compares trees would say; the paths it was asked to list go into `listed`."""
+    rows = list(entries(new, named=True))
+    paths = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+
+    def listing(start):
+        for entry in rows:
+            if entry.path >= start:
+                if listed is not None:
+                    listed.add(entry.path)
+                yield entry
+
+    return Changes(paths, listing)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {},
+        {"app50/file1000.yaml": b"changed"},
+        {"app50/new.yaml": b"added"},
+        {"app50/file1000.yaml": None},
+        {"app50/file1000.yaml": (TREE["app50/file1000.yaml"], Mode.EXECUTABLE)},
+        {"a-first": b"added"},
+        {"z-last": b"added"},
+        {"model.bin": b"small now"},
+        dict.fromkeys(TREE),
+    ],
+    ids=["nothing", "changed", "added", "removed", "mode", "first", "last", "large", "all"],
+)
+def test_what_is_known_not_to_have_changed_is_not_even_listed(edit, earlier):
+    tree = {path: data for path, data in (TREE | edit).items() if data is not None}
+    listed = set()
+    known = changes(TREE, tree, listed)
+    archive, scratch = io.BytesIO(), io.BytesIO()
+    result = pack(known.entries(""), archive, reuse=Reuse(earlier[1], io.BytesIO(earlier[0]), known))
+    assert pack(entries(tree, named=True), scratch) == result
+    assert archive.getvalue() == scratch.getvalue()
+    assert len(listed) < 1 + len(TREE) // 4, "only what is near the change"
+    assert all(end is None or start < end for start, end in result.unlisted)
+
+
+def test_a_damaged_block_is_listed_and_read_although_nothing_changed(earlier):
+    damaged = bytearray(earlier[0])
+    groups = list(read_index(earlier[1], Compression.GZIP).groups.values())
+    for group in groups[2::2]:
+        damaged[group.blocks[0].offset + 20] ^= 0xFF
+    archive = io.BytesIO()
+    known = changes(TREE, TREE)
+    pack(known.entries(""), archive, reuse=Reuse(earlier[1], io.BytesIO(bytes(damaged)), known))
+    assert archive.getvalue() == earlier[0]
+
+
+def test_limits_hold_for_entries_that_are_not_listed(earlier):
+    known = changes(TREE, TREE)
+    reuse = Reuse(earlier[1], io.BytesIO(earlier[0]), known)
+    with pytest.raises(LimitExceededError, match="max_entries"):
+        pack(known.entries(""), io.BytesIO(), reuse=reuse, limits=Limits(max_entries=len(TREE) - 1))
+
+
+def test_an_index_with_gaps_is_not_jumped_over():
+    """Entries without a name of their content are in no group: only the listing knows of them."""
+    rows = [e if "app5" not in e.path else attrs.evolve(e, content_id=None) for e in entries(TREE, named=True)]
+    old, new, scratch = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    first = pack(rows, old)
+    known = Changes([], lambda start: [entry for entry in rows if entry.path >= start])
+    assert pack(rows, new, reuse=Reuse(first.index, old, known)) == pack(rows, scratch)
+    assert new.getvalue() == scratch.getvalue()
+
+
+def test_the_survey_comes_back_out_of_the_index():
+    index = pack(entries(TREE, named=True), io.BytesIO(), survey="rules: \udc80 ü").index
+    assert read_survey(index) == "rules: \udc80 ü"
+    assert read_survey(index[:-1]) == read_survey(b"") == ""
