@@ -10,14 +10,22 @@ author = "The fluxsrc maintainers"
 project_copyright = author
 release = version = fluxsrc.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"fluxsrc {release}"
+html_static_path = ["_static"]
+html_css_files = ["notebooks.css"]
 exclude_patterns = ["_build"]
 suppress_warnings = ["epub.unknown_project_files"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+
+# The notebooks hold no outputs: each build runs them, in a directory that is gone afterwards. They need no network.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 60
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"

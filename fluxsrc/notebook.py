@@ -19,7 +19,7 @@ SVG, in the colors of the page around them. Only tables need more than this libr
 
 import datetime as dt
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, get_args, runtime_checkable
 
 import attrs
@@ -27,10 +27,10 @@ import attrs
 from fluxsrc import inspect
 from fluxsrc._html.cards import badge, card, code, note, table, vouched
 from fluxsrc._html.charts import Bar, Mark, Picture, bars, steps
-from fluxsrc._html.markup import Child, Html, join, tag
+from fluxsrc._html.markup import Html, join, tag
 from fluxsrc._html.patch import changed
 from fluxsrc._html.tree import Tree
-from fluxsrc._units import moment, plural, size
+from fluxsrc._units import plural, size
 from fluxsrc.artifact import ANNOTATION_REVISION, Artifact, SourceKey
 from fluxsrc.entry import Mode
 from fluxsrc.errors import ConfigurationError, MissingExtraError
@@ -39,7 +39,7 @@ from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
 from fluxsrc.snapshot import file_kind
 from fluxsrc.source import Snapshot
-from fluxsrc.store import Store
+from fluxsrc.store import ObservingStore, Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,8 +61,8 @@ __all__ = [
 _MAX_CHANGES: Final = 200
 _MAX_LINES: Final = 2000
 _MAX_LINES_OF_ONE: Final = 400
-_ALL_OPEN: Final = 60
-"""Lines up to which all of a difference is shown unfolded."""
+_MAX_UNFOLDED: Final = 60
+"""Lines shown at once; the paths that have more wait until they are asked."""
 _MAX_ARTIFACTS: Final = 50
 
 
@@ -127,19 +127,19 @@ class Changes(tuple[Change, ...]):
         return f"<{self.summary}>"
 
     def _repr_html_(self) -> str:
-        lines = sum(one.text.count("\n") for one in self)
         more = len(self) - _MAX_CHANGES
         return card(
             self.summary,
-            *self._shown(is_open=lines <= _ALL_OPEN),
+            *self._shown(),
             note(f"{plural(more, 'more path')} not shown") if more > 0 else None,
         )
 
-    def _shown(self, *, is_open: bool) -> Iterator[Html]:
-        left = _MAX_LINES
+    def _shown(self) -> Iterator[Html]:
+        left, unfolded = _MAX_LINES, _MAX_UNFOLDED
         for one in self[:_MAX_CHANGES]:
             lines = min(one.text.count("\n"), _MAX_LINES_OF_ONE, left)
-            left -= lines
+            is_open = lines <= unfolded
+            left, unfolded = left - lines, unfolded - lines * is_open
             yield changed(one.kind.value, one.path, one.summary, one.text, at_most=lines, is_open=is_open)
 
 
@@ -168,13 +168,6 @@ class Seen(Protocol):
     def observed(self) -> dt.datetime | None:
         """The moment, by the store's clock."""
         ...
-
-
-@runtime_checkable
-class _Watching(Protocol):
-    """A store that also remembers when its sources came back to what they had been."""
-
-    def observations(self, key: SourceKey, /) -> Sequence[Seen]: ...
 
 
 @attrs.frozen
@@ -234,22 +227,29 @@ def history(store: Store, key: SourceKey | str, /) -> History:
     """
     key = SourceKey.parse(key) if isinstance(key, str) else key
     artifacts = tuple(store.history(key))
-    return History(key, artifacts, tuple(store.observations(key)) if isinstance(store, _Watching) else artifacts)
+    return History(key, artifacts, tuple(store.observations(key)) if isinstance(store, ObservingStore) else artifacts)
 
 
 def _artifact_table(artifacts: Sequence[Artifact]) -> Html:
-    columns: list[tuple[str, Callable[[Artifact], Child]]] = [
-        ("first seen", lambda each: "" if each.observed is None else moment(each.observed)),
-        ("revision", lambda each: code(each.revision.short, full=str(each.revision))),
-        ("content", lambda each: code(f"sha256:{each.content_digest.short}", full=str(each.content_digest))),
-        ("files", lambda each: f"{each.files:,}"),
-        ("stored", lambda each: size(each.size)),
-        ("verified", lambda each: vouched(each.verification, short=True)),
+    rows = [
+        (
+            "" if each.observed is None else f"{each.observed.astimezone(dt.UTC):%Y-%m-%d %H:%M}",
+            _revision(each),
+            code(each.content_digest.short, full=str(each.content_digest)),
+            f"{each.files:,}",
+            size(each.size),
+            vouched(each.verification, short=True),
+        )
+        for each in artifacts
     ]
-    if any(map(_origin, artifacts)):
-        columns.append(("made from", lambda each: tag("bdi", _shortened(_origin(each)), title=_origin(each) or None)))
-    rows = [[cell(artifact) for _, cell in columns] for artifact in artifacts]
-    return table([name for name, _ in columns], rows, right=frozenset({3, 4}))
+    head = ("first seen (UTC)", "revision", "content", "files", "stored", "verified")
+    return table(head, rows, right=frozenset({3, 4}))
+
+
+def _revision(artifact: Artifact) -> Html:
+    origin = _origin(artifact)
+    made = tag("div", "made from ", tag("bdi", _shortened(origin), title=origin), class_="fx-dim") if origin else None
+    return join(code(artifact.revision.short, full=str(artifact.revision)), made)
 
 
 def _origin(artifact: Artifact) -> str:

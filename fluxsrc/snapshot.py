@@ -42,9 +42,7 @@ class ShownSnapshot:
             files = note(f"The files cannot be read: {exc}")
         else:
             files = join(tree.html(), note(tree.summary))
-        return card(
-            join("Snapshot of ", code(str(self.revision)), vouched(self.verification)), properties(facts), notes, files
-        )
+        return card(join("Snapshot", vouched(self.verification)), properties(facts), notes, files)
 
 
 def file_kind(mode: Mode) -> str:

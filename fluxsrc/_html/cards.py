@@ -28,8 +28,9 @@ _STYLE: Final = Html(
  font-size:1em;display:table;table-layout:auto;box-shadow:none}
 .fluxsrc .fx-table tr,.fluxsrc .fx-table tbody tr:nth-child(odd),.fluxsrc .fx-table tbody tr:nth-child(even),
  .fluxsrc .fx-table tbody tr:hover{background:none;border:0;color:inherit}
-.fluxsrc .fx-table th,.fluxsrc .fx-table td{text-align:left;vertical-align:baseline;padding:.16em 1.1em .16em 0;border:0;
+.fluxsrc .fx-table th,.fluxsrc .fx-table td{text-align:left;vertical-align:baseline;padding:.16em 1em .16em 0;border:0;
  max-width:none;background:none;color:inherit;white-space:normal;line-height:inherit}
+.fluxsrc .fx-table th:last-child,.fluxsrc .fx-table td:last-child{padding-right:0}
 .fluxsrc .fx-table th{font-weight:400;white-space:nowrap}
 .fluxsrc .fx-table th .fx-dim,.fluxsrc .fx-dim{opacity:.72}
 .fluxsrc .fx-grid thead th{border-bottom:1px solid rgba(128,128,128,.45)}

@@ -1,9 +1,14 @@
 """What notebooks show: everything that matters, short, and nothing that a stranger's text could do."""
 
+import ast
 import datetime as dt
+import json
+import socket
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -418,7 +423,7 @@ def test_anything_made_of_values_is_a_table(watched):
     """Observations, tags, candidates: one function for all."""
     store, key = watched
     table = notebook.to_pandas(store.observations(key))
-    assert list(table.columns) == ["revision", "observed"]
+    assert list(table.columns) == ["revision", "observed", "url"]
     assert len(table) == 3
     assert len(notebook.to_pandas([])) == 0
 
@@ -448,3 +453,46 @@ def test_looking_loads_no_pandas():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# --- the notebooks of the documentation ------------------------------------------------------------------------------
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "docs" / "notebooks").glob("*.ipynb"))
+
+
+def run(cell, names):
+    """Run a cell as a notebook does: what its last expression gives is shown."""
+    *body, last = ast.parse("".join(cell["source"])).body
+    exec(compile(ast.Module(body, []), "cell", "exec"), names)
+    if not isinstance(last, ast.Expr):
+        exec(compile(ast.Module([last], []), "cell", "exec"), names)
+        return
+    value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+    if value is not None:
+        names["display"](value)
+
+
+def test_there_are_notebooks():
+    """Or the next test would test nothing."""
+    assert [path.stem for path in NOTEBOOKS] == ["explore-a-bundle", "who-moved-prod"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_without_network_and_is_kept_without_outputs(path, tmp_path, monkeypatch):
+    """The job that builds the documentation runs them in Jupyter; here the cells run as they are, in a moment."""
+
+    def refuse(*_):
+        raise AssertionError("a notebook reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    names = {"display": lambda value: shown.append(value._repr_html_())}
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        run(cell, names)
+    assert len(shown) >= 5
+    assert sum("fluxsrc" in each for each in shown) >= 3
