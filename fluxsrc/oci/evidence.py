@@ -21,11 +21,14 @@ from fluxsrc.signatures.oci import (
 
 __all__ = ["collect"]
 
-_TYPES: Final = {
+_TYPES: Final[dict[str | None, SignatureKind]] = {
     COSIGN_ARTIFACT_TYPE: SignatureKind.COSIGN,
     BUNDLE_MEDIA_TYPE: SignatureKind.BUNDLE,
     NOTATION_ARTIFACT_TYPE: SignatureKind.NOTATION,
 }
+
+# Who writes the list by hand, where there is no API for it, may leave the type out; zot says the config's. The manifest has it.
+_SAYS_NOTHING: Final = frozenset({None, "", "application/vnd.oci.empty.v1+json"})
 
 
 def collect(
@@ -88,8 +91,7 @@ class _Collector:
             return
         looked_at = 0
         for referrer in self._repository.referrers(digest):
-            # Who writes the list by hand, where there is no API for it, may leave the type out; the manifest has it.
-            if referrer.artifact_type is not None and _TYPES.get(referrer.artifact_type) not in kinds:
+            if referrer.artifact_type not in _SAYS_NOTHING and _TYPES.get(referrer.artifact_type) not in kinds:
                 continue
             looked_at += 1
             self._limits.check("max_signatures", looked_at, what=f"{self._repository.name}: the referrers of {digest}")

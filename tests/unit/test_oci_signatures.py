@@ -34,6 +34,8 @@ KINDS = ["generated", "ecdsa-p256", "ecdsa-p384", "rsa"]
 LAYOUTS = ["bundle", "cosign"]
 OURS = SigningKey.generate()
 THEIRS = SigningKey.generate()
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 PLAIN = Access(insecure=True)
 
 
@@ -219,6 +221,18 @@ def test_a_promoted_artifact_brings_its_signatures_along(registry):
         assert dict(facts)["oci.layout"] == layout
 
 
+@pytest.mark.parametrize("said", [None, "application/vnd.oci.empty.v1+json"], ids=["nothing", "as-zot-has-it"])
+def test_a_list_that_does_not_say_what_a_referrer_is_leads_to_it_all_the_same(server, said):
+    digest = signed(server)
+    repository = server.repository("team/app")
+    (key,) = [key for key, (_, data) in repository.manifests.items() if b'"subject"' in data]
+    item = {"mediaType": MANIFEST, "digest": key, "size": len(repository.manifests[key][1])}
+    listed = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [item | ({"artifactType": said} if said else {})]}
+    server.has_referrers = False
+    server.put_document("team/app", f"sha256-{digest.hex}", json.dumps(listed).encode(), INDEX)
+    assert source(server, policy()).produce_artifact(MemoryStore()).verification
+
+
 def test_an_index_is_verified_by_its_own_signature(server):
     child = published(server)
     index = server.put_index("team/app", "v1", {"linux/amd64": str(child)})
@@ -311,13 +325,11 @@ def test_attack_a_signature_manifest_that_is_about_another_subject(server):
     digest = published(server)
     payload, notes = planted(digest, "bundle")
     planted_at = plant(server, other, "bundle", payload, notes)
-    listed = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
     size = len(server.repository("team/app").manifests[planted_at][1])
-    listed["manifests"].append(
-        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": planted_at, "size": size}
-    )
+    item = {"mediaType": MANIFEST, "digest": planted_at, "size": size}
+    listed = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [item]}
     server.has_referrers = False
-    server.put_document("team/app", f"sha256-{digest.hex}", json.dumps(listed).encode(), listed["mediaType"])
+    server.put_document("team/app", f"sha256-{digest.hex}", json.dumps(listed).encode(), INDEX)
     refused(server, policy(), OCICheck.SIGNATURE)
 
 
