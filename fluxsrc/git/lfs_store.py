@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final
@@ -13,6 +14,7 @@ from fluxsrc._io.http import HTTPClient, Response, retrying, status_error
 from fluxsrc.auth import Secret, redact_url
 from fluxsrc.errors import AuthenticationError, PermissionDeniedError, SourceError
 from fluxsrc.git.lfs import LFSPointer
+from fluxsrc.git.lfs_ahead import ReadAhead
 from fluxsrc.git.lfs_batch import BATCH_SIZE, MEDIA_TYPE, Download, batch_request, missing, parse_batch, parse_object
 from fluxsrc.git.lfs_endpoint import Endpoint, find_endpoint
 from fluxsrc.git.lfs_files import LFSFiles
@@ -48,7 +50,7 @@ class LFSStore(AbstractContextManager["LFSStore"]):
         config: The content of the repository's `.lfsconfig`.
         url: An LFS server of the caller's choice, whatever `.lfsconfig` says.
         elsewhere: Directories of the same layout to look in first; they are only read.
-        concurrency: Downloads at a time in `prefetch`.
+        concurrency: Downloads at a time in `prefetch`, and of files that are expected.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class LFSStore(AbstractContextManager["LFSStore"]):
         self._config = config
         self._url = url
         self._concurrency = concurrency
+        self._ahead = ReadAhead(partial(self._obtain, patient=False), concurrency)
         self._http = HTTPClient(tls=access.tls, proxy=access.proxy, limits=access.limits)
         self._endpoint: Endpoint | None = None
         self._asking = threading.Lock()
@@ -81,8 +84,9 @@ class LFSStore(AbstractContextManager["LFSStore"]):
         self.close()
 
     def close(self) -> None:
-        """Close idle connections. What is on disk stays, and open streams stay readable."""
+        """Close connections, and end downloads that nobody asked for. What is on disk stays, open streams stay readable."""
         self._http.close()
+        self._ahead.close()
 
     def announce(self, pointer: LFSPointer) -> None:
         """Say that this file may be asked for: it then shares a question to the server with others."""
@@ -98,6 +102,7 @@ class LFSStore(AbstractContextManager["LFSStore"]):
             LimitExceededError: It is larger than `max_file_bytes`.
             SourceError: The server, or the way to it, failed.
         """
+        self._ahead.asked(pointer)
         self._obtain(pointer)
         return self._files.open(pointer)
 
@@ -105,6 +110,12 @@ class LFSStore(AbstractContextManager["LFSStore"]):
         """The file's whole content, checked; for small ones."""
         with self.open(pointer) as stream:
             return stream.read()
+
+    def expect(self, pointer: LFSPointer) -> None:
+        """Say that this file will be asked for, after those of which that was said before: it is fetched ahead. Never blocks."""
+        if self._files.held(pointer) is None:
+            self.announce(pointer)
+            self._ahead.expect(pointer)
 
     def prefetch(self, pointers: Iterable[LFSPointer]) -> None:
         """Fetch all of these that are not here, several at a time; after a failure the rest is not begun.
@@ -131,11 +142,15 @@ class LFSStore(AbstractContextManager["LFSStore"]):
 
     # --- one file ----------------------------------------------------------------------------------------------------
 
-    def _obtain(self, pointer: LFSPointer) -> None:
+    def _obtain(self, pointer: LFSPointer, *, patient: bool = True) -> None:
         self._access.limits.check("max_file_bytes", pointer.size, what=f"the LFS file {pointer.oid}")
         with self._alone(pointer):
-            if self._files.held(pointer) is None:
+            if self._files.held(pointer) is not None:
+                return
+            if patient:
                 retrying(lambda: self._fetch(pointer), operation=self._operation, phase=_PHASE)
+            else:
+                self._fetch(pointer)
 
     @contextmanager
     def _alone(self, pointer: LFSPointer) -> Iterator[None]:

@@ -29,10 +29,12 @@ from fluxsrc.git.submodules import MAX_DEPTH, parse_modules, submodule_address
 from fluxsrc.git.transport import Access
 from fluxsrc.mounted import MountedSnapshot
 from fluxsrc.operation import Operation
-from fluxsrc.produce import SourceOptions
+from fluxsrc.produce import Earlier, Packing, SourceOptions
 from fluxsrc.revision import Revision
+from fluxsrc.select import select
 from fluxsrc.signatures import GitEvidence
 from fluxsrc.source import Snapshot, Source
+from fluxsrc.store import Ingest
 from fluxsrc.verify import Facts, split_policy
 
 __all__ = ["GitSource"]
@@ -165,6 +167,14 @@ class GitSource(SourceOptions):
             snapshot = GitSnapshot(objects, revision, options, operation, open_lfs=open_lfs, verification=facts)
             whole = self._with_submodules(snapshot, stack, operation) if self.submodules else snapshot
             yield stack.enter_context(self._guarded(whole, operation))
+
+    def _pack_snapshot(
+        self, snapshot: Snapshot, blob: Ingest, earlier: Earlier | None, operation: Operation
+    ) -> Packing:
+        if self.lfs is LFSPolicy.FETCH and earlier is None:  # with one, packing says what it does not find in there
+            for entry in select(snapshot, self.recipe, []):
+                entry.expect()
+        return super()._pack_snapshot(snapshot, blob, earlier, operation)
 
     def _with_submodules(self, snapshot: GitSnapshot, stack: ExitStack, operation: Operation) -> Snapshot:
         """The snapshot with its submodules mounted; each is a source of its own, pinned to a commit."""
