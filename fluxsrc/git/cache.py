@@ -10,6 +10,7 @@ every object is hashed when it is read, and a repository that turns out to be da
         shallow                  commits that are there without their parents
         refs/held/<commit>       commits that are there whole
         partial/<commit>-<hash>  commits of which some paths are there; the hash is of the paths
+        refused/<what>           what the server did not take a while ago
         objects/pack/…
 """
 
@@ -45,6 +46,8 @@ _MAX_HELD: Final = 32
 """Commits that are offered as common ground; older ones are forgotten, their objects stay until eviction."""
 _MAX_PACKS: Final = 64
 """Packs after which a repository starts anew: looking through more costs more than fetching once."""
+_REFUSED_SECONDS: Final = 24 * 3600.0
+"""For so long a server is not asked again for what it refused: somebody may have upgraded it since."""
 _GIB: Final = 1 << 30
 
 
@@ -223,6 +226,18 @@ class CachedRepository:
     def record_partial(self, commit: str, paths: Sequence[str]) -> None:
         """Note that these paths of a commit are there now."""
         self._write(f"partial/{_partial_name(commit, paths)}", "")
+
+    def is_refused(self, what: str) -> bool:
+        """Whether the server refused something a short while ago."""
+        try:
+            return time.time() - (self.directory / "refused" / what).stat().st_mtime < _REFUSED_SECONDS
+        except FileNotFoundError:
+            return False
+
+    def record_refusal(self, what: str) -> None:
+        """Note that the server refused something, so that it need not be asked in vain each time."""
+        (self.directory / "refused").mkdir(exist_ok=True)
+        self._write(f"refused/{what}", "")
 
     @property
     def shallow(self) -> frozenset[str]:

@@ -47,6 +47,7 @@ _MAX_ROUNDS: Final = 16
 """Requests for missing objects; each goes at least one directory deeper."""
 _BATCH: Final = 16_384
 """Objects asked for in one request: below a megabyte."""
+_COMBINED: Final = "combined-filters"
 
 
 @attrs.frozen
@@ -130,11 +131,16 @@ class Fetcher:
 
     def _fetch_trees(self, session: UploadPack, commit: str, paths: Sequence[str], stack: ExitStack) -> UploadPack:
         """Step 3; returns the conversation to go on with: a server that refuses may have ended the first."""
-        try:
-            self._receive(session, self._request([commit], depth=1, filter=trees_filter(paths)))
-        except (RemoteProtocolError, PermissionDeniedError):
-            session = stack.enter_context(converse(self.access, self.operation))
-            self._receive(session, self._request([commit], depth=1, filter="blob:none"))
+        wishes = [self._request([commit], depth=1, filter=each) for each in (trees_filter(paths), "blob:none")]
+        if self.repository.is_refused(_COMBINED):
+            self._receive(session, wishes[1])
+        else:
+            try:
+                self._receive(session, wishes[0])
+            except (RemoteProtocolError, PermissionDeniedError):
+                session = stack.enter_context(converse(self.access, self.operation))
+                self._receive(session, wishes[1])
+                self.repository.record_refusal(_COMBINED)
         if not self._is_here(commit):
             raise UnavailableError(f"{self.url} answered without the commit {commit}", url=self.url)
         return session

@@ -347,6 +347,22 @@ class TestSparse:
         assert len(sparse) <= 2
         assert sum(post.sent for post in sparse) < whole / 10
 
+    def test_a_refusal_is_remembered_for_a_day(self, repository, serve, cache):
+        """The server is upgraded one day, but not before each fetch."""
+        server = serve(config=FILTERS | {"uploadpackfilter.combine.allow": "false"})
+
+        def combined():
+            repository.commit(monorepo())
+            contents(GitSource(server.url("repository.git"), cache=cache, sparse=["teams/03"]))
+            return [b"filter combine" in post.body for post in posts(server) if b"filter " in post.body]
+
+        assert combined()[:2] == [True, False]
+        assert not any(combined())
+        (memory,) = cache.directory.rglob("refused/*")
+        os.utime(memory, (0, 0))
+        assert combined()[:2] == [True, False]
+        assert not any(combined())
+
     def test_the_next_commit_brings_only_what_is_new(self, repository, serve, cache):
         files = monorepo(teams=3, files=200)
         repository.commit(files)
