@@ -46,7 +46,8 @@ class Cluster:
         """A Secret or a ServiceAccount. One that is not there is a failure to log in: it may come, as in Flux."""
         try:
             kind = self._client.resources.get(api_version="v1", kind=reference.kind)
-            return kind.get(reference.name, reference.namespace, _request_timeout=10).to_dict()
+            found: dict[str, Any] = kind.get(reference.name, reference.namespace, _request_timeout=10).to_dict()
+            return found
         except NotFoundError:
             raise AuthenticationError(f"{reference} does not exist") from None
         except (DynamicApiError, urllib3.exceptions.HTTPError) as exc:
@@ -119,7 +120,7 @@ async def wake(memo: kopf.Memo, **_: Any) -> None:
 
 
 @kopf.daemon(*SOURCES, backoff=10, cancellation_polling=1)
-async def keep(body: kopf.Body, memo: kopf.Memo, stopped: kopf.DaemonStopped, logger: logging.Logger, **_: Any) -> None:
+async def keep(body: kopf.Body, memo: kopf.Memo, stopped: kopf.DaemonStopped, logger: kopf.Logger, **_: Any) -> None:
     """Keep one source up to date for as long as its object is there. `body` is always the object as last seen."""
     status, said = None, ""
     while not stopped:

@@ -98,11 +98,11 @@ class Keeper:
         if cancel():
             return status, 0.0
         # 3. What it came to.
-        if outcome.artifact is not None:
+        if (failure := outcome.failure) is None:
+            assert outcome.artifact is not None  # one of the two is there
             after = status.succeeded(outcome.artifact, generation, self.now(), request=request)
             delay = self.policy.interval(managed.interval, self.dice())
         else:
-            failure = outcome.failure
             after = status.failed(failure, generation, self.now(), revision=outcome.revision, request=request)
             # A configuration does not mend itself (the source is Stalled), but what is wrong may be in a Secret.
             delay = self.policy.delay(failure, after.failures, self.dice()) or self.policy.max_delay
