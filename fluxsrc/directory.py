@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Mode, Skipped, check_path
 from fluxsrc.errors import PathNotFoundError, PermissionDeniedError, SourceChangedError, SourceError
 from fluxsrc.ignore import IgnoreRules
+from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from fluxsrc.produce import SourceOptions
 from fluxsrc.recipe import Dialect
@@ -29,6 +31,9 @@ __all__ = ["DirectorySource"]
 
 _CLOCK_TICK_NS: Final = 20_000_000
 """Two writes within one tick of the kernel's coarse clock can leave equal times behind."""
+_ROWS: Final = 1024
+"""Files that are digested at once."""
+_TYPE_MASK: Final = 0o170000
 _OPEN_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -161,10 +166,7 @@ class _Walk:
         if not self._prunes:
             rules = IgnoreRules(dialect=source.dialect.value, files=self._ignore_files, extra=source.ignore)
             self._rows = [row for row in self._rows if not rules.excluded(row[0])]
-        digest = hashlib.sha256()
-        for path, mode, _size, state in self._rows:
-            digest.update(f"{path}\0{mode:o} {state}\n".encode())
-        revision = Revision(Digest("sha256", digest.hexdigest()))
+        revision = Revision(Digest("sha256", _digest(self._rows)))
         return _Listing(revision, _Files(root, self._url, self._rows), self._skipped, self._ignore_files)
 
     def _directory(self, directory: str, prefix: str, rules: IgnoreRules) -> None:
@@ -175,15 +177,33 @@ class _Walk:
         except OSError as exc:
             raise _translated(exc, self._url) from exc
         # By code points, which is the order of the UTF-8 bytes. Names that are no UTF-8 do not get further than `_file`.
-        found.sort(key=_name)
+        found.sort(key=itemgetter(0))
         rules = self._with_ignore_file(dict(found).get(IGNORE_FILE), prefix, rules)
+        limits, rows = self._source.limits, self._rows
+        # What is the same for all files is decided once: there is nothing else to save per file but the call that stats it.
+        excluded = rules.excluded if self._prunes and not rules.is_empty else None
+        check = None if _is_plain(prefix, found, limits) else check_path
         for name, item in found:
             path = prefix + name
-            if name.endswith("/"):
+            if name[-1] == "/":
                 if not (self._prunes and (name == ".git/" or rules.excluded_dir(path[:-1]))):
                     self._directory(item.path, path, rules)
-            elif not (self._prunes and (name == ".git" or rules.excluded(path))):
-                self._file(item, path)
+                continue
+            if self._prunes and (name == ".git" or (excluded is not None and excluded(path))):
+                continue
+            if check is not None:
+                check(path, limits=limits)
+            try:
+                status = item.stat(follow_symlinks=False)
+            except OSError as exc:
+                raise _translated(exc, self._url) from exc
+            mode = _mode(status.st_mode)
+            if mode is None:
+                self._skipped.append(Skipped(path, "special-file", stat.filemode(status.st_mode)))
+                continue
+            self.newest = max(self.newest, status.st_ctime_ns)
+            rows.append((path, mode, status.st_size, _state(status)))
+        limits.check("max_entries", len(rows), what=self._url)
 
     def _with_ignore_file(self, item: "os.DirEntry[str] | None", prefix: str, rules: IgnoreRules) -> IgnoreRules:
         if item is None or not item.is_file(follow_symlinks=False):
@@ -196,33 +216,34 @@ class _Walk:
         # Only ancestors' files govern a directory, so this stays as small as the tree is deep.
         return attrs.evolve(rules, files={**dict(rules.files), directory: text}) if self._prunes else rules
 
-    def _file(self, item: "os.DirEntry[str]", path: str) -> None:
-        limits = self._source.limits
-        check_path(path, limits=limits)
-        try:
-            status = item.stat(follow_symlinks=False)
-        except OSError as exc:
-            raise _translated(exc, self._url) from exc
-        mode = _mode(status)
-        if mode is None:
-            self._skipped.append(Skipped(path, "special-file", stat.filemode(status.st_mode)))
-            return
-        self.newest = max(self.newest, status.st_ctime_ns)
-        self._rows.append((path, mode, status.st_size, _state(status)))
-        if len(self._rows) > limits.max_entries:
-            limits.check("max_entries", len(self._rows), what=self._url)
+
+def _is_plain(prefix: str, found: "list[tuple[str, os.DirEntry[str]]]", limits: Limits) -> bool:
+    """Whether `check_path` would let pass every file right in a directory, seen at once; if not, they are looked at singly."""
+    names = [name for name, _ in found]
+    joined = prefix + "".join(names)
+    return (
+        joined.isascii()
+        and joined.isprintable()
+        and "\\" not in joined
+        and len(prefix) + max(map(len, names), default=0) <= limits.max_path_bytes
+        and prefix.count("/") < limits.max_path_depth
+    )
 
 
-def _name(found: tuple[str, "os.DirEntry[str]"]) -> str:
-    return found[0]
+def _digest(rows: list[_Row]) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(rows), _ROWS):
+        lines = [f"{path}\0{mode:o} {state}\n" for path, mode, _, state in rows[start : start + _ROWS]]
+        digest.update("".join(lines).encode())
+    return digest.hexdigest()
 
 
-def _mode(status: os.stat_result) -> int | None:
+def _mode(mode: int) -> int | None:
     """The entry mode of a file, None of what is no file or link."""
-    mode = status.st_mode
-    if stat.S_ISREG(mode):
+    kind = mode & _TYPE_MASK
+    if kind == stat.S_IFREG:
         return _EXECUTABLE if mode & stat.S_IXUSR else _FILE
-    return _LINK if stat.S_ISLNK(mode) else None
+    return _LINK if kind == stat.S_IFLNK else None
 
 
 def _state(status: os.stat_result) -> str:

@@ -125,6 +125,11 @@ class IgnoreRules:
         # What is compiled is neither small nor portable: the other side compiles again.
         return _rebuild, (self.dialect.value, self.files, self.extra, self.defaults, self.limits)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no rule at all, so that nothing stays out."""
+        return not self._rules
+
     def excluded(self, path: str) -> bool:
         """Does this file stay out?
 
