@@ -59,13 +59,13 @@ class CosignKeySignature:
     3. Bundle and payload are strict JSON of limited size, with exactly one signature in base64.
     4. Its algorithm is the key's: ECDSA with the curve's hash or SHA-256, RSA PKCS #1 v1.5 with SHA-256, pure Ed25519.
        A signature has no say in that.
+    5. Nothing about certificates: the key alone decides.
+    6. Nor about log entries and timestamps, which may lie beside such a signature.
     7. It was made with a key, not with a certificate.
     8. It holds over exactly the signed bytes, by one of the keys.
     9. The signed bytes say that they are a signature of an image, and name the very digest that was resolved; and the
        repository, where one is asked for.
     10. The signed annotations are those that are asked for.
-
-    Log entries, timestamps and certificates beside such a signature are not looked at: the key alone decides.
 
     One good signature in an accepted layout is enough. Both layouts say the same about the same digest, so a missing or damaged
     one in the one layout takes nothing from a good one in the other: whoever can push could have taken it away. Where only
