@@ -4,17 +4,20 @@ Manifests and configs are functions of an artifact, and are made when they are a
 What other tools put into a store that is an image layout (signatures, SBOMs) is in the repository of what it is about.
 """
 
+import contextlib
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, quote
 
-from fluxsrc.artifact import CONFIG_MEDIA_TYPE, Artifact, SourceKey
+import attrs
+
+from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ConfigurationError
+from fluxsrc.errors import ConfigurationError, DigestMismatchError
 from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, artifact_documents
 from fluxsrc.oci.reference import is_tag
 from fluxsrc.server._blobs import Blob
@@ -41,6 +44,29 @@ def _unknown(code: str, message: str) -> Response:
     return registry_error(HTTPStatus.NOT_FOUND, code, message)
 
 
+@attrs.frozen
+class _Described:
+    """What a manifest and a config of ours are."""
+
+    config: bytes
+    config_digest: Digest
+    manifest: bytes
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> "_Described":
+        """Made from the artifact, and held against the digest that its history has."""
+        config, manifest = artifact_documents(artifact)
+        actual = Digest.of(manifest)
+        if artifact.manifest != actual:
+            raise DigestMismatchError(
+                f"the manifest of {artifact.key} at {artifact.revision} is {actual}, not {artifact.manifest}",
+                expected=str(artifact.manifest),
+                actual=str(actual),
+                hint="another version of fluxsrc recorded it; produce the artifact again",
+            )
+        return cls(config, Digest.of(config), manifest)
+
+
 class Registry:
     """A store as a registry.
 
@@ -53,7 +79,7 @@ class Registry:
         self._store = store
         self._prefix = prefix
         self._foreign = Foreign.of(store)
-        self._documents = functools.lru_cache(maxsize=1024)(artifact_documents)
+        self._described = functools.lru_cache(maxsize=1024)(_Described.of)
 
     def find(self, request: Request, path: str) -> Representation | Response:
         """What is at a path below `/v2/`."""
@@ -62,75 +88,84 @@ class Registry:
         match = _ROUTE.fullmatch(path)
         if match is None:
             return _unknown("UNSUPPORTED", "no such endpoint; this registry can only be read")
-        name, reference = match["name"], match["reference"]
-        artifacts = self._history(name)
-        if not artifacts:
+        name, what, reference = match.groups()
+        key, digest = self._key(name), _digest(reference)
+        if key is None:
             return _unknown("NAME_UNKNOWN", "no such repository")
-        attached = self._foreign.about(artifact.manifest for artifact in artifacts if artifact.manifest is not None)
-        match match["what"]:
-            case "manifests":
-                return self._manifest(reference, artifacts, attached)
-            case "blobs":
-                return self._blob(reference, artifacts, attached)
-            case "referrers":
-                return _referrers(request, reference, attached)
-            case _ if reference == "list":
-                return self._list(request, name, artifacts, attached)
-        return _unknown("UNSUPPORTED", "no such endpoint")
-
-    def _history(self, name: str) -> Sequence[Artifact]:
-        if not name.startswith(self._prefix):
-            return ()
-        try:
-            key = SourceKey.parse(name.removeprefix(self._prefix))
-        except ConfigurationError:
-            return ()
-        return self._store.history(key) or self._store.history(key)  # all of it may be replaced while it is read
-
-    # --- manifests ---
-
-    def _manifest(self, reference: str, artifacts: Sequence[Artifact], attached: Attached) -> Representation | Response:
-        digest = _digest(reference)
-        if digest is None and ":" in reference:
+        if what == "tags":
+            listing = reference == "list"
+            return self._list(request, name, key) if listing else _unknown("UNSUPPORTED", "no such endpoint")
+        if digest is None and (what != "manifests" or ":" in reference):
             return registry_error(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", "not a digest")
+        answer = _unknown("NAME_UNKNOWN", "no such repository")
+        for artifacts in self._views(key, current=what != "referrers"):
+            attached = self._attached(artifacts)
+            if what == "referrers" and digest is not None:
+                return _referrers(request, digest, attached)
+            if what == "blobs" and digest is not None:
+                found = self._blob(digest, artifacts, attached)
+                answer = _unknown("BLOB_UNKNOWN", "no such blob")
+            else:
+                found = self._manifest(reference, digest, artifacts, attached)
+                answer = _unknown("MANIFEST_UNKNOWN", "no such manifest")
+            if found is not None:
+                return found
+        return answer
+
+    def _key(self, name: str) -> SourceKey | None:
+        if name.startswith(self._prefix):
+            with contextlib.suppress(ConfigurationError):
+                return SourceKey.parse(name.removeprefix(self._prefix))
+        return None
+
+    def _views(self, key: SourceKey, *, current: bool) -> Iterator[Sequence[Artifact]]:
+        """The current artifact, which is nearly always the one that is meant; then all of the history, which costs more."""
+        if current and (artifact := self._store.lookup(key)) is not None:
+            yield (artifact,)
+        # Asked again, because all of it may be replaced and swept while it is read.
+        history = self._store.history(key) or self._store.history(key)
+        if history:
+            yield history
+
+    def _attached(self, artifacts: Sequence[Artifact]) -> Attached:
+        return self._foreign.about(artifact.manifest for artifact in artifacts if artifact.manifest is not None)
+
+    def _manifest(
+        self, reference: str, digest: Digest | None, artifacts: Sequence[Artifact], attached: Attached
+    ) -> Representation | None:
+        named = digest is not None
         if digest is None:
             artifact = _tags(artifacts).get(reference)
             digest = attached.tags.get(reference) if artifact is None else artifact.manifest
-        for artifact in artifacts:
-            if digest is not None and artifact.manifest == digest:
-                return _document(
-                    self._documents(artifact)[1], digest, MANIFEST_MEDIA_TYPE, named=reference == str(digest)
-                )
-        found = None if digest is None else attached.manifests.get(digest)
-        if digest is None or found is None:
-            return _unknown("MANIFEST_UNKNOWN", "no such manifest")
-        return _document(found.data, digest, found.media_type, named=reference == str(digest))
-
-    def _blob(self, reference: str, artifacts: Sequence[Artifact], attached: Attached) -> Representation | Response:
-        digest = _digest(reference)
         if digest is None:
-            return registry_error(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", "not a digest")
+            return None
+        ours = next((artifact for artifact in artifacts if artifact.manifest == digest), None)
+        if ours is not None:
+            return _document(self._described(ours).manifest, digest, MANIFEST_MEDIA_TYPE, named=named)
+        theirs = attached.manifests.get(digest)
+        return None if theirs is None else _document(theirs.data, digest, theirs.media_type, named=named)
+
+    def _blob(self, digest: Digest, artifacts: Sequence[Artifact], attached: Attached) -> Representation | None:
         body: bytes | Blob | None = None
-        media_type = _OCTETS
-        for artifact in artifacts:
-            if artifact.digest == digest:
-                body = Blob(digest, artifact.size, artifact)
-                break
-        else:
-            for artifact in artifacts:
-                config = self._documents(artifact)[0]
-                if Digest.of(config) == digest:
-                    body, media_type = config, CONFIG_MEDIA_TYPE
-                    break
-        if body is None and (size := attached.blobs.get(digest)) is not None:
+        layer = next((artifact for artifact in artifacts if artifact.digest == digest), None)
+        if layer is not None:
+            body = Blob(digest, layer.size, layer)
+        elif (size := attached.blobs.get(digest)) is not None:
             body = Blob(digest, size)
+        else:
+            described = map(self._described, artifacts)
+            body = next((each.config for each in described if each.config_digest == digest), None)
         if body is None:
-            return _unknown("BLOB_UNKNOWN", "no such blob")
-        return Representation(digest=digest, media_type=media_type, body=body, immutable=True, headers=_headers(digest))
+            return None
+        return Representation(digest=digest, media_type=_OCTETS, body=body, immutable=True, headers=_headers(digest))
 
     # --- lists ---
 
-    def _list(self, request: Request, name: str, artifacts: Sequence[Artifact], attached: Attached) -> Response:
+    def _list(self, request: Request, name: str, key: SourceKey) -> Response:
+        artifacts = next(self._views(key, current=False), None)
+        if artifacts is None:
+            return _unknown("NAME_UNKNOWN", "no such repository")
+        attached = self._attached(artifacts)
         query = parse_qs(request.query, keep_blank_values=True)
         count = query.get("n", [str(_MAX_PAGE)])[-1]
         if not re.fullmatch(r"[0-9]{1,9}", count):
@@ -145,10 +180,7 @@ class Registry:
         return Response(HTTPStatus.OK, headers, json.dumps({"name": name, "tags": page}).encode())
 
 
-def _referrers(request: Request, reference: str, attached: Attached) -> Response:
-    digest = _digest(reference)
-    if digest is None:
-        return registry_error(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", "not a digest")
+def _referrers(request: Request, digest: Digest, attached: Attached) -> Response:
     wanted = parse_qs(request.query).get("artifactType", [None])[-1]
     found = attached.referrers.get(digest, ())
     headers = {"Content-Type": INDEX_MEDIA_TYPE, "Cache-Control": "no-cache", **VERSION_HEADER}

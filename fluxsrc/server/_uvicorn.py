@@ -61,6 +61,8 @@ def listening(host: str, port: int, *, certificate: Path | None = None, key: Pat
         why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror  # those of names are negative
         raise ConfigurationError(f"cannot listen on {host} port {port}: {why}") from exc
     with taken:
+        # Accepted connections inherit it; without, the second packet of each answer waits for the client's delayed ACK.
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = f"[{host}]" if ":" in host else host
         scheme = "http" if certificate is None else "https"
         yield Listener(taken, f"{scheme}://{name}:{taken.getsockname()[1]}", certificate, key)

@@ -388,6 +388,26 @@ def test_a_damaged_index_leaves_the_sources_where_they_are(disk):
     assert get(disk, f"{BASE}/manifests/latest").status == 200
 
 
+def test_a_manifest_that_is_not_what_the_history_says_is_not_served(disk, caplog):
+    """As after a change of what manifests are made of; a registry's client would call it corrupt."""
+    artifact = make(disk)
+    record = disk.path / "sources" / "memory" / "default" / "app.json"
+    other = "sha256:" + "0" * 64
+    record.write_bytes(record.read_bytes().replace(str(artifact.manifest).encode(), other.encode()))
+    assert error(get(disk, f"{BASE}/manifests/latest")) == (500, "UNKNOWN")
+    assert f"not {other}" in caplog.text
+    assert get(disk, "/memory/default/app/latest").status == 200
+
+
+def test_what_an_earlier_artifact_has_is_found_too(store):
+    """Not only what the current one has, which is looked at first."""
+    first = make(store, "one")
+    make(store, "two")
+    config = json.loads(get(store, f"{BASE}/manifests/{first.manifest}").body)["config"]["digest"]
+    for what in (f"manifests/{first.revision.digest.hex}", f"blobs/{first.digest}", f"blobs/{config}"):
+        assert get(store, f"{BASE}/{what}").status == 200
+
+
 def test_a_repository_is_named_as_its_source(store):
     key = SourceKey("memory", "default", "app")
     make(store)
