@@ -32,7 +32,7 @@ from fluxsrc.manifests._fields import Fields
 from fluxsrc.manifests._secrets import SecretData, Secrets
 from fluxsrc.oci import LayerOperation, OCISource
 from fluxsrc.recipe import Dialect
-from fluxsrc.signatures import CosignKeySignature, GitSignature
+from fluxsrc.signatures import CosignKeylessSignature, CosignKeySignature, GitSignature, TrustedRoot
 from fluxsrc.source import Source
 from fluxsrc.verify import Policy
 
@@ -256,13 +256,35 @@ def _oci_policy(spec: Fields, context: Context) -> Policy[Any] | None:
             verify.refuse("provider", _NOT_VERIFIED)
         secret = context.secret(verify, "secretRef")
         if secret is None:
-            verify.unsupported("matchOIDCIdentity", _NOT_VERIFIED)
-            verify.refuse("secretRef", "is missing", hint="the Secret with the public keys, in keys that end in .pub")
+            return _keyless_policy(verify, context)
         for other in ("matchOIDCIdentity", "trustedRootSecretRef"):
             if other in verify:
                 context.warnings.append(f"{verify.place(other)}: without effect beside secretRef, which goes before it")
         verify.accept("matchOIDCIdentity", "trustedRootSecretRef")
         return CosignKeySignature(secret.cosign_keys())
+
+
+def _keyless_policy(verify: Fields, context: Context) -> CosignKeylessSignature:
+    """Who has to have signed with a certificate. Without a name that would be anybody, which is what it is in Flux."""
+    identities = []
+    for item in verify.items("matchOIDCIdentity"):
+        with item:
+            given = {name: item.need(name) for name in ("issuer", "subject")}
+            for name, pattern in given.items():
+                if not (pattern.startswith("^") and pattern.endswith("$")):
+                    context.warnings.append(
+                        f"{item.place(name)}: has to fit the whole name here; Flux finds it anywhere in it"
+                    )
+            identities.append(given)
+    if not identities:
+        verify.refuse(
+            "matchOIDCIdentity",
+            "is missing, and so is secretRef",
+            hint="name issuer and subject, or a Secret with keys",
+        )
+    secret = context.secret(verify, "trustedRootSecretRef")
+    root = TrustedRoot.bundled() if secret is None else TrustedRoot.parse(secret.need("trusted_root.json").encode())
+    return CosignKeylessSignature.from_match_oidc_identity(identities, trusted_root=root)
 
 
 def _oci_ref(spec: Fields, context: Context) -> dict[str, Any]:

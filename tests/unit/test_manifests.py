@@ -2,6 +2,7 @@
 
 import base64
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,7 @@ from fluxsrc.manifests import load_manifests, source_from_status, to_manifest, t
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import LayerOperation, OCISource
 from fluxsrc.recipe import Dialect
+from fluxsrc.signatures import CosignKeylessSignature, TrustedRoot
 from fluxsrc.testing.git import GitRepositoryBuilder
 
 API = "source.toolkit.fluxcd.io/v1"
@@ -340,6 +342,55 @@ def test_a_policy_on_cosign_keys_reaches_the_source():
             load(oci(verify=spec), secret(**data))
     with pytest.raises(ConfigurationError, match="Secret"):
         to_manifest(managed)
+
+
+WORKFLOW = {"issuer": r"^https://ci\.example\.com$", "subject": r"^https://git\.example\.com/shop/.*$"}
+
+
+def test_a_policy_on_names_in_certificates_reaches_the_source():
+    """Issuer and subject are patterns, as in Flux; whose word counts for them is sigstore.dev's unless a Secret says otherwise."""
+    spec = {"provider": "cosign", "matchOIDCIdentity": [WORKFLOW]}
+    managed = load(oci(verify=spec))
+    assert managed.warnings == ()
+    assert managed.source.verify == CosignKeylessSignature.from_match_oidc_identity(
+        [WORKFLOW], trusted_root=TrustedRoot.bundled()
+    )
+    own = (Path(__file__).parent / "data" / "keyless" / "trusted_root.json").read_text()
+    elsewhere = load(
+        oci(verify=spec | {"trustedRootSecretRef": {"name": "s"}}), secret(**{"trusted_root.json": own})
+    ).source.verify
+    assert elsewhere.trusted_root.content == own.encode()
+    assert elsewhere.digest != managed.source.verify.digest
+
+
+def test_a_pattern_that_flux_finds_anywhere_has_to_fit_the_whole_name_and_that_is_told():
+    """Stricter than Flux, where the beginning of a name is enough."""
+    loose = {"issuer": "https://ci.example.com", "subject": "^https://git.example.com/shop"}
+    managed = load(oci(verify={"provider": "cosign", "matchOIDCIdentity": [loose]}))
+    assert len(managed.warnings) == 2
+    assert all("has to fit the whole name" in warning for warning in managed.warnings)
+    [identity] = managed.source.verify.identities
+    assert not identity.fits("https://ci.example.com", "https://git.example.com/shop/more")
+
+
+@pytest.mark.parametrize(
+    ("verify", "says"),
+    [
+        ({"provider": "cosign"}, "spec.verify.matchOIDCIdentity: is missing"),
+        ({"provider": "cosign", "matchOIDCIdentity": []}, "spec.verify.matchOIDCIdentity: is missing"),
+        ({"provider": "cosign", "matchOIDCIdentity": [{"issuer": "a"}]}, "matchOIDCIdentity[0].subject: is missing"),
+        ({"provider": "cosign", "matchOIDCIdentity": [{"issuer": "(", "subject": "b"}]}, "regular expression"),
+        (
+            {"provider": "cosign", "matchOIDCIdentity": [WORKFLOW], "trustedRootSecretRef": {"name": "s"}},
+            "trusted_root.json",
+        ),
+    ],
+)
+def test_a_policy_that_names_nobody_is_refused(verify, says):
+    """In Flux, no keys and no names are: whoever has a certificate."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(oci(verify=verify), secret(other="x"))
+    assert says in str(caught.value)
 
 
 # --- include ---
