@@ -10,6 +10,7 @@ import attrs
 import click
 
 from fluxsrc.auth import Proxy, TLSConfig
+from fluxsrc.cli.asked import Asked, verify_options
 from fluxsrc.cli.options import recipe_options, timeout_option
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.source import Source
@@ -108,12 +109,12 @@ class SourceMaker:
     Attributes:
         remotes: How they are reached.
         own: Options of the sources: their recipe, their timeout, and what only some kinds know.
-        asked: What has to hold of them; see `fluxsrc.cli.policies.Asked`.
+        asked: What has to hold of them; see `fluxsrc.cli.asked`.
     """
 
     remotes: Remotes
     own: Mapping[str, Any]
-    asked: Mapping[str, Any] = attrs.field(factory=dict)
+    asked: Asked = attrs.field(factory=Asked)
 
     def refuse_policy(self, what: str) -> None:
         """A policy judges where something comes from; what a store holds was judged when it was made.
@@ -121,7 +122,7 @@ class SourceMaker:
         Raises:
             ConfigurationError: There is one, and it would be passed over.
         """
-        if self.asked:
+        if self.asked.flags:
             raise ConfigurationError(f"{what} is in the store, and no source that a policy could be held against")
 
     def __call__(self, url: str, *, beside: Sequence[str] = ()) -> Source:
@@ -141,9 +142,9 @@ class SourceMaker:
                 raise ConfigurationError(
                     f"{address_of(url).scheme} sources take no {_FLAGS[name]}", hint="leave it out: it changes nothing"
                 )
-        if self.asked:
+        if self.asked.flags:
             policies = import_module("fluxsrc.cli.policies")  # on use: most commands ask for none
-            options["verify"] = policies.policy_for(url, policies.Asked(**self.asked))
+            options["verify"] = policies.policy_for(url, self.asked)
         return source_from_url(url, **{name: value for name, value in options.items() if name in takes})
 
 
@@ -201,23 +202,11 @@ def makes_sources(command: Decorated) -> Decorated:
         sparse: tuple[str, ...],
         lfs: str | None,
         submodules: bool,
-        verify_key: tuple[Path, ...],
-        verify_mode: str | None,
-        verify_identity: tuple[str, ...],
-        verify_layout: tuple[str, ...],
-        verify_annotation: tuple[str, ...],
+        asked: Asked,
         **kwargs: Any,
     ) -> Any:
         of_git = {"sparse": sparse, "lfs": lfs, "submodules": submodules}
         given = {name: value for name, value in of_git.items() if value}
-        of_policies = {
-            "keys": verify_key,
-            "mode": verify_mode,
-            "identities": verify_identity,
-            "layouts": verify_layout,
-            "annotations": verify_annotation,
-        }
-        asked = {name: value for name, value in of_policies.items() if value}
         maker = SourceMaker(remotes=remotes, own=recipe | {"timeout": timeout} | given, asked=asked)
         return command(*args, make_source=maker, remotes=remotes, timeout=timeout, **kwargs)
 
@@ -230,40 +219,7 @@ def makes_sources(command: Decorated) -> Decorated:
     submodules = click.option(
         "--submodules", is_flag=True, help="Git: with submodules, each as the commit it is pinned to."
     )
-    decorated = sparse(lfs(submodules(timeout_option(recipe_options(with_maker)))))
-    for option in _POLICY_OPTIONS:
-        decorated = option(decorated)
-    return remote_options(decorated)
-
-
-_POLICY_OPTIONS: Final = (
-    click.option(
-        "--verify-annotation",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="OCI: this has to be signed besides. Repeatable.",
-    ),
-    click.option(
-        "--verify-layout",
-        multiple=True,
-        type=click.Choice(("bundle", "cosign")),
-        help="OCI: where signatures may lie; both, if none is named. Repeatable.",
-    ),
-    click.option(
-        "--verify-identity", multiple=True, metavar="NAME", help="Git: whose signature it has to be. Repeatable."
-    ),
-    click.option(
-        "--verify-mode",
-        type=click.Choice(("HEAD", "Tag", "TagAndHEAD")),
-        help="Git: what has to be signed; HEAD if nothing is said.",
-    ),
-    click.option(
-        "--verify-key",
-        multiple=True,
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="Git, OCI: accept only what is signed by a key in this file. Repeatable.",
-    ),
-)
+    return remote_options(verify_options(sparse(lfs(submodules(timeout_option(recipe_options(with_maker)))))))
 
 
 def takes_source(command: Decorated) -> Decorated:

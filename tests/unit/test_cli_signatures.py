@@ -108,7 +108,7 @@ def test_signed_commits_are_asked_for_in_the_same_words(run, tmp_path):
     ("arguments", "said"),
     [
         (("resolve", "src", "--verify-key", "ours.pub"), "have no signatures"),
-        (("resolve", "oci-layout:images:v1", "--verify-layout", "bundle"), "says nothing without keys"),
+        (("resolve", "oci-layout:images:v1", "--verify-layout", "bundle"), "does not say by whom"),
         (
             ("resolve", "oci-layout:images:v1", "--verify-key", "ours.pub", "--verify-mode", "Tag"),
             "take no --verify-mode",

@@ -1,0 +1,92 @@
+"""`--verify-…`: the options that say what has to hold of a source. What becomes of them is in `fluxsrc.cli.policies`."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+
+__all__ = ["Asked", "verify_options"]
+
+Decorated = Callable[..., Any]
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """What the options say.
+
+    Attributes:
+        key: Files of public keys.
+        mode: Git: what has to be signed.
+        identity: Git: who may have signed. Registries, with an issuer: whose certificate it has to be, `/…/` for a pattern.
+        issuer: Registries: who vouches for these identities, `/…/` for a pattern.
+        trusted_root: Registries: the authorities and logs that are trusted; those of sigstore.dev if nothing is said.
+        layout: Registries: where signatures may lie.
+        annotation: Registries: what has to be signed besides, `NAME=VALUE`.
+    """
+
+    key: tuple[Path, ...] = ()
+    mode: str | None = None
+    identity: tuple[str, ...] = ()
+    issuer: str | None = None
+    trusted_root: Path | None = None
+    layout: tuple[str, ...] = ()
+    annotation: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> Mapping[str, Any]:
+        """Those that were given, by what they are called."""
+        values = attrs.asdict(self, recurse=False)
+        return {f"--verify-{name.replace('_', '-')}": value for name, value in values.items() if value}
+
+
+_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+_OPTIONS: Final = (
+    click.option(
+        "--verify-annotation", multiple=True, metavar="NAME=VALUE", help="OCI: this has to be signed, too. Repeatable."
+    ),
+    click.option(
+        "--verify-layout",
+        multiple=True,
+        type=click.Choice(("bundle", "cosign")),
+        help="OCI: where signatures may lie; both, if none is named. Repeatable.",
+    ),
+    click.option(
+        "--verify-trusted-root", type=_FILE, help="OCI: trust these authorities and logs, not sigstore.dev's."
+    ),
+    click.option(
+        "--verify-issuer", metavar="URL", help="OCI: who has to vouch for the identities; /REGEX/ for a pattern."
+    ),
+    click.option(
+        "--verify-identity",
+        multiple=True,
+        metavar="NAME",
+        help="Git: who has to have signed. OCI: whose certificate it has to be; /REGEX/ for a pattern. Repeatable.",
+    ),
+    click.option(
+        "--verify-mode",
+        type=click.Choice(("HEAD", "Tag", "TagAndHEAD")),
+        help="Git: what has to be signed; HEAD if nothing is said.",
+    ),
+    click.option(
+        "--verify-key",
+        multiple=True,
+        type=_FILE,
+        help="Git, OCI: accept only what is signed by a key in this file. Repeatable.",
+    ),
+)
+
+
+def verify_options(command: Decorated) -> Decorated:
+    """All of them. The command is given `asked`."""
+
+    @functools.wraps(command)
+    def with_asked(*args: Any, **kwargs: Any) -> Any:
+        asked = Asked(**{field.name: kwargs.pop(f"verify_{field.name}") for field in attrs.fields(Asked)})
+        return command(*args, asked=asked, **kwargs)
+
+    for option in _OPTIONS:
+        with_asked = option(with_asked)
+    return with_asked
