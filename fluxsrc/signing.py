@@ -4,7 +4,7 @@ The same manifest, key and annotations give the same signature and the same sign
 """
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from io import BytesIO
@@ -26,7 +26,7 @@ from fluxsrc.oci.manifest import (
 )
 from fluxsrc.oci.repository import Document, Repository
 from fluxsrc.operation import Operation
-from fluxsrc.signatures.cosign import SIGNATURE_ANNOTATION
+from fluxsrc.signatures.cosign import SIGNATURE_ANNOTATION, cosign_layouts, sorted_pairs
 from fluxsrc.signatures.oci import BUNDLE_MEDIA_TYPE, SIMPLE_SIGNING_MEDIA_TYPE, SignatureKind
 from fluxsrc.signatures.privatekeys import SigningKey
 from fluxsrc.signatures.statements import COSIGN_PREDICATE_TYPE, key_bundle, simple_signing, statement
@@ -69,18 +69,6 @@ class Signer(Protocol):
         ...
 
 
-def _layouts(value: str | SignatureKind | Iterable[str | SignatureKind]) -> tuple[SignatureKind, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value)
-    known = (SignatureKind.BUNDLE, SignatureKind.COSIGN)
-    if not names or not set(names) <= {kind.value for kind in known}:
-        raise ConfigurationError(f"not layouts of cosign: {', '.join(names) or 'none'}", hint="bundle, cosign or both")
-    return tuple(kind for kind in known if kind.value in names)
-
-
-def _pairs(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(dict(value).items()))
-
-
 @attrs.frozen
 class CosignSigner:
     """Signs with a key, in cosign's layouts.
@@ -93,8 +81,10 @@ class CosignSigner:
     """
 
     key: SigningKey
-    layouts: tuple[SignatureKind, ...] = attrs.field(default=(SignatureKind.BUNDLE,), converter=_layouts, kw_only=True)
-    annotations: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, kw_only=True)
+    layouts: tuple[SignatureKind, ...] = attrs.field(
+        default=(SignatureKind.BUNDLE,), converter=cosign_layouts, kw_only=True
+    )
+    annotations: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=sorted_pairs, kw_only=True)
     identity: str | None = attrs.field(default=None, kw_only=True)
 
     def __call__(self, repository: Repository, document: Document, /) -> tuple[Signed, ...]:
