@@ -32,7 +32,7 @@ from _common import MIB, REPOSITORY, flux_peer, last_json, machine, measure, pyt
 from fluxsrc.directory import DirectorySource
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import Access
-from fluxsrc.oci.push import push
+from fluxsrc.oci.pushing import push
 
 ACCESS = Access(insecure=True)
 TAGS = 500

@@ -12,8 +12,9 @@ artifact = source_from_url("git+file://.?branch=main").produce_artifact(LocalSto
 Names are loaded when they are first used: importing this package costs next to nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from fluxsrc._lazy import names_of
 
 if TYPE_CHECKING:
     from fluxsrc.artifact import Artifact, SourceKey
@@ -46,70 +47,73 @@ if TYPE_CHECKING:
     from fluxsrc.urls import source_from_url
     from fluxsrc.verify import AllOf, AnyOf, Policy, UnsafeNoVerification
     from fluxsrc.wrappers import Include, Included
+else:
+    __getattr__, __dir__ = names_of(
+        __name__,
+        {
+            "AllOf": "verify",
+            "AllowedSigners": "signatures",
+            "AnyOf": "verify",
+            "Artifact": "artifact",
+            "AzureBucket": "bucket",
+            "BasicAuth": "auth",
+            "BearerToken": "auth",
+            "BucketSource": "bucket",
+            "Compression": "recipe",
+            "CosignKeySignature": "signatures",
+            "Dialect": "recipe",
+            "Digest": "digest",
+            "DirectorySource": "directory",
+            "Entry": "entry",
+            "FluxSrcError": "errors",
+            "GCSBucket": "bucket",
+            "GitCache": "git",
+            "GitSignature": "signatures",
+            "GitSource": "git",
+            "HTTPArtifactSource": "http_artifact",
+            "IgnoreRules": "ignore",
+            "Include": "wrappers",
+            "Included": "wrappers",
+            "Keychain": "auth",
+            "Limits": "limits",
+            "LocalBucket": "bucket",
+            "LocalStore": "stores",
+            "LockFile": "lock",
+            "ManagedSource": "managed",
+            "MemoryFile": "memory",
+            "MemorySource": "memory",
+            "MemoryStore": "stores",
+            "Mode": "entry",
+            "OCISource": "oci",
+            "OpenPGPKeys": "signatures",
+            "Operation": "operation",
+            "Policy": "verify",
+            "Progress": "operation",
+            "Proxy": "auth",
+            "Recipe": "recipe",
+            "Reconciler": "reconcile",
+            "Revision": "revision",
+            "S3Bucket": "bucket",
+            "SSHKey": "auth",
+            "Secret": "auth",
+            "SignedLock": "signed_lock",
+            "Skipped": "entry",
+            "Snapshot": "source",
+            "Source": "source",
+            "SourceKey": "artifact",
+            "SourceStatus": "status",
+            "StaticKeychain": "auth",
+            "Store": "store",
+            "SymlinkPolicy": "recipe",
+            "TLSConfig": "auth",
+            "UnsafeNoVerification": "verify",
+            "load_manifests": "manifests",
+            "produce_artifact": "produce",
+            "source_from_url": "urls",
+        },
+    )
 
 __version__ = "0.1.0.dev0"
-
-_HOMES: Final = {
-    "AllOf": "verify",
-    "AllowedSigners": "signatures",
-    "AnyOf": "verify",
-    "Artifact": "artifact",
-    "AzureBucket": "bucket",
-    "BasicAuth": "auth",
-    "BearerToken": "auth",
-    "BucketSource": "bucket",
-    "Compression": "recipe",
-    "CosignKeySignature": "signatures",
-    "Dialect": "recipe",
-    "Digest": "digest",
-    "DirectorySource": "directory",
-    "Entry": "entry",
-    "FluxSrcError": "errors",
-    "GCSBucket": "bucket",
-    "GitCache": "git",
-    "GitSignature": "signatures",
-    "GitSource": "git",
-    "HTTPArtifactSource": "http_artifact",
-    "IgnoreRules": "ignore",
-    "Include": "wrappers",
-    "Included": "wrappers",
-    "Keychain": "auth",
-    "Limits": "limits",
-    "LocalBucket": "bucket",
-    "LocalStore": "stores",
-    "LockFile": "lock",
-    "ManagedSource": "managed",
-    "MemoryFile": "memory",
-    "MemorySource": "memory",
-    "MemoryStore": "stores",
-    "Mode": "entry",
-    "OCISource": "oci",
-    "OpenPGPKeys": "signatures",
-    "Operation": "operation",
-    "Policy": "verify",
-    "Progress": "operation",
-    "Proxy": "auth",
-    "Recipe": "recipe",
-    "Reconciler": "reconcile",
-    "Revision": "revision",
-    "S3Bucket": "bucket",
-    "SSHKey": "auth",
-    "Secret": "auth",
-    "SignedLock": "signed_lock",
-    "Skipped": "entry",
-    "Snapshot": "source",
-    "Source": "source",
-    "SourceKey": "artifact",
-    "SourceStatus": "status",
-    "StaticKeychain": "auth",
-    "Store": "store",
-    "SymlinkPolicy": "recipe",
-    "TLSConfig": "auth",
-    "UnsafeNoVerification": "verify",
-    "load_manifests": "manifests",
-    "produce_artifact": "produce",
-    "source_from_url": "urls",
-}
 
 __all__ = [
     "AllOf",
@@ -172,16 +176,3 @@ __all__ = [
     "produce_artifact",
     "source_from_url",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]

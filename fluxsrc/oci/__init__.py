@@ -4,15 +4,51 @@ All functions take an `Access` (credentials, TLS, proxy), and an `Operation` (de
 only `FluxSrcError`. References are `oci://HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]` or `oci-layout:PATH[:NAME][@DIGEST]`.
 """
 
-from fluxsrc.oci.access import Access
-from fluxsrc.oci.layers import LayerOperation
-from fluxsrc.oci.listing import Candidate, Observed, RefMoved, TagInfo, candidates, history, list_tags, moves
-from fluxsrc.oci.manifest import Descriptor, Platform
-from fluxsrc.oci.publish import Copied, copy, delete, promote, tag
-from fluxsrc.oci.push import Pushed, build, push
-from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
-from fluxsrc.oci.source import OCISource
-from fluxsrc.oci.tokens import TokenCache
+from typing import TYPE_CHECKING
+
+from fluxsrc._lazy import names_of
+
+if TYPE_CHECKING:
+    from fluxsrc.oci.access import Access
+    from fluxsrc.oci.layers import LayerOperation
+    from fluxsrc.oci.listing import Candidate, Observed, RefMoved, TagInfo, candidates, history, list_tags, moves
+    from fluxsrc.oci.manifest import Descriptor, Platform
+    from fluxsrc.oci.publish import Copied, copy, delete, promote, tag
+    from fluxsrc.oci.pushing import Pushed, build, push
+    from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
+    from fluxsrc.oci.source import OCISource
+    from fluxsrc.oci.tokens import TokenCache
+else:
+    __getattr__, __dir__ = names_of(
+        __name__,
+        {
+            "Access": "access",
+            "Candidate": "listing",
+            "Copied": "publish",
+            "Descriptor": "manifest",
+            "LayerOperation": "layers",
+            "LayoutReference": "reference",
+            "OCISource": "source",
+            "Observed": "listing",
+            "Platform": "manifest",
+            "Pushed": "pushing",
+            "RefMoved": "listing",
+            "Reference": "reference",
+            "TagInfo": "listing",
+            "TokenCache": "tokens",
+            "build": "pushing",
+            "candidates": "listing",
+            "copy": "publish",
+            "delete": "publish",
+            "history": "listing",
+            "list_tags": "listing",
+            "moves": "listing",
+            "parse_reference": "reference",
+            "promote": "publish",
+            "push": "pushing",
+            "tag": "publish",
+        },
+    )
 
 __all__ = [
     "Access",

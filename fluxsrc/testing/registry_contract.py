@@ -35,7 +35,7 @@ from fluxsrc.oci.manifest import (
     Platform,
 )
 from fluxsrc.oci.publish import delete, promote, tag
-from fluxsrc.oci.push import push
+from fluxsrc.oci.pushing import push
 from fluxsrc.oci.reference import Reference
 from fluxsrc.oci.repository import Document
 from fluxsrc.operation import Operation

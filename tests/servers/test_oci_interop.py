@@ -13,7 +13,7 @@ from fluxsrc.directory import DirectorySource
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import Access, OCISource
 from fluxsrc.oci.publish import promote
-from fluxsrc.oci.push import push
+from fluxsrc.oci.pushing import push
 from fluxsrc.stores import LocalStore, MemoryStore
 
 pytestmark = pytest.mark.servers

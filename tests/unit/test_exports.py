@@ -1,5 +1,6 @@
 """The public names: sorted, complete, loadable, documented."""
 
+import ast
 import importlib
 import pkgutil
 import pydoc
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import fluxsrc
-from fluxsrc import _HOMES
 
 ROOT = Path(__file__).parents[2]
+
+LAZY = ["fluxsrc", "fluxsrc.keychains", "fluxsrc.oci"]
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(fluxsrc.__path__) if not module.name.startswith("_"))
 
@@ -20,9 +22,24 @@ def test_all_is_sorted_and_has_no_repeats():
     assert fluxsrc.__all__ == sorted(set(fluxsrc.__all__))
 
 
-def test_all_is_exactly_what_has_a_home():
-    """No name is promised that cannot be loaded, none can be loaded that is not promised."""
-    assert fluxsrc.__all__ == sorted(_HOMES)
+@pytest.mark.parametrize("package", LAZY)
+def test_type_checkers_loaders_and_all_agree_about_every_name(package):
+    """What is loaded at first use is written three times: no name is promised that cannot be loaded, and the reverse."""
+    tree = ast.parse(Path(str(importlib.import_module(package).__file__)).read_text())
+    (choice,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in choice.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name: f"{node.module}" for node in imports for alias in node.names}
+    (homes,) = (node for node in ast.walk(choice) if isinstance(node, ast.Dict))
+    loaded = {name: f"{package}.{home}" for name, home in ast.literal_eval(homes).items()}
+    assert seen == loaded
+    assert set(importlib.import_module(package).__all__) - {"__version__"} == set(loaded)
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_no_module_hides_a_name_that_is_loaded_at_first_use(package):
+    """`package.push` would be the function or the module, whichever was loaded last."""
+    module = importlib.import_module(package)
+    assert {found.name for found in pkgutil.iter_modules(module.__path__)} & set(module.__all__) == set()
 
 
 @pytest.mark.parametrize("name", fluxsrc.__all__)
@@ -37,7 +54,7 @@ def test_an_unknown_name_is_an_attribute_error():
     """As of any module, so that `hasattr` and typos behave."""
     assert not hasattr(fluxsrc, "GitSorce")
     with pytest.raises(AttributeError, match="GitSorce"):
-        fluxsrc.GitSorce  # noqa: B018
+        getattr(fluxsrc, "GitSorce")  # noqa: B009 - to type checkers the name is an error already
 
 
 @pytest.mark.parametrize("name", MODULES)

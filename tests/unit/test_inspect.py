@@ -11,7 +11,7 @@ from fluxsrc.inspect import ChangeKind, Stored, cat, diff, ls, unified
 from fluxsrc.memory import MemoryFile, MemorySource
 from fluxsrc.oci import Access, OCISource
 from fluxsrc.oci.publish import tag
-from fluxsrc.oci.push import push
+from fluxsrc.oci.pushing import push
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.registry import Registry
 

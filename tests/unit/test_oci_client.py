@@ -39,7 +39,7 @@ from fluxsrc.oci import OCISource, TokenCache, ranges, transfer
 from fluxsrc.oci.access import Access
 from fluxsrc.oci.listing import candidates, history, list_tags, moves
 from fluxsrc.oci.publish import delete, promote
-from fluxsrc.oci.push import push
+from fluxsrc.oci.pushing import push
 from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.registry import Registry

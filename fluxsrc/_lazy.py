@@ -1,0 +1,34 @@
+"""Public names of a package that are loaded when they are first used (PEP 562)."""
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+__all__ = ["names_of"]
+
+
+def names_of(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__getattr__` and the `__dir__` of a package whose names live in its modules.
+
+    Assign both where type checkers do not look (`else` of `if TYPE_CHECKING`): to them a module with a `__getattr__` has
+    every name there could be, and no misspelt one would be an error.
+
+    Args:
+        package: The package's name.
+        homes: For each public name the module below the package that has it. No module may be called like a name of
+            another one: whichever is loaded last would win.
+    """
+
+    def load(name: str) -> Any:
+        home = homes.get(name)
+        if home is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package}.{home}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return load, names
