@@ -76,8 +76,13 @@ class Origin:
     def publish(self, files: Mapping[str, Any], /) -> None:
         """Commit exactly these files, and push."""
         shutil.rmtree(self.work, ignore_errors=True)
-        git("clone", "-q", self.path, self.work)
-        git("checkout", "-q", "-B", "main", cwd=self.work)
+        # Not a clone: that of an empty repository does not learn how it names objects.
+        named = git("rev-parse", "--show-object-format", cwd=self.path).strip()
+        git("init", "-q", "-b", "main", f"--object-format={named}", self.work)
+        git("remote", "add", "origin", self.path, cwd=self.work)
+        git("fetch", "-q", "origin", cwd=self.work)
+        if git("for-each-ref", "refs/remotes/origin/main", cwd=self.work):
+            git("reset", "-q", "--hard", "origin/main", cwd=self.work)
         for item in self.work.iterdir():
             if item.name != ".git":
                 shutil.rmtree(item) if item.is_dir() else item.unlink()

@@ -1,16 +1,24 @@
 """Submodules: mounted where they are linked, fetched from where we may go, failing loudly."""
 
+import attrs
 import pytest
 
 from fluxsrc.auth import BasicAuth, Origin, StaticKeychain
 from fluxsrc.entry import Skipped
-from fluxsrc.errors import AuthenticationError, ContentError, LimitExceededError, RevisionNotFoundError
+from fluxsrc.errors import (
+    AuthenticationError,
+    ContentError,
+    LimitExceededError,
+    RevisionNotFoundError,
+    VerificationError,
+)
 from fluxsrc.git import GitCache, GitSource
 from fluxsrc.git.address import GitAddress
 from fluxsrc.git.submodules import parse_modules, submodule_address
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.git_server import GitHTTPServer
+from fluxsrc.verify import policy_digest
 
 FILE, TREE, LINK = 0o100644, 0o040000, 0o160000
 
@@ -84,6 +92,40 @@ def test_a_submodule_of_itself_ends(parent):
         commit = link(parent, commit, gitmodules=modules(lib="../parent.git"))
     with pytest.raises(LimitExceededError, match="deep"):
         contents(GitSource(parent.path, submodules=True))
+
+
+@attrs.define(eq=False)
+class Witness:
+    """A policy that holds, or does not, and remembers what it was asked about."""
+
+    holds: bool
+    asked: list[str] = attrs.field(factory=list)
+    needs = frozenset({"commit"})
+    digest = policy_digest("witness")
+
+    def check(self, evidence):
+        self.asked.append(evidence.commit_id.hex)
+        if not self.holds:
+            raise VerificationError("no", check="1")
+        return (("witness", "yes"),)
+
+
+def test_a_policy_is_about_the_commit_that_names_the_submodules(tmp_path, parent, library):
+    """It pins each of them by hash, so what is signed there is signed here; nothing is asked of theirs."""
+    commit = link(parent, library.first)
+    policy = Witness(holds=True)
+    assert contents(GitSource(parent.path, submodules=True, verify=policy))["lib/x"] == b"1"
+    assert policy.asked == [commit]
+
+
+def test_nothing_is_fetched_of_the_submodules_of_a_commit_that_a_policy_refuses(tmp_path, parent, library):
+    """Whoever may not say what is deployed may not say whom we talk to, either."""
+    link(parent, library.first)
+    with GitHTTPServer(tmp_path / "served") as server:
+        source = GitSource(server.url("parent.git"), submodules=True, cache=None, verify=Witness(holds=False))
+        with pytest.raises(VerificationError), source.fetch():
+            pass
+        assert not [served for served in server.take_served() if "library" in served.path]
 
 
 def test_a_path_below_the_root_finds_the_modules_of_the_root(parent, library):
