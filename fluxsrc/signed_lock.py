@@ -8,6 +8,8 @@ the lock then decides: not over what the source calls its revision, but over the
 import base64
 import datetime as dt
 import enum
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +24,7 @@ from fluxsrc.limits import DEFAULT_LIMITS
 from fluxsrc.lock import Locked, LockFile
 from fluxsrc.signatures import sshsig
 from fluxsrc.signatures.allowed_signers import AllowedSigners
+from fluxsrc.signatures.oci import BUNDLE_MEDIA_TYPE
 from fluxsrc.signatures.privatekeys import SigningKey
 from fluxsrc.signatures.publickeys import PublicKey, parse_public_keys
 from fluxsrc.signatures.sshsig import verify_ssh
@@ -291,8 +294,8 @@ def sign_lock(
 
     Args:
         lock: The bytes of the lock file.
-        private_key: An SSH key, for a signature as `ssh-keygen -Y sign` makes it; or a key in PEM, for one as
-            `cosign sign-blob` does.
+        private_key: An SSH key, for a signature as `ssh-keygen -Y sign` makes it; or a key in PEM, cosign's own encrypted
+            kind included, for a bundle as `cosign sign-blob` does.
         passphrase: Of an encrypted key.
         namespace: What an SSH signature is made for.
 
@@ -303,7 +306,14 @@ def sign_lock(
     LockFile.parse(lock.decode(errors="replace"))
     if BEGIN_PRIVATE in private_key.reveal():
         return sign_ssh(lock, private_key, namespace=namespace, passphrase=passphrase)
-    return base64.b64encode(SigningKey.parse(private_key, passphrase).sign(lock)) + b"\n"
+    key = SigningKey.parse(private_key, passphrase)
+    digest, signature = (base64.b64encode(each).decode() for each in (hashlib.sha256(lock).digest(), key.sign(lock)))
+    bundle = {
+        "mediaType": BUNDLE_MEDIA_TYPE,
+        "verificationMaterial": {"publicKey": {"hint": key.public.hint}},
+        "messageSignature": {"messageDigest": {"algorithm": "SHA2_256", "digest": digest}, "signature": signature},
+    }
+    return json.dumps(bundle).encode() + b"\n"
 
 
 def _value(key: Keys) -> object:
