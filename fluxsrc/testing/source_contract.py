@@ -173,6 +173,20 @@ class SourceContract:
             return
         assert contents == {path: file.data for path, file in self._expected(published).items()}
 
+    def test_content_that_goes_away_while_it_is_read_is_one_of_our_errors(self, published: Origin) -> None:
+        """The remote drops every file below an open snapshot: what was there comes whole, or an error of this library."""
+        try:
+            with published.source().fetch() as snapshot:
+                entries = snapshot.entries()
+                first = next(entries)
+                published.publish({"other.txt": MemoryFile(b"other\n")})
+                contents = {entry.path: entry.read() for entry in (first, *entries)}
+                again = _contents(snapshot)
+        except FluxSrcError as exc:
+            self._assert_no_secret(published, _texts(exc))
+            return
+        assert contents == again == {path: file.data for path, file in self.tree.items()}
+
     def test_a_snapshot_is_of_the_revision_it_was_asked_for(self, published: Origin) -> None:
         """Whether given or resolved on the way."""
         source = published.source()
