@@ -24,7 +24,7 @@ func init() {
 	commands["bucket"] = command{"bucket ENDPOINT KEY SECRET BUCKET REVISION OUT", 6, bucket}
 }
 
-func bucket(args []string) (any, error) {
+func bucket(args []string) (map[string]any, error) {
 	endpoint, key, secret, name, known, out := args[0], args[1], args[2], args[3], args[4], args[5]
 	ctx := context.Background()
 	client, err := minio.New(endpoint, &minio.Options{

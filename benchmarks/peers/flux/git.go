@@ -17,7 +17,7 @@ func init() {
 
 // cloneAndArchive follows source-controller's gitCheckout and reconcileArtifact: clone a branch at depth 1 into a fresh
 // directory, then archive it.
-func cloneAndArchive(args []string) (any, error) {
+func cloneAndArchive(args []string) (map[string]any, error) {
 	address, err := url.Parse(args[0])
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/artifact/config"
@@ -21,7 +22,7 @@ import (
 type command struct {
 	usage string
 	args  int
-	run   func(args []string) (any, error)
+	run   func(args []string) (map[string]any, error)
 }
 
 var commands = map[string]command{
@@ -31,8 +32,10 @@ var commands = map[string]command{
 func main() {
 	if len(os.Args) > 1 {
 		if c, ok := commands[os.Args[1]]; ok && len(os.Args) == c.args+2 {
+			start := time.Now()
 			result, err := c.run(os.Args[2:])
 			if err == nil {
+				result["seconds"] = time.Since(start).Seconds() // without the start of the process
 				err = json.NewEncoder(os.Stdout).Encode(result)
 			}
 			if err != nil {
@@ -49,7 +52,7 @@ func main() {
 }
 
 // archive follows reconcileArtifact of source-controller's GitRepository: patterns from the tree, then Storage.Archive.
-func archive(args []string) (any, error) {
+func archive(args []string) (map[string]any, error) {
 	dir, err := filepath.Abs(args[0])
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/fluxcd/pkg/oci"
 	"github.com/google/go-containerregistry/pkg/crane"
@@ -21,24 +20,21 @@ func ociClient() *oci.Client {
 	return oci.NewClient(append(oci.DefaultOptions(), crane.Insecure))
 }
 
-func ociPush(args []string) (any, error) {
+func ociPush(args []string) (map[string]any, error) {
 	meta := oci.Metadata{Source: "https://example.com/flux", Revision: "main@sha1:abc", Created: "2026-01-02T03:04:05Z"}
 	digest, err := ociClient().Push(context.Background(), args[0], args[1], oci.WithPushMetadata(meta))
 	return map[string]any{"digest": digest}, err
 }
 
-func ociPull(args []string) (any, error) {
-	start := time.Now()
+func ociPull(args []string) (map[string]any, error) {
 	meta, err := ociClient().Pull(context.Background(), args[0], args[1])
 	if err != nil {
 		return nil, err
 	}
-	seconds := time.Since(start).Seconds()
-	return map[string]any{"digest": meta.Digest, "source": meta.Source, "revision": meta.Revision, "seconds": seconds}, nil
+	return map[string]any{"digest": meta.Digest, "source": meta.Source, "revision": meta.Revision}, nil
 }
 
-func ociList(args []string) (any, error) {
-	start := time.Now()
+func ociList(args []string) (map[string]any, error) {
 	found, err := ociClient().List(context.Background(), args[0], oci.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -47,11 +43,10 @@ func ociList(args []string) (any, error) {
 	for _, meta := range found {
 		lines = append(lines, strings.Join([]string{meta.URL, meta.Digest, meta.Source, meta.Revision}, " "))
 	}
-	return map[string]any{"tags": lines, "seconds": time.Since(start).Seconds()}, nil
+	return map[string]any{"tags": lines}, nil
 }
 
-func ociDigest(args []string) (any, error) {
-	start := time.Now()
+func ociDigest(args []string) (map[string]any, error) {
 	digest, err := crane.Digest(args[0], ociClient().GetOptions()...)
-	return map[string]any{"digest": digest, "seconds": time.Since(start).Seconds()}, err
+	return map[string]any{"digest": digest}, err
 }
