@@ -73,11 +73,22 @@ class Cluster:
         url: Where it is.
         directory: Its certificate, and the kubeconfigs made here.
         client: An administrator's.
+        program: How it is run, from when it is ready until a block ends.
     """
 
     url: str
     directory: Path
     client: httpx.Client
+    program: Callable[[], contextlib.AbstractContextManager[None]]
+    _stack: contextlib.ExitStack
+
+    def start(self) -> None:
+        """Run it until the end, or `stop`."""
+        self._stack.enter_context(self.program())
+
+    def stop(self) -> None:
+        """End it; what it knows stays."""
+        self._stack.close()
 
     def request(self, method: str, path: str, body: Any = None, *, patch: str = "merge") -> Any:
         """Ask; what is not a success is an error with the server's words."""
@@ -134,27 +145,36 @@ def cluster(directory: Path, users: dict[str, str]) -> Iterator[Cluster]:
     server += [f"--token-auth-file={directory / 'tokens.csv'}", "--service-account-issuer=https://cluster.example"]
     server += [f"--service-account-key-file={directory / 'key.pem'}", "--service-cluster-ip-range=10.0.0.0/24"]
     server += [f"--service-account-signing-key-file={directory / 'key.pem'}"]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(process(etcd, directory / "etcd.log"))
-        api = stack.enter_context(process(server, directory / "kube-apiserver.log"))
-        certificate = directory / "certificates" / "apiserver.crt"
-        url = f"https://127.0.0.1:{port}"
+    url, certificate = f"https://127.0.0.1:{port}", directory / "certificates" / "apiserver.crt"
 
-        def listens() -> bool:
-            assert api.poll() is None, (directory / "kube-apiserver.log").read_text()[-4000:]
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return True
-            return False
+    @contextlib.contextmanager
+    def program() -> Iterator[None]:
+        with process(server, directory / "kube-apiserver.log") as running:
 
-        until(listens, "the API server listens")
-        client = stack.enter_context(
-            httpx.Client(
-                base_url=url,
-                verify=ssl.create_default_context(cafile=certificate),
-                headers={"Authorization": f"Bearer {ADMIN}"},
-                timeout=30,
-                trust_env=False,
-            )
+            def answers() -> bool:
+                assert running.poll() is None, (directory / "kube-apiserver.log").read_text()[-4000:]
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    return True
+                return False
+
+            until(answers, "the API server listens")
+            with administrator() as client:
+                until(lambda: client.get("/readyz").is_success, "the API server is ready")
+            try:
+                yield
+            finally:
+                running.kill()  # asked to end, it waits a minute for those who watch; what it knows is in etcd
+
+    def administrator() -> httpx.Client:
+        return httpx.Client(
+            base_url=url,
+            verify=ssl.create_default_context(cafile=certificate),
+            headers={"Authorization": f"Bearer {ADMIN}"},
+            timeout=30,
+            trust_env=False,
         )
-        until(lambda: client.get("/readyz").is_success, "the API server is ready")
-        yield Cluster(url, directory, client)
+
+    with process(etcd, directory / "etcd.log"), contextlib.ExitStack() as stack:
+        stack.enter_context(program())
+        with administrator() as client:
+            yield Cluster(url, directory, client, program, stack)

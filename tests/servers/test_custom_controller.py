@@ -417,6 +417,19 @@ def test_a_status_that_cannot_be_written_is_written_later(source):
     source.until_ready()
 
 
+def test_an_api_server_that_goes_away_is_waited_for(source):
+    """Looks go on without it; what they came to is written when it is back, and what was asked for since is heard."""
+    source.create(interval="1s").until_ready()
+    source.cluster.stop()
+    try:
+        source.commit("two")
+        servers.until(lambda: source.controller.current(source.name) == source.revision, "the store has the new one")
+    finally:
+        source.cluster.start()
+    source.until_ready()
+    source.request()
+
+
 def test_what_the_api_server_can_know_to_be_wrong_it_refuses(source):
     """An unknown kind, a missing interval, a kind that changes."""
     source.create().until_ready()
