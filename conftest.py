@@ -38,6 +38,11 @@ _IDENTITY: Final = {
 }
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """All processors for all tests; for those that somebody names, starting workers costs more than it saves."""
+    return None if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The working directory of one document's examples."""
