@@ -99,12 +99,14 @@ class Soak:
         root: A directory of its own.
         sources: How many; nine of ten from a registry, the others from buckets on disk.
         looks: How many looks at sources the trouble lasts.
+        reasons_to_see: And until sources have failed for each of these reasons: chance decides which requests break.
         processes: Let processes do the work, and kill them.
     """
 
     root: Path
     sources: int
     looks: int
+    reasons_to_see: frozenset[str] = frozenset()
     processes: bool = False
     dice: random.Random = attrs.field(factory=lambda: random.Random(20260102))
     texts: dict = attrs.field(factory=dict)
@@ -144,7 +146,7 @@ class Soak:
                 registry.share, self.broken_disk = 0.15, 0.05
                 end = self.events["Reconciled"] + self.looks
                 sample = self.looks // 10
-                while self.events["Reconciled"] < end:
+                while self.events["Reconciled"] < end or not self.reasons_to_see <= set(self.reasons):
                     self.move(registry)
                     self.kill()
                     time.sleep(0.02)
