@@ -20,11 +20,10 @@ from fluxsrc.errors import ConfigurationError, DigestMismatchError, SourceChange
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.managed import ManagedSource
 from fluxsrc.operation import Operation
-from fluxsrc.produce import produce_artifact
-from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest, Store
+from fluxsrc.wrappers import Wrapper
 
 __all__ = ["LockFile", "Locked", "PinnedSource", "produce_locked"]
 
@@ -202,26 +201,11 @@ def produce_locked(
 
 
 @attrs.frozen
-class PinnedSource:
+class PinnedSource(Wrapper):
     """A source that points at one revision, whatever the one it wraps points at; resolving it asks nobody."""
 
     source: Source
     revision: Revision
-
-    @property
-    def url(self) -> str:
-        """The wrapped source's."""
-        return self.source.url
-
-    @property
-    def kind(self) -> str:
-        """The wrapped source's."""
-        return self.source.kind
-
-    @property
-    def recipe(self) -> Recipe:
-        """The wrapped source's."""
-        return self.source.recipe
 
     def resolve_revision(self, *, operation: Operation | None = None) -> Revision:
         """The pinned revision."""
@@ -234,20 +218,6 @@ class PinnedSource:
     ) -> AbstractContextManager[Snapshot]:
         """The files of the pinned revision; see `Source`."""
         return self.source.fetch(self.revision if revision is None else revision, operation=operation)
-
-    def produce_artifact(
-        self,
-        store: Store,
-        /,
-        *,
-        name: str | None = None,
-        namespace: str = "default",
-        operation: Operation | None = None,
-    ) -> Artifact:
-        """See `Source`."""
-        # A backend that keeps bytes as they are goes on doing so.
-        pack = getattr(self.source, "_pack_snapshot", None)
-        return produce_artifact(self, store, name=name, namespace=namespace, operation=operation, pack_snapshot=pack)
 
 
 @attrs.frozen

@@ -1,8 +1,11 @@
-"""Sources made of sources: wrappers of the same type, that go wherever a source goes."""
+"""Sources made of sources: wrappers of the same type, that go wherever a source goes.
+
+`Wrapper` is what to build one on; `Include` is one.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,14 +15,111 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import check_path
 from fluxsrc.errors import ConfigurationError, SourceChangedError
 from fluxsrc.mounted import Collisions, MountedSnapshot
-from fluxsrc.operation import Operation
-from fluxsrc.produce import produce_artifact
+from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
+from fluxsrc.produce import PackSnapshot, produce_artifact
 from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Store
 
-__all__ = ["Include", "Included"]
+__all__ = ["Include", "Included", "Wrapper"]
+
+
+class Wrapper:
+    """A source around another one. Everything is as the wrapped source has it, until a subclass says otherwise.
+
+    The subclass is a frozen `attrs` class, so that it is a value as every source is. One that tries again:
+
+    ```python
+    import attrs
+    from fluxsrc import FluxSrcError, MemorySource, MemoryStore, Source
+    from fluxsrc.wrappers import Wrapper
+
+    @attrs.frozen
+    class Retrying(Wrapper):
+        source: Source
+        attempts: int = 3
+
+        def resolve_revision(self, *, operation=None):
+            operation = self._operation(operation)
+            for left in reversed(range(self.attempts)):
+                try:
+                    return super().resolve_revision(operation=operation)
+                except FluxSrcError as error:
+                    if not (left and error.retryable):
+                        raise
+
+    source = Retrying(MemorySource({"app.yaml": "kind: App"}))
+    assert source.produce_artifact(MemoryStore()).files == 1
+    ```
+
+    Attributes:
+        source: What it is around; a field of the subclass.
+    """
+
+    __slots__ = ()
+
+    source: Source
+
+    @property
+    def kind(self) -> str:
+        """The wrapped source's."""
+        return self.source.kind
+
+    @property
+    def url(self) -> str:
+        """The wrapped source's."""
+        return self.source.url
+
+    @property
+    def recipe(self) -> Recipe:
+        """The wrapped source's."""
+        return self.source.recipe
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for one call, unless it brings its own `Operation`: the wrapped source's."""
+        timeout: float | None = getattr(self.source, "timeout", DEFAULT_TIMEOUT)
+        return timeout
+
+    def resolve_revision(self, *, operation: Operation | None = None) -> Revision:
+        """What the wrapped source points at now."""
+        return self.source.resolve_revision(operation=operation)
+
+    def fetch(
+        self, revision: Revision | None = None, /, *, operation: Operation | None = None
+    ) -> AbstractContextManager[Snapshot]:
+        """The files of the wrapped source at this revision; see `Source`."""
+        return self.source.fetch(revision, operation=operation)
+
+    def produce_artifact(
+        self,
+        store: Store,
+        /,
+        *,
+        name: str | None = None,
+        namespace: str = "default",
+        operation: Operation | None = None,
+    ) -> Artifact:
+        """Resolve, and if the store does not hold it yet: fetch, filter, pack, put and record. See `Source`."""
+        return produce_artifact(
+            self,
+            store,
+            name=name,
+            namespace=namespace,
+            operation=self._operation(operation),
+            pack_snapshot=self._pack_snapshot,
+        )
+
+    @property
+    def _pack_snapshot(self) -> PackSnapshot | None:
+        # A backend that keeps bytes as they are goes on doing so: a wrapper's files are those of what it is around.
+        pack: PackSnapshot | None = getattr(self.source, "_pack_snapshot", None)
+        return pack
+
+    def _operation(self, operation: Operation | None) -> Operation:
+        """The operation of this call: the caller's, or one of the source's own timeout."""
+        return Operation(self.timeout) if operation is None else operation
 
 
 def _directory(value: str) -> str:
@@ -48,7 +148,7 @@ def _included(value: Iterable[Included]) -> tuple[Included, ...]:
 
 
 @attrs.frozen(kw_only=True)
-class Include:
+class Include(Wrapper):
     """A source with files of other sources mounted in its directories, which may exist: they are merged.
 
     >>> from fluxsrc.memory import MemorySource
@@ -73,17 +173,7 @@ class Include:
     source: Source
     includes: tuple[Included, ...] = attrs.field(converter=_included)
     collisions: Collisions = attrs.field(default=Collisions.ERROR, converter=Collisions)
-    timeout: float | None = 300.0
-
-    @property
-    def kind(self) -> str:
-        """The source's."""
-        return self.source.kind
-
-    @property
-    def url(self) -> str:
-        """The source's."""
-        return self.source.url
+    timeout: float | None = DEFAULT_TIMEOUT
 
     @property
     def recipe(self) -> Recipe:
@@ -126,24 +216,13 @@ class Include:
             mounts = [(item.to, snapshot) for item, snapshot in zip(self.includes, others, strict=True)]
             yield MountedSnapshot(revision=combined, base=base, mounts=mounts, collisions=self.collisions)
 
-    def produce_artifact(
-        self,
-        store: Store,
-        /,
-        *,
-        name: str | None = None,
-        namespace: str = "default",
-        operation: Operation | None = None,
-    ) -> Artifact:
-        """Resolve, and if the store does not hold it yet: fetch, filter, pack, put and record. See `Source`."""
-        return produce_artifact(self, store, name=name, namespace=namespace, operation=self._operation(operation))
+    @property
+    def _pack_snapshot(self) -> PackSnapshot | None:
+        return None  # the bytes that the source would keep are not all that is in it
 
     @property
     def _sources(self) -> list[Source]:
         return [self.source, *(item.source for item in self.includes)]
-
-    def _operation(self, operation: Operation | None) -> Operation:
-        return Operation(self.timeout) if operation is None else operation
 
 
 def _combined(revisions: list[Revision]) -> Revision:

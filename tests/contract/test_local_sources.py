@@ -1,4 +1,4 @@
-"""The sources without a remote pass the contract, and the contract rejects sources that break it."""
+"""The sources without a remote, and wrappers around one, pass the contract; the contract rejects sources that break it."""
 
 import contextlib
 import inspect
@@ -16,7 +16,9 @@ from fluxsrc.entry import Mode
 from fluxsrc.errors import TransportError
 from fluxsrc.memory import MemorySource
 from fluxsrc.revision import Revision
+from fluxsrc.source import Source
 from fluxsrc.testing import SourceContract
+from fluxsrc.wrappers import Include, Included, Wrapper
 
 
 class DirectoryOrigin:
@@ -99,6 +101,41 @@ class TestMemorySource(SourceContract):
     @pytest.fixture
     def origin(self):
         return MemoryOrigin()
+
+
+class WrappedOrigin(MemoryOrigin):
+    def source(self, **options):
+        return self.wrap(super().source(**options))
+
+    def missing(self):
+        return self.wrap(super().missing())
+
+
+@attrs.frozen
+class _Plain(Wrapper):
+    source: Source
+
+
+class TestWrapper(SourceContract):
+    """A wrapper that changes nothing is as good as what it is around."""
+
+    @pytest.fixture
+    def origin(self):
+        origin = WrappedOrigin()
+        origin.wrap = _Plain
+        return origin
+
+
+class TestInclude(SourceContract):
+    """What is mounted is empty: so all that can be told of the source must hold of the whole."""
+
+    @pytest.fixture
+    def origin(self):
+        _PUBLISHED["nothing"] = {}
+        nothing = Included(SharedMemorySource(label="nothing"), "deploy/more")
+        origin = WrappedOrigin()
+        origin.wrap = lambda source: Include(source=source, includes=[nothing])
+        return origin
 
 
 # --- planted faults --------------------------------------------------------------------------------------------------
