@@ -1,6 +1,7 @@
-"""Signing what is in a registry, as cosign does and for cosign to verify: by digest, with a key.
+"""Signing what is in a registry, as cosign does and for cosign to verify: by digest, with a key or with a name.
 
-The same manifest, key and annotations give the same signature and the same signature manifest: signing twice changes nothing.
+The same manifest, key and annotations give the same signature and the same signature manifest: signing twice changes nothing. Who
+signs with a name gets another certificate and another log entry each time.
 """
 
 import base64
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO, Final, Protocol
 
 import attrs
 
+from fluxsrc.auth import Secret
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, RemoteProtocolError, RevisionNotFoundError
 from fluxsrc.oci import Access, LayoutReference, Reference, parse_reference
@@ -26,12 +28,24 @@ from fluxsrc.oci.manifest import (
 )
 from fluxsrc.oci.repository import Document, Repository
 from fluxsrc.operation import Operation
+from fluxsrc.signatures.certify import SigningConfig, ambient_token, certified_bundle
 from fluxsrc.signatures.cosign import SIGNATURE_ANNOTATION, cosign_layouts, sorted_pairs
 from fluxsrc.signatures.oci import BUNDLE_MEDIA_TYPE, SIMPLE_SIGNING_MEDIA_TYPE, SignatureKind
 from fluxsrc.signatures.privatekeys import SigningKey
 from fluxsrc.signatures.statements import COSIGN_PREDICATE_TYPE, key_bundle, simple_signing, statement
+from fluxsrc.signatures.trustedroot import TrustedRoot
 
-__all__ = ["CosignSigner", "Signed", "Signer", "SigningKey", "push_bundle", "sign"]
+__all__ = [
+    "CosignKeylessSigner",
+    "CosignSigner",
+    "Signed",
+    "Signer",
+    "SigningConfig",
+    "SigningKey",
+    "ambient_token",
+    "push_bundle",
+    "sign",
+]
 
 _EMPTY: Final = "application/vnd.oci.empty.v1+json"
 _IMAGE_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
@@ -50,8 +64,9 @@ class Signed:
         subject: The digest that is signed.
         layout: Where the signature lies.
         manifest: The digest of the manifest that holds it.
-        by: The key's fingerprint, or the identity that signed.
+        by: The key's fingerprint, or the identity that signed: `ada@example.com (https://accounts.example.com)`.
         annotations: What is signed besides.
+        log_index: The number of the entry in the transparency log; None where there is no log.
     """
 
     subject: Digest
@@ -59,6 +74,7 @@ class Signed:
     manifest: Digest
     by: str
     annotations: tuple[tuple[str, str], ...] = ()
+    log_index: int | None = None
 
 
 class Signer(Protocol):
@@ -106,6 +122,44 @@ class CosignSigner:
             payload = simple_signing(digest, name, annotations)
             manifest = _push_tagged(repository, digest, payload, self.key)
         return Signed(digest, layout, manifest, self.key.public.fingerprint, self.annotations)
+
+
+@attrs.frozen
+class CosignKeylessSigner:
+    """Signs with a certificate for whoever an identity token names, and has that written to a transparency log. A bundle comes of it.
+
+    What the services answer is verified as if somebody else had signed, before anything is put into the registry.
+
+    Attributes:
+        token: An OpenID Connect token for the audience `sigstore`, as `ambient_token` finds it. It is good for some minutes.
+        config: Which certificate authority and log are asked.
+        trusted_root: Those whose word counts for that, and for whoever verifies.
+        annotations: What is to be signed besides.
+        identity: What the image is called in the signature; `HOST/REPOSITORY` if nothing else is said.
+    """
+
+    token: Secret
+    config: SigningConfig = attrs.field(kw_only=True)
+    trusted_root: TrustedRoot = attrs.field(kw_only=True)
+    annotations: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=sorted_pairs, kw_only=True)
+    identity: str | None = attrs.field(default=None, kw_only=True)
+
+    def __call__(self, repository: Repository, document: Document, /) -> tuple[Signed, ...]:
+        """One signature, and one more each time."""
+        digest = document.descriptor.digest
+        payload = statement(digest, self.identity or signed_name(repository), dict(self.annotations))
+        bundle, certified = certified_bundle(self.token, payload, self.config, self.trusted_root)
+        facts = certified.facts
+        return (
+            Signed(
+                digest,
+                SignatureKind.BUNDLE,
+                push_bundle(repository, document, bundle),
+                f"{facts['signer']} ({facts['issuer']})",
+                self.annotations,
+                int(facts["log_index"]),
+            ),
+        )
 
 
 def sign(

@@ -25,6 +25,7 @@ class Asked:
         trusted_root: Registries: the authorities and logs that are trusted; those of sigstore.dev if nothing is said.
         layout: Registries: where signatures may lie.
         annotation: Registries: what has to be signed besides, `NAME=VALUE`.
+        repository: Registries: what has to be signed as the image's name, `HOST/REPOSITORY`.
     """
 
     key: tuple[Path, ...] = ()
@@ -34,6 +35,7 @@ class Asked:
     trusted_root: Path | None = None
     layout: tuple[str, ...] = ()
     annotation: tuple[str, ...] = ()
+    repository: str | None = None
 
     @property
     def flags(self) -> Mapping[str, Any]:
@@ -44,6 +46,9 @@ class Asked:
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _OPTIONS: Final = (
+    click.option(
+        "--verify-repository", metavar="HOST/REPOSITORY", help="OCI: this has to be signed as the image's name."
+    ),
     click.option(
         "--verify-annotation", multiple=True, metavar="NAME=VALUE", help="OCI: this has to be signed, too. Repeatable."
     ),

@@ -28,7 +28,8 @@ def policy_for(url: str, asked: Asked) -> Policy[Any]:
             f"{scheme} sources have no signatures that {next(iter(asked.flags))} could check",
             hint="fluxsrc.SignedLock verifies their content",
         )
-    _refuse(asked, scheme, "--verify-issuer", "--verify-trusted-root", "--verify-layout", "--verify-annotation")
+    of_registries = ("issuer", "trusted-root", "layout", "annotation", "repository")
+    _refuse(asked, scheme, *(f"--verify-{name}" for name in of_registries))
     if not asked.key:
         raise _nobody(asked)
     return GitSignature.from_files(*asked.key, mode=asked.mode or "HEAD", identities=asked.identity)
@@ -44,7 +45,9 @@ def _cosign(asked: Asked) -> Policy[Any]:
                 raise ConfigurationError(
                     f"{name} is about certificates, and --verify-key about keys", hint="leave one out"
                 )
-        return CosignKeySignature.from_files(*asked.key, layouts=layouts, annotations=annotations)
+        return CosignKeySignature.from_files(
+            *asked.key, layouts=layouts, annotations=annotations, repository=asked.repository
+        )
     if not asked.identity or asked.issuer is None:
         raise _nobody(asked)
     issuer = _name(asked.issuer)
@@ -54,6 +57,7 @@ def _cosign(asked: Asked) -> Policy[Any]:
         trusted_root=root,
         layouts=layouts,
         annotations=annotations,
+        repository=asked.repository,
     )
 
 

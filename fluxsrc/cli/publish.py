@@ -95,11 +95,9 @@ def push(
 
 def _signing(key: Path | None, how: SignerOptions, made: list[Any]) -> Callable[[Any, Any], object] | None:
     """What `push` calls before it moves the tag; the signatures go to `made`."""
-    if key is None:
-        if how != SignerOptions():
-            raise ConfigurationError("sign with which key?", hint="give --sign FILE")
+    if key is None and how == SignerOptions():
         return None
-    signer = how.signer(key)
+    signer = how.signer(key, "--sign")
     return lambda repository, document: made.extend(signer(repository, document))
 
 

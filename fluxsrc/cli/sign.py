@@ -1,4 +1,4 @@
-"""`sign`: sign what is in a registry or an image layout; and how `push --sign` finds its key."""
+"""`sign`: sign what is in a registry or an image layout; and how `push` finds its key, or its name."""
 
 import functools
 import os
@@ -19,11 +19,14 @@ from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.oci import Access, parse_reference
 from fluxsrc.signatures.privatekeys import SigningKey
+from fluxsrc.signatures.trustedroot import TrustedRoot
 
 __all__ = ["SignerOptions", "read_key", "sign", "signatures_document", "signatures_rows", "signer_options"]
 
 PASSWORD_VARIABLES: Final = ("FLUXSRC_KEY_PASSWORD", "COSIGN_PASSWORD")
 """Where the password of an encrypted key may stand. Read here, and nowhere in the library."""
+TOKEN_VARIABLE: Final = "SIGSTORE_ID_TOKEN"  # noqa: S105 - its name
+"""Where an identity token may stand; the name that cosign knows, too."""
 _MAX_KEY: Final = 64 * 1024
 
 
@@ -35,31 +38,70 @@ class SignerOptions:
         layout: Where signatures go.
         signed_annotation: What is signed besides, `NAME=VALUE`.
         identity: What the image is called in the signature.
+        keyless: With a certificate for the name in an identity token, and without a key.
+        signing_config: Who is asked for certificate and log entry; sigstore.dev if nothing is said.
+        trusted_root: Whose answers count; sigstore.dev's if nothing is said.
     """
 
     layout: tuple[str, ...] = ()
     signed_annotation: tuple[str, ...] = ()
     identity: str | None = None
+    keyless: bool = False
+    signing_config: Path | None = None
+    trusted_root: Path | None = None
 
-    def signer(self, key: Path) -> Any:
-        """What signs with the key in a file."""
-        return import_module("fluxsrc.signing").CosignSigner(
-            read_key(key),
-            layouts=self.layout or ("bundle",),
-            annotations=named_values(self.signed_annotation, "--signed-annotation"),
+    def signer(self, key: Path | None, flag: str) -> Any:
+        """What signs: with the key in a file, or with a name.
+
+        Args:
+            key: The file.
+            flag: What asks for it, for messages.
+
+        Raises:
+            ConfigurationError: Nothing says with what, or something would have no effect.
+        """
+        if (key is None) != self.keyless:
+            raise ConfigurationError("sign with which key?", hint=f"give {flag} FILE, or --keyless; not both")
+        signing = import_module("fluxsrc.signing")
+        annotations = named_values(self.signed_annotation, "--signed-annotation")
+        if key is not None:
+            if self.signing_config or self.trusted_root:
+                raise ConfigurationError("--signing-config and --trusted-root are about --keyless")
+            layouts = self.layout or ("bundle",)
+            return signing.CosignSigner(read_key(key), layouts=layouts, annotations=annotations, identity=self.identity)
+        if set(self.layout) - {"bundle"}:
+            raise ConfigurationError(
+                "--keyless signs bundles only", hint="cosign 3 and current versions of Flux read them"
+            )
+        config, root = signing.SigningConfig, TrustedRoot
+        return signing.CosignKeylessSigner(
+            Secret(os.environ[TOKEN_VARIABLE]) if TOKEN_VARIABLE in os.environ else signing.ambient_token(),
+            config=config.from_file(self.signing_config) if self.signing_config else config.bundled(),
+            trusted_root=root.from_file(self.trusted_root) if self.trusted_root else root.bundled(),
+            annotations=annotations,
             identity=self.identity,
         )
 
 
 def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--layout`, `--signed-annotation`, `--identity`. The command is given `how`."""
+    """`--keyless`, `--layout`, `--signed-annotation` and the like. The command is given `how`."""
 
     @functools.wraps(command)
     def with_signer(*args: Any, **kwargs: Any) -> Any:
         how = SignerOptions(**{field.name: kwargs.pop(field.name) for field in attrs.fields(SignerOptions)})
         return command(*args, how=how, **kwargs)
 
+    a_file = click.Path(dir_okay=False, path_type=Path)
     for option in (
+        click.option("--trusted-root", type=a_file, help="Keyless: a trusted_root.json, in place of sigstore.dev's."),
+        click.option(
+            "--signing-config", type=a_file, help="Keyless: a signing_config.json, in place of sigstore.dev's."
+        ),
+        click.option(
+            "--keyless",
+            is_flag=True,
+            help=f"Sign with your name, not with a key: by the token in ${TOKEN_VARIABLE}, or the CI job's own.",
+        ),
         click.option(
             "--identity", metavar="HOST/REPOSITORY", help="What to call it in the signature, if not what it is."
         ),
@@ -80,21 +122,23 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("reference")
-@click.option("--key", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A private key in PEM.")
+@click.option("--key", type=click.Path(dir_okay=False, path_type=Path), help="A private key in PEM.")
 @signer_options
 @remote_options
 @timeout_option
 @common_options
 @pass_session
-def sign(session: Session, reference: str, key: Path, how: SignerOptions, remotes: Remotes, timeout: float) -> None:
+def sign(
+    session: Session, reference: str, key: Path | None, how: SignerOptions, remotes: Remotes, timeout: float
+) -> None:
     """Sign what REFERENCE names, oci://HOST/REPOSITORY@DIGEST or oci-layout:PATH@DIGEST, for cosign, Flux and fluxsrc.
 
     A key may be one of cosign's, or PKCS #8. If it is encrypted, the password is taken from $FLUXSRC_KEY_PASSWORD or
-    $COSIGN_PASSWORD, or asked for on a terminal. Signing twice changes nothing.
+    $COSIGN_PASSWORD, or asked for on a terminal. Signing twice with a key changes nothing.
     """
     target = parse_reference(reference)
     access = Access(**remotes.options(reference))
-    signer = how.signer(key)
+    signer = how.signer(key, "--key")
     with session.operation(timeout) as operation:
         made = import_module("fluxsrc.signing").sign(target, signer, access=access, operation=operation)
     if session.json:
@@ -133,8 +177,14 @@ def _password(path: Path) -> Secret:
 
 
 def signatures_rows(made: Any) -> list[tuple[str, str]]:
-    """What was signed with what, for people."""
-    return [(each.layout.value, f"{each.manifest} by {each.by}") for each in made]
+    """What was signed by whom, for people."""
+    return [
+        (
+            each.layout.value,
+            f"{each.manifest} by {each.by}" + (f", log entry {each.log_index}" * (each.log_index is not None)),
+        )
+        for each in made
+    ]
 
 
 def signatures_document(made: Any) -> list[dict[str, Any]]:
@@ -143,7 +193,8 @@ def signatures_document(made: Any) -> list[dict[str, Any]]:
         {
             "layout": each.layout.value,
             "manifest": str(each.manifest),
-            "key": each.by,
+            "by": each.by,
+            "log_index": each.log_index,
             "annotations": dict(each.annotations),
         }
         for each in made

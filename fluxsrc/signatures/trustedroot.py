@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sigstore_models.common.v1 import TimeRange
     from sigstore_models.trustroot.v1 import TrustedRoot as _Model
 
-__all__ = ["TrustedRoot"]
+__all__ = ["TrustedRoot", "embedded"]
 
 _PUBLIC_GOOD: Final = "https://tuf-repo-cdn.sigstore.dev"
 _TARGET: Final = "trusted_root.json"
@@ -88,7 +88,7 @@ class TrustedRoot:
         Raises:
             MissingExtraError: The package is not installed.
         """
-        return cls.parse(_embedded(_TARGET))
+        return cls.parse(embedded(_TARGET))
 
     @classmethod
     def refresh(
@@ -121,7 +121,7 @@ class TrustedRoot:
             except OSError as exc:
                 raise ConfigurationError(f"cannot read TUF's root {os.fspath(root)}: {exc.strerror}") from exc
         elif url.rstrip("/") == _PUBLIC_GOOD:
-            bootstrap = _embedded("root.json")
+            bootstrap = embedded("root.json")
         else:
             raise ConfigurationError(f"nothing says what to trust of {url}", hint="root='root.json'")
         metadata, targets = Path(cache) / "metadata", Path(cache) / "targets"
@@ -201,7 +201,12 @@ def _in_use(moments: Iterable[dt.datetime]) -> "Callable[[TimeRange | None], boo
     return check
 
 
-def _embedded(name: str) -> bytes:
+def embedded(name: str) -> bytes:
+    """A file of the public instance's, as it came with the `sigstore` package.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
     try:
         from sigstore._utils import read_embedded  # noqa: PLC0415 - nothing public gives it without a cache
     except ImportError as exc:

@@ -10,7 +10,9 @@ import datetime as dt
 import hashlib
 import importlib.util
 import json
+import os
 import struct
+import subprocess
 import sys
 import threading
 import urllib.request
@@ -250,9 +252,7 @@ class Instance:
 
     def sign(self, image: str, address: str, *, log: int = 2) -> None:
         """`cosign sign` into a bundle, by a certificate for this address, in this kind of log."""
-        config = self.root / f"signing-config-{log}.json"
-        config.write_text(json.dumps(self._signing_config(log)))
-        self._cosign_sign(image, address, f"--signing-config={config}")
+        self._cosign_sign(image, address, f"--signing-config={self.signing_config(log)}")
 
     def sign_first_layout(self, image: str, address: str) -> None:
         """The same as cosign 1 and 2 did."""
@@ -269,6 +269,23 @@ class Instance:
             "cosign", "sign", "--yes", "--allow-http-registry", f"--identity-token={token}",
             f"--trusted-root={self.trusted_root}", *options, image, env={"HOME": str(self.root)},
         )  # fmt: skip
+
+    def accepts(self, image: str, address: str, *, log: int = 2) -> bool:
+        """Whether `cosign verify` ends well, for a bundle by this address in this kind of log: the second tells no time."""
+        words = [
+            servers.tool("cosign"), "verify", "--allow-http-registry", f"--trusted-root={self.trusted_root}",
+            f"--certificate-identity={address}", f"--certificate-oidc-issuer={self.issuer.url}",
+            f"--use-signed-timestamps={log == 2}".lower(), image,
+        ]  # fmt: skip
+        environment = {**os.environ, "HOME": str(self.root)}
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
+        return done.returncode == 0
+
+    def signing_config(self, log: int) -> Path:
+        """The file that says who is asked when something is signed: this kind of log."""
+        path = self.root / f"signing-config-{log}.json"
+        path.write_text(json.dumps(self._signing_config(log)))
+        return path
 
     def _signing_config(self, log: int) -> dict[str, Any]:
         def service(url: str, version: int = 1) -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 
 import attrs
 import pytest
 
-from fluxsrc.errors import VerificationError
+from fluxsrc.auth import Secret
+from fluxsrc.cli import main
+from fluxsrc.errors import FluxSrcError, SourceError, VerificationError
 from fluxsrc.memory import MemorySource
-from fluxsrc.oci import Access, OCISource
-from fluxsrc.oci.pushing import push
+from fluxsrc.oci import Access, OCISource, push
 from fluxsrc.signatures import CosignKeylessSignature, Identity, TrustedRoot
+from fluxsrc.signing import CosignKeylessSigner, SigningConfig, sign
 from fluxsrc.stores import MemoryStore
 
 pytestmark = pytest.mark.servers
@@ -134,8 +137,77 @@ def test_cosign_takes_what_we_take(sigstore, host):
     image = pushed(host, "both")
     sigstore.sign(image, ADDRESS)
     assert facts(image, policy(sigstore))
-    servers.run(
-        "cosign", "verify", "--allow-http-registry", f"--trusted-root={sigstore.trusted_root}",
-        f"--certificate-identity={ADDRESS}", f"--certificate-oidc-issuer={sigstore.issuer.url}", "--use-signed-timestamps",
-        image, env={"HOME": str(sigstore.root)},
-    )  # fmt: skip
+    assert sigstore.accepts(image, ADDRESS)
+    assert not sigstore.accepts(image, "eve@example.com")
+
+
+@pytest.mark.parametrize("log", [1, 2])
+def test_what_we_sign_with_a_name_cosign_verifies_and_so_do_we(sigstore, host, log):
+    """A certificate of Fulcio's for the token, an entry in either kind of log, and the annotations signed."""
+    image = pushed(host, f"ours-{log}")
+    signer = CosignKeylessSigner(
+        Secret(sigstore.issuer.token(ADDRESS)),
+        config=SigningConfig.from_file(sigstore.signing_config(log)),
+        trusted_root=TrustedRoot.from_file(sigstore.trusted_root),
+        annotations={"env": "prod"},
+    )
+    (signed,) = sign(f"oci://{image}", signer, access=Access(insecure=True))
+    assert signed.by == f"{ADDRESS} ({sigstore.issuer.url})"
+    found = facts(image, policy(sigstore, annotations={"env": "prod"}, repository=image.partition("@")[0]))
+    assert (found["oci.signer"], found["oci.log_index"]) == (ADDRESS, str(signed.log_index))
+    assert found["oci.signature"] == str(signed.manifest)
+    assert sigstore.accepts(image, ADDRESS, log=log)
+    assert not sigstore.accepts(image, "eve@example.com", log=log)
+
+
+def test_the_command_line_signs_with_a_name_and_asks_for_it(sigstore, host, tmp_path, monkeypatch, capfd):
+    """`push --keyless`, and `pull` with the name; another name is refused with the number of the check."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", sigstore.issuer.token(ADDRESS))
+    Path("app").mkdir()
+    Path("app/app.yaml").write_text("replicas: 3\n")
+    root = ("--trusted-root", str(sigstore.trusted_root))
+    place = (f"oci://{host}/shop/cli:v1", "--insecure")
+    config = ("--signing-config", str(sigstore.signing_config(2)))
+    assert main(["push", "app", *place, "--keyless", *root, *config]) == 0
+    assert f"by {ADDRESS} ({sigstore.issuer.url}), log entry " in capfd.readouterr().out
+    asked = ("--verify-trusted-root", str(sigstore.trusted_root), "--verify-issuer", sigstore.issuer.url)
+    assert main(["pull", *place, "--output", "out", *asked, "--verify-identity", "/[a-z]+@example[.]com/"]) == 0
+    assert f"oci.signer: {ADDRESS}" in capfd.readouterr().out
+    assert Path("out/app.yaml").read_text() == "replicas: 3\n"
+    assert main(["pull", *place, "--output", "no", *asked, "--verify-identity", "example.com"]) == 4
+    assert "check 7 (signer)" in capfd.readouterr().err
+    assert not Path("no").exists()
+
+
+def test_what_was_signed_elsewhere_is_not_put_into_the_registry(sigstore, host):
+    """The services' answers are verified before anybody sees them."""
+    image = pushed(host, "distrusted")
+    signer = CosignKeylessSigner(
+        Secret(sigstore.issuer.token(ADDRESS)),
+        config=SigningConfig.from_file(sigstore.signing_config(2)),
+        trusted_root=TrustedRoot.parse(sigstore_servers.small.SmallSigstore().trusted_root()),
+    )
+    with pytest.raises(FluxSrcError, match=r"cannot sign|check"):
+        sign(f"oci://{image}", signer, access=Access(insecure=True))
+    with pytest.raises(VerificationError) as caught:
+        facts(image, policy(sigstore))
+    assert caught.value.check == 2
+
+
+def test_a_token_that_fulcio_refuses_is_not_told(sigstore, host):
+    """Signed by another issuer's key: an error that says so, and has no token in it."""
+    image = pushed(host, "refused")
+    stranger = sigstore_servers.Issuer()
+    stranger.url = sigstore.issuer.url
+    token = stranger.token(ADDRESS)
+    signer = CosignKeylessSigner(
+        Secret(token),
+        config=SigningConfig.from_file(sigstore.signing_config(2)),
+        trusted_root=TrustedRoot.from_file(sigstore.trusted_root),
+    )
+    with pytest.raises(SourceError, match="cannot sign") as caught:
+        sign(f"oci://{image}", signer, access=Access(insecure=True))
+    shown = "".join(traceback.format_exception(caught.value))
+    assert token not in shown
+    assert token.partition(".")[2] not in shown

@@ -49,6 +49,10 @@ def test_the_whole_way_from_a_signed_push_to_a_verified_pull(run):
             assert (code, Path(layout, "app.yaml").read_text()) == (0, "replicas: 3\n")
             assert f"oci.key: {OURS.public.fingerprint}" in out
             assert f"oci.layout: {layout}" in out
+        named = ("--verify-repository", f"{registry.host}/team/app")
+        assert run("resolve", home, "--insecure", *asked, *named)[0] == 0
+        code, _, err = run("resolve", home, "--insecure", *asked, "--verify-repository", "ghcr.io/team/app")
+        assert (code, "check 9 (subject)" in err) == (4, True)
         code, out, err = run("pull", home, "--insecure", "--output", "refused", "--verify-key", "theirs.pub")
         assert (code, out) == (4, "")
         assert "check 8 (cryptography)" in err
@@ -69,7 +73,7 @@ def test_what_is_there_can_be_signed_later_by_its_digest(run):
     first = run("sign", f"oci-layout:images@{digest}", "--key", "ours.key", "--json")
     assert first == run("sign", f"oci-layout:images@{digest}", "--key", "ours.key", "--json")
     (signature,) = json.loads(first[1])["signatures"]
-    assert (signature["layout"], signature["key"]) == ("bundle", OURS.public.fingerprint)
+    assert (signature["layout"], signature["by"]) == ("bundle", OURS.public.fingerprint)
     code, out, _ = run("resolve", "oci-layout:images:v1", "--verify-key", "ours.pub", "--json")
     assert ["oci.signature", signature["manifest"]] in json.loads(out)["verification"]
 
