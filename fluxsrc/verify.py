@@ -17,7 +17,7 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Iterable
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
@@ -127,24 +127,33 @@ def _policies(value: Iterable[Policy[Any]]) -> tuple[Policy[Any], ...]:
 
 
 @attrs.frozen
-class AllOf:
-    """Holds if every one of its policies does. Empty ones are refused: they would accept everything.
+class _Combination:
+    """What is made of other policies, one or more; their order counts."""
 
-    Attributes:
-        policies: In the order in which they are checked.
-    """
+    _name: ClassVar[str]
 
     policies: tuple[Policy[Any], ...] = attrs.field(converter=_policies)
 
     @property
     def digest(self) -> Digest:
         """Of all of them, in order."""
-        return policy_digest("all-of", policies=[str(policy.digest) for policy in self.policies])
+        return policy_digest(self._name, policies=[str(policy.digest) for policy in self.policies])
 
     @property
     def needs(self) -> frozenset[str]:
         """What any of them needs."""
         return frozenset[str]().union(*(policy.needs for policy in self.policies))
+
+
+@attrs.frozen
+class AllOf(_Combination):
+    """Holds if every one of its policies does. Empty ones are refused: they would accept everything.
+
+    Attributes:
+        policies: In the order in which they are checked.
+    """
+
+    _name = "all-of"
 
     def check(self, evidence: Any, /) -> Facts:
         """What all of them found out; the first that does not hold raises."""
@@ -152,24 +161,14 @@ class AllOf:
 
 
 @attrs.frozen
-class AnyOf:
+class AnyOf(_Combination):
     """Holds if at least one of its policies does. Empty ones are refused: they would accept nothing, surely by mistake.
 
     Attributes:
         policies: In the order in which they are tried.
     """
 
-    policies: tuple[Policy[Any], ...] = attrs.field(converter=_policies)
-
-    @property
-    def digest(self) -> Digest:
-        """Of all of them, in order."""
-        return policy_digest("any-of", policies=[str(policy.digest) for policy in self.policies])
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What any of them needs."""
-        return frozenset[str]().union(*(policy.needs for policy in self.policies))
+    _name = "any-of"
 
     def check(self, evidence: Any, /) -> Facts:
         """What the first that holds found out. Where none does, the error tells of each."""
