@@ -110,7 +110,11 @@ class _Application:
                 response = _failure(request, route, exc)
             if request.method == "HEAD":
                 response = attrs.evolve(response, bodiless=True)
-            await send_response(response, receive, send)
+            try:
+                await send_response(response, receive, send)
+            except FluxSrcError as exc:
+                _log.error("cut the answer to %r short: %s", request.path, exc)
+                raise  # a server closes the connection then, which is how the client learns of it
         finally:
             response.close()
             self._meter.count(route, response, time.perf_counter() - began)

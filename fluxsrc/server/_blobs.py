@@ -2,12 +2,15 @@
 
 A store proves a blob each time it is opened, which is right for whoever opens it once. A server opens the same blob a
 thousand times, so it remembers what it has hashed, by everything the file system tells of the file: device, inode, size
-and both times. Whatever replaces, heals or damages a blob changes one of these, and it is hashed anew.
+and both times. Whatever replaces, heals or damages a blob changes one of these, and it is hashed anew: when it is opened,
+and also while it is sent, where each piece is held back until it is known that nothing has changed since the proof.
 """
 
+import functools
 import hashlib
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +34,10 @@ _REMEMBERED: Final = 16384
 """Blobs whose proof is remembered, about 300 bytes each."""
 _HASHING: Final = 2
 """Blobs that are hashed at the same time; more would only get into each other's way, and into that of requests."""
+_TICK_NS: Final = 20_000_000
+"""Changes closer together than this may be given the same time: Linux's clock for files may tick 100 times a second only."""
+_TRIES: Final = 4
+"""How often to prove anew what changes while it is sent."""
 
 
 @attrs.frozen
@@ -84,6 +91,12 @@ class _Identity:
         found = os.fstat(descriptor)
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
+    def settle(self) -> None:
+        """Wait until whatever changes the file from now on gives it another time than it has, which takes a tick."""
+        young = time.time_ns() - self.changed
+        if 0 <= young < _TICK_NS:
+            time.sleep((_TICK_NS - young) / 1e9)
+
 
 @attrs.frozen
 class _Verdict:
@@ -123,13 +136,17 @@ class _FileBlobs:
         path = self._path_of(blob.digest)
         descriptor = open_regular(path, what=str(blob.digest))
         try:
-            return _File(descriptor, path, self._proof(blob, path, descriptor))
+            return _File(descriptor, path, functools.partial(self._proof, blob, path, descriptor))
         except BaseException:
             os.close(descriptor)
             raise
 
-    def _proof(self, blob: Blob, path: Path, descriptor: int) -> Future[None] | None:
-        identity = _Identity.of(descriptor)
+    def _proof(self, blob: Blob, path: Path, descriptor: int, identity: _Identity) -> Future[None] | None:
+        """What says whether this file is the blob; None if that is known.
+
+        Raises:
+            DigestMismatchError: It is known not to be.
+        """
         with self._lock:
             verdict = self._verdicts.get(blob.digest)
             if verdict is not None and verdict.identity == identity:
@@ -147,6 +164,7 @@ class _FileBlobs:
 
     def _prove(self, blob: Blob, path: Path, identity: _Identity, descriptor: int) -> None:
         try:
+            identity.settle()
             with store_errors("read", path):
                 verdict = _Verdict(identity, _hash(descriptor, blob.digest.algorithm))
             with self._lock:
@@ -171,19 +189,40 @@ def _hash(descriptor: int, algorithm: str) -> str:
 
 
 class _File:
-    """An open file. Its bytes stay as long as it is open, whatever a collector does to its name."""
+    """An open file. Its bytes stay as long as it is open, whatever a collector does to its name.
 
-    def __init__(self, descriptor: int, path: Path, proof: Future[None] | None) -> None:
+    Args:
+        descriptor: It.
+        path: Its name.
+        prove: Has it proven as it is now.
+    """
+
+    def __init__(self, descriptor: int, path: Path, prove: Callable[[_Identity], Future[None] | None]) -> None:
         self._descriptor = descriptor
+        self._prove = prove
+        self._proven = _Identity.of(descriptor)
         self.path: str | None = str(path)
-        self.proof = proof
+        self.proof = prove(self._proven)
 
     def read(self, offset: int, size: int, /) -> bytes:
-        with store_errors("read", self.path):
-            data = os.pread(self._descriptor, size, offset)
-            while 0 < len(data) < size and (more := os.pread(self._descriptor, size - len(data), offset + len(data))):
-                data += more
-        return _whole(data, size, self.path)
+        for _ in range(_TRIES):
+            with store_errors("read", self.path):
+                data = self._read(offset, size)
+                identity = _Identity.of(self._descriptor)
+            if identity == self._proven:
+                return _whole(data, size, self.path)
+            # A collector, a lease, or damage: who it was, only all of its bytes can tell. Then these are read anew.
+            proof = self._prove(identity)
+            if proof is not None:
+                proof.result()
+            self._proven = identity
+        raise StoreError(f"{self.path} changes all the time", path=self.path)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
+        while 0 < len(data) < size and (more := os.pread(self._descriptor, size - len(data), offset + len(data))):
+            data += more
+        return data
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -1,6 +1,7 @@
 """What other tools put into a store: manifests about ours (signatures, attestations, SBOMs), found through `index.json`."""
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from fluxsrc._io.atomic import store_errors
+from fluxsrc._io.atomic import open_regular, store_errors
 from fluxsrc.digest import Digest
 from fluxsrc.errors import FluxSrcError
 from fluxsrc.limits import DEFAULT_LIMITS
@@ -121,7 +122,7 @@ class Foreign:
         path = store.path / "index.json"
         try:
             with store_errors("read", path):
-                found = path.stat()
+                found = path.lstat()
         except FluxSrcError:
             return _Listing(None)  # an empty store has none
         identity = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
@@ -138,8 +139,8 @@ def _read(store: LocalStore, identity: tuple[int, ...], known: Mapping[Digest, F
     about: dict[Digest, list[Descriptor]] = {}
     names: dict[str, Digest] = {}
     try:
-        with store_errors("read", path):
-            index = parse_document(path.read_bytes(), where=str(path), media_type=INDEX_MEDIA_TYPE)
+        with store_errors("read", path), os.fdopen(open_regular(path, what="index.json"), "rb") as stream:
+            index = parse_document(stream.read(), where=str(path), media_type=INDEX_MEDIA_TYPE)
     except FluxSrcError as exc:
         _log.warning("nothing that other tools attached is served: %s", exc)
         return _Listing(identity)

@@ -30,6 +30,7 @@ __all__ = ["VERSION_HEADER", "Registry", "registry_error"]
 
 VERSION_HEADER: Final = {"Docker-Distribution-API-Version": "registry/2.0"}
 _ROUTE: Final = re.compile(r"(?P<name>.+)/(?P<what>manifests|blobs|referrers|tags)/(?P<reference>[^/]+)")
+_HEX: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}")
 _OCTETS: Final = "application/octet-stream"
 _MAX_PAGE: Final = 1000
 
@@ -176,7 +177,7 @@ class Registry:
         page = tags[:size]
         headers = {"Content-Type": "application/json", "Cache-Control": "no-cache", **VERSION_HEADER}
         if page and len(tags) > len(page):
-            headers["Link"] = f'</v2/{name}/tags/list?n={size}&last={quote(page[-1], safe="")}>; rel="next"'
+            headers["Link"] = f'</v2/{quote(name)}/tags/list?n={size}&last={quote(page[-1], safe="")}>; rel="next"'
         return Response(HTTPStatus.OK, headers, json.dumps({"name": name, "tags": page}).encode())
 
 
@@ -220,7 +221,9 @@ def _hex(artifact: Artifact) -> str:
 
 
 def _pointer(artifact: Artifact) -> str | None:
-    return artifact.revision.pointer
+    """Never the digits of a digest: a branch may be called like a commit, and must not be taken for one."""
+    pointer = artifact.revision.pointer
+    return None if pointer is None or _HEX.fullmatch(pointer) else pointer
 
 
 def _digest(text: str) -> Digest | None:

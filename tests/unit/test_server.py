@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import datetime as dt
 import hashlib
 import importlib.util
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from fluxsrc.artifact import SourceKey
 from fluxsrc.auth import Secret
-from fluxsrc.errors import ConfigurationError, StoreError
+from fluxsrc.errors import ConfigurationError, DigestMismatchError, StoreError
 from fluxsrc.memory import MemorySource
 from fluxsrc.recipe import Compression
 from fluxsrc.server import app
@@ -210,6 +211,37 @@ def test_nothing_else_is_anywhere(disk, target):
     make(disk)
     answer = call(app(disk), "GET", target)
     assert (answer.status, answer.body) == (404, b"not found\n")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+def test_what_is_no_file_of_the_store_is_not_served_in_its_place(disk, tmp_path, kind, caplog):
+    """Not even a link to the very same bytes: it could lead anywhere the next time. Nor does a pipe make anybody wait."""
+    artifact = make(disk)
+    path = disk.blob_path(artifact.digest)
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    match kind:
+        case "link":
+            path.symlink_to(elsewhere)
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.mkdir()
+    answer = call(app(disk), "GET", LATEST)
+    assert answer.status in (404, 503)
+    assert b"elsewhere" not in answer.body
+    assert str(tmp_path).encode() not in answer.body
+
+
+def test_a_history_that_is_a_link_out_of_the_store_is_not_followed(disk, tmp_path):
+    """As whoever can write names into a store, and read nothing, might put there."""
+    make(disk)
+    record = disk.path / "sources" / "memory" / "default" / "app.json"
+    (tmp_path / "secret").write_text("a secret")
+    record.unlink()
+    record.symlink_to(tmp_path / "secret")
+    answer = call(app(disk), "GET", LATEST)
+    assert answer.status in (404, 503)
+    assert b"secret" not in answer.body
 
 
 def test_a_very_long_path_is_refused_before_anything_is_looked_up(store):
@@ -425,8 +457,80 @@ def test_a_blob_that_is_cut_short_while_it_is_sent_ends_the_answer(disk):
         if message["type"] == "http.response.start":
             os.truncate(path, PIECE + 10)
 
-    with pytest.raises(StoreError, match="shorter"):
+    with pytest.raises(DigestMismatchError, match=f"{PIECE + 10} bytes"):
         call(application, "GET", LATEST, on_send=cut)
+
+
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_a_byte_that_is_flipped_while_the_blob_is_sent_is_not_sent(disk, keep_time):
+    """Neither in this answer, which ends early, nor in any other; pieces that were read before are right."""
+    artifact = make(disk, big=True)
+    whole = stored(disk, artifact)
+    application = app(disk)
+    assert call(application, "GET", LATEST).status == 200
+    sent = []
+
+    def flip(message):
+        sent.append(message.get("body", b""))
+        if len(sent) == 2:
+            damage(disk, artifact, keep_time=keep_time)
+
+    with pytest.raises(DigestMismatchError):
+        call(application, "GET", LATEST, on_send=flip)
+    assert b"".join(sent) == whole[:PIECE]
+    assert call(application, "GET", LATEST).status == 500
+
+
+def test_a_byte_that_is_flipped_right_after_the_proof_is_noticed(disk, monkeypatch):
+    """Though a file system's clock stands still between two of its ticks."""
+    from fluxsrc.server import _blobs
+
+    artifact = make(disk, big=True)
+    real = _blobs._hash
+
+    def then_damaged(descriptor, algorithm):
+        found = real(descriptor, algorithm)
+        damage(disk, artifact, keep_time=True)
+        return found
+
+    monkeypatch.setattr(_blobs, "_hash", then_damaged)
+    with pytest.raises(DigestMismatchError):
+        call(app(disk), "GET", LATEST)
+
+
+def test_what_changes_all_the_time_while_it_is_sent_is_given_up(disk):
+    """Its bytes may be right each time; nobody can say so for the ones that are read next."""
+    artifact = make(disk, big=True)
+    path = disk.blob_path(artifact.digest)
+    touches = iter(range(1, 1000))
+    real = os.pread
+
+    def pread(*args):
+        data = real(*args)
+        os.utime(path, ns=(next(touches), next(touches)))
+        return data
+
+    application = app(disk)
+    assert call(application, "GET", LATEST).status == 200
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pread", pread)
+        with pytest.raises(StoreError, match="all the time"):
+            call(application, "GET", LATEST)
+
+
+def test_a_touch_and_a_lease_while_it_is_sent_change_nothing(disk):
+    """The file's times change, its bytes do not."""
+    artifact = make(disk, big=True)
+    whole = stored(disk, artifact)
+    leases = contextlib.ExitStack()
+
+    def touch(message):
+        os.utime(disk.blob_path(artifact.digest))
+        if message["type"] == "http.response.start":
+            leases.enter_context(disk.lease(artifact))
+
+    with leases:
+        assert call(app(disk), "GET", LATEST, on_send=touch).body == whole
 
 
 # --- collectors and clients that go away -----------------------------------------------------------------------------

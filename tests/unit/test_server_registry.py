@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import attrs
@@ -145,6 +146,14 @@ def test_latest_is_always_the_current_artifact(store):
     assert get(store, f"{BASE}/manifests/latest").headers["docker-content-digest"] == str(second.manifest)
 
 
+@pytest.mark.parametrize("digits", [40, 64, 128])
+def test_a_branch_that_is_called_like_a_commit_is_not_taken_for_one(store, digits):
+    """Whoever may push branches must not choose what others get who ask for a revision by its digest."""
+    make(store, "one", "a" * digits)
+    assert "a" * digits not in tags(store)
+    assert error(get(store, f"{BASE}/manifests/{'a' * digits}")) == (404, "MANIFEST_UNKNOWN")
+
+
 def test_branches_that_cannot_be_tags_are_left_out(store):
     artifact = make(store, "one", "feature/x")
     assert "feature/x" not in tags(store)
@@ -176,6 +185,17 @@ def test_a_page_begins_behind_the_last_tag(store, query, expected):
     make(store, "0", "v0")
     make(store, "1", "v1")
     assert tags(store, query) == expected
+
+
+def test_the_next_page_has_an_address_whatever_the_prefix_is(store):
+    """Header fields know no letters beyond Latin-1, and `>` would end the address early."""
+    make(store, "one", "v1")
+    application = app(store, prefix="\u30c6\u30fc>m")
+    target = "/v2/%E3%83%86%E3%83%BC%3Em/memory/default/app/tags/list?n=1"
+    link = call(application, "GET", target).headers["link"]
+    following = link.partition("<")[2].partition(">")[0]
+    assert following.startswith(target)
+    assert len(json.loads(call(application, "GET", following).body)["tags"]) == 1
 
 
 @pytest.mark.parametrize("n", ["-1", "x", "", "9" * 5000])
@@ -385,6 +405,19 @@ def test_a_damaged_index_leaves_the_sources_where_they_are(disk):
     (disk.path / "index.json").write_bytes(b"{")
     assert get(disk, f"{BASE}/manifests/latest").status == 200
     (disk.path / "index.json").unlink()
+    assert get(disk, f"{BASE}/manifests/latest").status == 200
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_an_index_that_is_no_file_is_not_read(disk, tmp_path, kind):
+    """A pipe would have every request wait for ever."""
+    make(disk)
+    index = disk.path / "index.json"
+    elsewhere = index.rename(tmp_path / "elsewhere")
+    if kind == "link":
+        index.symlink_to(elsewhere)
+    else:
+        os.mkfifo(index)
     assert get(disk, f"{BASE}/manifests/latest").status == 200
 
 
