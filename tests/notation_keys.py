@@ -108,6 +108,7 @@ def issue(
     purposes=(ExtendedKeyUsageOID.CODE_SIGNING,),
     hashed=None,
     extensions=(),
+    serial=None,
 ):
     """A certificate by an issuer (a `Signer`), or by itself."""
     now = now or dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -116,7 +117,7 @@ def issue(
         .subject_name(subject)
         .issuer_name(subject if issuer is None else issuer.certificate.subject)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(now + start)
         .not_valid_after(now + start + dt.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
@@ -131,6 +132,90 @@ def issue(
     signing = key if issuer is None else issuer.key
     certificate = builder.sign(signing, hashed or hashes.SHA256())
     return Signer(key, certificate, [] if issuer is None else issuer.chain)
+
+
+def der(tag, *contents):
+    """A value in DER."""
+    content = b"".join(contents)
+    size = len(content)
+    length = (
+        bytes([size])
+        if size < 0x80
+        else bytes([0x80 | (size.bit_length() + 7) // 8]) + size.to_bytes((size.bit_length() + 7) // 8)
+    )
+    return bytes([tag]) + length + content
+
+
+def der_oid(text):
+    first, second, *rest = map(int, text.split("."))
+    data = bytes([40 * first + second])
+    for number in rest:
+        groups = [number & 127]
+        while number := number >> 7:
+            groups.insert(0, number & 127 | 128)
+        data += bytes(groups)
+    return der(0x06, data)
+
+
+def der_int(number):
+    return der(0x02, number.to_bytes(number.bit_length() // 8 + 1))
+
+
+DIGESTS = {
+    "sha1": ("1.3.14.3.2.26", hashes.SHA1),
+    "sha256": ("2.16.840.1.101.3.4.2.1", hashes.SHA256),
+    "sha512": ("2.16.840.1.101.3.4.2.3", hashes.SHA512),
+}
+TST_INFO = "1.2.840.113549.1.9.16.1.4"
+
+
+def digest_of(data, name):
+    hasher = hashes.Hash(DIGESTS[name][1]())
+    hasher.update(data)
+    return hasher.finalize()
+
+
+def timestamp(authority, signature, when, *, imprint="sha256", hashed="sha256", accuracy=1, certificates=None):
+    """A TimeStampToken (RFC 3161) by an authority with an RSA key, over a signature."""
+
+    def algorithm(name):
+        return der(0x30, der_oid(DIGESTS[name][0]), der(0x05))
+
+    info = der(
+        0x30,
+        der_int(1),
+        der_oid("1.2.3.4.1"),
+        der(0x30, algorithm(imprint), der(0x04, digest_of(signature, imprint))),
+        der_int(7),
+        der(0x18, when.strftime("%Y%m%d%H%M%SZ").encode()),
+        der(0x30, der_int(accuracy)),
+    )
+    attributes = sorted(
+        [
+            der(0x30, der_oid("1.2.840.113549.1.9.3"), der(0x31, der_oid(TST_INFO))),
+            der(0x30, der_oid("1.2.840.113549.1.9.4"), der(0x31, der(0x04, digest_of(info, hashed)))),
+        ]
+    )
+    signed = authority.key.sign(der(0x31, *attributes), padding.PKCS1v15(), DIGESTS[hashed][1]())
+    certificate = authority.certificate
+    signer = der(
+        0x30,
+        der_int(1),
+        der(0x30, certificate.issuer.public_bytes(), der_int(certificate.serial_number)),
+        algorithm(hashed),
+        der(0xA0, *attributes),
+        der(0x30, der_oid("1.2.840.113549.1.1.1"), der(0x05)),
+        der(0x04, signed),
+    )
+    signed_data = der(
+        0x30,
+        der_int(3),
+        der(0x31, algorithm(hashed)),
+        der(0x30, der_oid(TST_INFO), der(0xA0, der(0x04, info))),
+        der(0xA0, *sorted(authority.ders if certificates is None else certificates)),
+        der(0x31, signer),
+    )
+    return der(0x30, der_oid("1.2.840.113549.1.7.2"), der(0xA0, signed_data))
 
 
 def payload(digest, size, media_type, annotations=None, **more):
@@ -160,14 +245,16 @@ def rfc3339(moment):
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def jws(signer, document, *, algorithm=None, unprotected=None, chain=None, **options):
-    """A JWS envelope; `algorithm` is also what signs, as far as the key can."""
+def jws(signer, document, *, algorithm=None, unprotected=None, chain=None, stamp=None, **options):
+    """A JWS envelope; `algorithm` is also what signs, as far as the key can; `stamp` makes a token over the signature."""
     protected = b64url(json.dumps(headers(signer, algorithm=algorithm, time=rfc3339, **options)).encode())
     body = b64url(document)
     real = algorithm if algorithm in COSE_ALGORITHMS or (algorithm or "").startswith("RS") else None
     signature = signer.raw(f"{protected}.{body}".encode(), real)
     x5c = [base64.b64encode(each).decode() for each in (signer.ders if chain is None else chain)]
     header = {"x5c": x5c, f"{PREFIX}signingAgent": "tests"} | (unprotected or {})
+    if stamp is not None:
+        header[f"{PREFIX}timestampSignature"] = base64.b64encode(stamp(signature)).decode()
     value = {"payload": body, "protected": protected, "header": header, "signature": b64url(signature)}
     return json.dumps(value).encode()
 
@@ -209,7 +296,7 @@ def epoch(moment):
     return Tagged(1, int(moment.timestamp()))
 
 
-def cose(signer, document, *, algorithm=None, unprotected=None, chain=None, **options):
+def cose(signer, document, *, algorithm=None, unprotected=None, chain=None, stamp=None, **options):
     """A COSE envelope."""
     labels = {"alg": 1, "crit": 2, "cty": 3}
     found = headers(signer, algorithm=algorithm, time=epoch, **options)
@@ -219,4 +306,6 @@ def cose(signer, document, *, algorithm=None, unprotected=None, chain=None, **op
     signed = cbor(["Signature1", protected, b"", document])
     signature = signer.raw(signed, algorithm if algorithm in COSE_ALGORITHMS else None)
     header = {33: signer.ders if chain is None else chain, f"{PREFIX}signingAgent": "tests"} | (unprotected or {})
+    if stamp is not None:
+        header[f"{PREFIX}timestampSignature"] = stamp(signature)
     return cbor(Tagged(18, [protected, header, document, signature]))

@@ -1,9 +1,8 @@
 """`NotationSignature`: what is in a registry must be signed as notation does, to the letter of a trust policy."""
 
-import datetime as dt
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -11,10 +10,13 @@ import attrs
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
-from fluxsrc.signatures.notation.chain import Chain, RevocationList, parse_certificates, require_cryptography
-from fluxsrc.signatures.notation.envelope import Envelope, Scheme
-from fluxsrc.signatures.notation.timestamp import check_timestamp
-from fluxsrc.signatures.notation.trustpolicy import Action, Statement, StoreKind, TrustPolicy, Validation
+from fluxsrc.signatures.notation.certificates import require_cryptography
+from fluxsrc.signatures.notation.chain import Chain
+from fluxsrc.signatures.notation.envelope import Envelope
+from fluxsrc.signatures.notation.revocation import RevocationList
+from fluxsrc.signatures.notation.trustpolicy import Statement, TrustPolicy
+from fluxsrc.signatures.notation.truststore import TrustStore, read_file
+from fluxsrc.signatures.notation.validations import Validations
 from fluxsrc.signatures.oci import (
     OCIEvidence,
     SignatureKind,
@@ -26,43 +28,10 @@ from fluxsrc.signatures.oci import (
 from fluxsrc.signatures.verdict import OCICheck, failed
 from fluxsrc.verify import Evidence, Facts, Policy, policy_digest
 
-__all__ = ["NotationSignature", "TrustStore"]
+__all__ = ["NotationSignature"]
 
 _LOGGER: Final = logging.getLogger(__name__)
-_SKEW: Final = dt.timedelta(minutes=5)
 _POLICY_FILES: Final = ("trustpolicy.oci.json", "trustpolicy.json")
-_CERTIFICATES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
-_MAX_FILE: Final = 1 << 20
-
-
-@attrs.frozen
-class TrustStore:
-    """Certificates that are trusted for one purpose.
-
-    Attributes:
-        kind: "ca", "signingAuthority" or "tsa".
-        name: What trust policies call it.
-        certificates: In DER. A signature is trusted if one of them is in its chain.
-    """
-
-    kind: StoreKind = attrs.field(converter=StoreKind)
-    name: str
-    certificates: tuple[bytes, ...] = attrs.field(repr=False)
-
-    @classmethod
-    def from_files(cls, kind: str, name: str, *paths: str | os.PathLike[str]) -> Self:
-        """A store with the certificates in some files, PEM or DER.
-
-        Raises:
-            ConfigurationError: A file cannot be read, or holds none; or the kind is none.
-            MissingExtraError: There is nothing to read them with.
-        """
-        if kind not in set(StoreKind):
-            raise ConfigurationError(f"not a kind of trust store: {kind[:40]!r}", hint=", ".join(StoreKind))
-        found = tuple(each for path in paths for each in parse_certificates(_read(Path(path))))
-        if not found:
-            raise ConfigurationError(f"the trust store {kind}:{name} has no certificates")
-        return cls(kind, name, found)
 
 
 def _stores(value: Iterable[TrustStore]) -> tuple[TrustStore, ...]:
@@ -99,8 +68,8 @@ class NotationSignature:
     not enforce *authenticity* (`audit`, `skip`) verifies nothing, so it is refused unless `unsafe_levels` says that it is meant.
 
     Revocation is looked up in `crls`, lists that the caller keeps current; nobody is asked over the network, OCSP neither.
-    A certificate that names a place to ask, and is on no such list's side, fails *revocation*: `strict` is as strict as it says.
-    Certificates of timestamp authorities are not looked up.
+    A certificate that names a place to ask, and of which no list tells, fails *revocation*: `strict` is as strict as it says. The
+    same of a timestamp authority fails *authenticTimestamp*, as in notation.
 
     Attributes:
         trust_policy: notation's trust policy.
@@ -131,20 +100,22 @@ class NotationSignature:
                 raise ConfigurationError(f"{statement.name}: there is no trust store {':'.join(missing[0])}")
 
     @classmethod
-    def from_directory(
+    def from_files(
         cls,
-        path: str | os.PathLike[str],
+        trust_policy: str | os.PathLike[str],
         *,
+        trust_store: str | os.PathLike[str] | None = None,
         crls: Iterable[str | os.PathLike[str]] = (),
         annotations: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         repository: str | None = None,
         unsafe_levels: bool = False,
     ) -> Self:
-        """A policy out of notation's own configuration directory, `~/.config/notation` on Linux.
+        """A policy of files.
 
         Args:
-            path: The directory with `trustpolicy.json` (or `trustpolicy.oci.json`) and `truststore/x509/KIND/NAME/*.pem`.
-            crls: Files of certificate revocation lists.
+            trust_policy: The trust policy, as `trustpolicy.json` is one.
+            trust_store: The directory with `x509/KIND/NAME/*.pem`; None is `truststore` beside the trust policy.
+            crls: Certificate revocation lists.
             annotations: As in the class.
             repository: As in the class.
             unsafe_levels: As in the class.
@@ -153,25 +124,35 @@ class NotationSignature:
             ConfigurationError: Something is missing, cannot be read, or is not what notation would take.
             MissingExtraError: There is nothing to read certificates with.
         """
-        root = Path(path)
-        file = next((root / name for name in _POLICY_FILES if (root / name).is_file()), root / _POLICY_FILES[-1])
+        file = Path(trust_policy)
         try:
-            policy = TrustPolicy.parse(_read(file).decode())
+            policy = TrustPolicy.parse(read_file(file).decode())
         except UnicodeDecodeError:
             raise ConfigurationError(f"{file} is not UTF-8") from None
-        stores = []
-        for kind, name in sorted({each for statement in policy.statements for each in statement.stores}):
-            directory = root / "truststore" / "x509" / kind.value / name
-            files = sorted(each for each in _list(directory) if each.suffix.lower() in _CERTIFICATES)
-            stores.append(TrustStore.from_files(kind.value, name, *files))
         return cls(
             policy,
-            stores,
-            crls=[RevocationList.parse(_read(Path(each))) for each in crls],
+            TrustStore.from_directory(file.with_name("truststore") if trust_store is None else trust_store, policy),
+            crls=[RevocationList.parse(read_file(Path(each))) for each in crls],
             annotations=annotations,
             repository=repository,
             unsafe_levels=unsafe_levels,
         )
+
+    @classmethod
+    def from_directory(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+        """A policy out of notation's own configuration directory, `~/.config/notation` on Linux.
+
+        Args:
+            path: The directory with `trustpolicy.json` (or `trustpolicy.oci.json`) and `truststore/x509/KIND/NAME/*.pem`.
+            options: As `from_files` takes them.
+
+        Raises:
+            ConfigurationError: Something is missing, cannot be read, or is not what notation would take.
+            MissingExtraError: There is nothing to read certificates with.
+        """
+        root = Path(path)
+        file = next((root / name for name in _POLICY_FILES if (root / name).is_file()), root / _POLICY_FILES[-1])
+        return cls.from_files(file, **options)
 
     @property
     def digest(self) -> Digest:
@@ -220,12 +201,10 @@ class NotationSignature:
         if not chain.holds(envelope.signature, envelope.signed):
             raise failed(OCICheck.CRYPTOGRAPHY, "the signature is not one over these bytes by its certificate")
         # Only now is anything that it says the signer's word.
-        verdict = _Verdict(statement, evidence.subject)
-        with_stores = _Anchors(self.stores, statement)
-        verdict.hold(Validation.AUTHENTICITY, lambda: _check_authenticity(envelope, chain, with_stores, statement))
-        verdict.hold(Validation.TIMESTAMP, lambda: _check_times(envelope, chain, with_stores, statement, evidence.now))
-        verdict.hold(Validation.EXPIRY, lambda: _check_expiry(envelope, evidence.now))
-        verdict.hold(Validation.REVOCATION, lambda: chain.check_revocation(self.crls, evidence.now))
+        validations = Validations(
+            statement=statement, stores=self.stores, crls=self.crls, now=evidence.now, subject=evidence.subject
+        )
+        warnings = validations.warnings(envelope, chain)  # 5, 7
         signed = _check_payload(envelope.payload, evidence)  # 9: no level passes over whose signature it is
         for name, wanted in self.annotations:
             if signed.get(name) != wanted:
@@ -242,85 +221,7 @@ class NotationSignature:
             statement=statement.name,
             level=statement.level,
         )
-        return (*verdict.warnings, *facts)
-
-
-class _Verdict:
-    """What failed of what the trust policy only logs."""
-
-    def __init__(self, statement: Statement, subject: str) -> None:
-        self.warnings: list[tuple[str, str]] = []
-        self._statement = statement
-        self._subject = subject
-
-    def hold(self, validation: Validation, check: Any) -> None:
-        action = self._statement.action(validation)
-        if action is Action.SKIP:
-            return
-        try:
-            check()
-        except VerificationError as exc:
-            if action is Action.ENFORCE:
-                raise
-            _LOGGER.warning("%s: %s: %s", self._subject, validation.value, exc.message)
-            self.warnings.append((f"oci.warning.{validation.value}", exc.message))
-
-
-@attrs.frozen
-class _Anchors:
-    """The certificates of the stores that a statement names."""
-
-    _all: tuple[TrustStore, ...]
-    _statement: Statement
-
-    def of(self, kind: StoreKind) -> list[bytes]:
-        wanted = [name for each, name in self._statement.stores if each is kind]
-        return [der for each in self._all if each.kind is kind and each.name in wanted for der in each.certificates]
-
-
-def _check_authenticity(envelope: Envelope, chain: Chain, anchors: _Anchors, statement: Statement) -> None:
-    """Checks 5 and 7: by whom."""
-    kind = StoreKind.CA if envelope.scheme == Scheme.X509 else StoreKind.AUTHORITY
-    if not chain.trusted_by(anchors.of(kind)):
-        raise failed(
-            OCICheck.CERTIFICATE,
-            f"no certificate in the chain of {chain.subject[:200]!a} is in a trust store of the kind {kind.value}",
-        )
-    if statement.identities is not None and not any(each.matches(chain.attributes) for each in statement.identities):
-        raise failed(OCICheck.SIGNER, f"{chain.subject[:200]!a} is no trusted identity")
-
-
-def _check_times(envelope: Envelope, chain: Chain, anchors: _Anchors, statement: Statement, now: dt.datetime) -> None:
-    """Check 5: when. The signer's own word for it counts only against it."""
-    if envelope.signing_time > now + _SKEW:
-        raise failed(OCICheck.CERTIFICATE, f"signed in the future, at {envelope.signing_time:%Y-%m-%d %H:%M} UTC")
-    if envelope.scheme == Scheme.AUTHORITY:
-        chain.check_time(envelope.signing_time, "when the authority signed")
-        return
-    authorities = anchors.of(StoreKind.TSA)
-    if not authorities or not (statement.timestamp_always or _is_over(chain, now)):
-        chain.check_time(now, "now")
-        return
-    if envelope.timestamp is None:
-        raise failed(OCICheck.CERTIFICATE, "there is no timestamp", hint="notation sign --timestamp-url")
-    timestamp = check_timestamp(envelope.timestamp, envelope.signature, authorities)
-    if timestamp.earliest > now + _SKEW:
-        raise failed(OCICheck.CERTIFICATE, "the timestamp is in the future")
-    chain.check_time(timestamp.earliest, "when it was timestamped")
-    chain.check_time(timestamp.latest, "when it was timestamped")
-
-
-def _is_over(chain: Chain, now: dt.datetime) -> bool:
-    try:
-        chain.check_time(now, "now")
-    except VerificationError:
-        return True
-    return False
-
-
-def _check_expiry(envelope: Envelope, now: dt.datetime) -> None:
-    if envelope.expiry is not None and now >= envelope.expiry:
-        raise failed(OCICheck.CERTIFICATE, f"the signature expired at {envelope.expiry:%Y-%m-%d %H:%M} UTC")
+        return (*warnings, *facts)
 
 
 def _check_payload(payload: bytes, evidence: OCIEvidence) -> Mapping[str, Any]:
@@ -343,24 +244,6 @@ def _check_payload(payload: bytes, evidence: OCIEvidence) -> Mapping[str, Any]:
 
 def _sha256(data: bytes) -> str:
     return str(Digest.of(data))
-
-
-def _list(directory: Path) -> Sequence[Path]:
-    try:
-        return list(directory.iterdir())
-    except OSError as exc:
-        raise ConfigurationError(f"cannot read the trust store {directory}: {exc.strerror}") from None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
-    except OSError as exc:
-        raise ConfigurationError(f"cannot read {path}: {exc.strerror}") from None
-    if len(data) > _MAX_FILE:
-        raise ConfigurationError(f"{path} is larger than {_MAX_FILE:,} bytes")
-    return data
 
 
 if TYPE_CHECKING:

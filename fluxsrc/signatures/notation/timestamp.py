@@ -1,14 +1,22 @@
-"""RFC 3161 timestamps over a signature. `rfc3161-client` (which sigstore brings along) does the verification."""
+"""RFC 3161 timestamps over a signature: the time that somebody else's clock showed.
+
+`rfc3161-client` (which sigstore brings along) reads and verifies them; the authority's chain is then held against our rules, too.
+"""
 
 import datetime as dt
 import hashlib
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from fluxsrc.errors import MissingExtraError
+from fluxsrc.signatures.notation.certificates import Purpose, is_issued_by
+from fluxsrc.signatures.notation.chain import Chain
 from fluxsrc.signatures.verdict import OCICheck, failed
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["Timestamp", "check_timestamp"]
 
@@ -21,6 +29,7 @@ _GRANTED: Final = bytes.fromhex("3003020100")
 _LONG_FORM: Final = 0x80
 _SEQUENCE: Final = 0x30
 _CONTEXT_0: Final = 0xA0
+_MAX_CERTIFICATES: Final = 20
 
 
 @attrs.frozen
@@ -30,10 +39,12 @@ class Timestamp:
     Attributes:
         earliest: The time of the token, less its accuracy.
         latest: The time of the token, and its accuracy.
+        chain: The authority's certificates, up to a trusted root.
     """
 
     earliest: dt.datetime
     latest: dt.datetime
+    chain: Chain
 
 
 def check_timestamp(token: bytes, signature: bytes, anchors: Iterable[bytes]) -> Timestamp:
@@ -45,7 +56,8 @@ def check_timestamp(token: bytes, signature: bytes, anchors: Iterable[bytes]) ->
         anchors: The roots of the authorities, in DER.
 
     Raises:
-        VerificationError: 5: it is damaged, over something else, or by somebody else.
+        VerificationError: 4: an algorithm or a key of the authority is too weak. 5: the token is damaged, over something else, or by
+            somebody else, or its authority's certificates are not for timestamps, or were not valid then.
         MissingExtraError: There is nothing to check it with.
     """
     try:
@@ -59,10 +71,11 @@ def check_timestamp(token: bytes, signature: bytes, anchors: Iterable[bytes]) ->
         answer = rfc3161_client.decode_timestamp_response(_wrap(_SEQUENCE, _GRANTED + _sorted_certificates(token)))
         info = answer.tst_info
         hashed = _HASHES.get(info.message_imprint.hash_algorithm.dotted_string)
-        if hashed is None:
-            raise failed(OCICheck.CERTIFICATE, "the timestamp is over a hash that is not allowed")
+        if hashed is None or not {each.dotted_string for each in answer.signed_data.digest_algorithms} <= set(_HASHES):
+            raise failed(OCICheck.ALGORITHM, "the timestamp is over a hash that is not allowed")
         verifier = rfc3161_client.VerifierBuilder(roots=roots).build()
         verifier.verify(answer, hashlib.new(hashed, signature).digest())
+        chain = Chain.parse(_path(answer, roots), Purpose.TIME)
         accuracy = dt.timedelta()
         if info.accuracy is not None:
             accuracy = dt.timedelta(
@@ -70,11 +83,35 @@ def check_timestamp(token: bytes, signature: bytes, anchors: Iterable[bytes]) ->
                 milliseconds=info.accuracy.millis or 0,
                 microseconds=info.accuracy.micros or 0,
             )
-        return Timestamp(info.gen_time - accuracy, info.gen_time + accuracy)
+        chain.check_time(info.gen_time, "at the time of its timestamp")
+        return Timestamp(info.gen_time - accuracy, info.gen_time + accuracy, chain)
     except rfc3161_client.VerificationError as exc:
         raise failed(OCICheck.CERTIFICATE, f"the timestamp does not hold: {exc}"[:200]) from None
     except (ValueError, TypeError, OverflowError, AttributeError):
         raise failed(OCICheck.CERTIFICATE, "the timestamp is damaged") from None
+
+
+def _path(answer: Any, roots: "Iterable[x509.Certificate]") -> list[bytes]:
+    """The chain from who signed the token up to a trusted root, of the certificates that came with it."""
+    from cryptography import x509  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    (signer,) = answer.signed_data.signer_infos
+    trusted = list(roots)
+    others = [x509.load_der_x509_certificate(each) for each in sorted(answer.signed_data.certificates)]
+    if len(others) > _MAX_CERTIFICATES:
+        raise failed(OCICheck.CERTIFICATE, f"the timestamp has more than {_MAX_CERTIFICATES} certificates")
+    named = [each for each in others if (each.issuer, each.serial_number) == (signer.issuer, signer.serial_number)]
+    if len(named) != 1:
+        raise failed(OCICheck.CERTIFICATE, "the timestamp has not one certificate of who made it")
+    path = [last := named[0]]
+    while last not in trusted:
+        issuer = next((each for each in (*trusted, *others) if each not in path and is_issued_by(last, each)), None)
+        if issuer is None:
+            raise failed(OCICheck.CERTIFICATE, "the timestamp is of no trusted authority")
+        path.append(issuer)
+        last = issuer
+    return [each.public_bytes(Encoding.DER) for each in path]
 
 
 def _sorted_certificates(token: bytes) -> bytes:
