@@ -1,11 +1,11 @@
-"""Public names of a package that are loaded when they are first used (PEP 562)."""
+"""What is loaded when it is first used: public names of a package (PEP 562), and modules that few calls need."""
 
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-__all__ = ["names_of"]
+__all__ = ["later", "names_of"]
 
 
 def names_of(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -32,3 +32,21 @@ def names_of(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], An
         return sorted({*vars(sys.modules[package]), *homes})
 
     return load, names
+
+
+def later(module: str) -> Any:
+    """A module, imported when something of it is first used; for what is dear and seldom needed.
+
+    Type checkers, and the test of the floors, see an ordinary import under `TYPE_CHECKING` beside it.
+    """
+    return _Later(module)
+
+
+class _Later:
+    __slots__ = ("_module",)
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._module), name)

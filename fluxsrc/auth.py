@@ -13,6 +13,7 @@ import attrs
 from fluxsrc.errors import ConfigurationError
 
 __all__ = [
+    "IDENTITY_TOKEN_USER",
     "Anonymous",
     "BasicAuth",
     "BearerToken",
@@ -27,6 +28,9 @@ __all__ = [
     "TLSConfig",
     "redact_url",
 ]
+
+IDENTITY_TOKEN_USER: Final = "<token>"  # noqa: S105
+"""The user name by which Docker's configuration says that the password is a token, to be exchanged at the registry."""
 
 _MASK: Final = "**********"
 

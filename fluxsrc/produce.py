@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from fluxsrc import tarball
 from fluxsrc.artifact import (
     ANNOTATION_CREATED,
     ANNOTATION_REVISION,
@@ -39,7 +40,6 @@ from fluxsrc.sealed import SealedSnapshot
 from fluxsrc.select import select, selector
 from fluxsrc.source import Comparable, Snapshot, Source
 from fluxsrc.store import Ingest, Store
-from fluxsrc.tarball import Changes, Packed, Reuse, pack, read_survey
 from fluxsrc.verify import Policy, split_policy
 
 __all__ = ["RESOLVED", "Earlier", "Packing", "SourceOptions", "produce_artifact", "source_key"]
@@ -62,7 +62,7 @@ class Packing:
         skipped: What was left out on the way.
     """
 
-    packed: Packed
+    packed: "tarball.Packed"
     media_type: str
     skipped: tuple[Skipped, ...] = ()
 
@@ -204,12 +204,12 @@ def _pack_canonical(
 ) -> Packing:
     skipped: list[Skipped] = []
     changes = None if earlier is None else _changes(earlier, snapshot, recipe, skipped)
-    packed = pack(
+    packed = tarball.pack(
         select(snapshot, recipe, skipped),
         blob,
         compression=recipe.compression,
         limits=limits,
-        reuse=None if earlier is None else Reuse(earlier.index, earlier.archive, changes),
+        reuse=None if earlier is None else tarball.Reuse(earlier.index, earlier.archive, changes),
         survey=snapshot.survey() if isinstance(snapshot, Comparable) else "",
         operation=operation,
     )
@@ -218,7 +218,7 @@ def _pack_canonical(
     return Packing(packed, LAYER_MEDIA_TYPE + recipe.compression.suffix, tuple(skipped))
 
 
-def _changes(earlier: Earlier, snapshot: Snapshot, recipe: Recipe, skipped: list[Skipped]) -> Changes | None:
+def _changes(earlier: Earlier, snapshot: Snapshot, recipe: Recipe, skipped: list[Skipped]) -> "tarball.Changes | None":
     """What changed since an earlier artifact, if the snapshot can say."""
     # What a link of a dereferenced tree is, other paths decide; what another recipe left out, no comparison tells.
     if (
@@ -227,11 +227,11 @@ def _changes(earlier: Earlier, snapshot: Snapshot, recipe: Recipe, skipped: list
         or recipe.symlinks is SymlinkPolicy.DEREFERENCE
     ):
         return None
-    paths = snapshot.changed_since(earlier.artifact.revision, read_survey(earlier.index))
+    paths = snapshot.changed_since(earlier.artifact.revision, tarball.read_survey(earlier.index))
     if paths is None:
         return None
     chosen = selector(snapshot, recipe, skipped)
-    return Changes(paths, lambda path: chosen(snapshot.entries_from(path)))
+    return tarball.Changes(paths, lambda path: chosen(snapshot.entries_from(path)))
 
 
 def _skipped_there(skipped: Sequence[Skipped], parts: Sequence[tuple[str, str | None]]) -> list[Skipped]:

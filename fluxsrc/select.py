@@ -5,9 +5,9 @@ from typing import Final
 
 import attrs
 
+from fluxsrc import ignore
 from fluxsrc.entry import Entry, Mode, Skipped, resolve_link
 from fluxsrc.errors import UnsafeEntryError
-from fluxsrc.ignore import IgnoreRules
 from fluxsrc.recipe import Recipe, SymlinkPolicy
 from fluxsrc.snapshot import ListedSnapshot
 from fluxsrc.source import Snapshot
@@ -48,7 +48,7 @@ def _keep(snapshot: Snapshot, recipe: Recipe) -> Callable[[Iterator[Entry]], Ite
     if isinstance(snapshot, ListedSnapshot) and snapshot.filtered_by == recipe:
         return iter
     defaults = None if recipe.default_ignores else ()
-    excluded = IgnoreRules(recipe.dialect, snapshot.ignore_files(), recipe.ignore, defaults=defaults).excluded
+    excluded = ignore.IgnoreRules(recipe.dialect, snapshot.ignore_files(), recipe.ignore, defaults=defaults).excluded
     return lambda entries: (entry for entry in entries if not excluded(entry.path))
 
 

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from fluxsrc.auth import BasicAuth, BearerToken, Credentials, Origin, RepositoryKeychain, Secret
+from fluxsrc.auth import IDENTITY_TOKEN_USER, BasicAuth, BearerToken, Credentials, Origin, RepositoryKeychain, Secret
 from fluxsrc.errors import AuthenticationError, ConfigurationError, TransportTimeoutError
 
-__all__ = ["IDENTITY_TOKEN_USER", "DockerConfig"]
+__all__ = ["DockerConfig"]
 
-IDENTITY_TOKEN_USER: Final = "<token>"  # noqa: S105 - Docker's word for: the password is a refresh token
 _HUB: Final = "https://index.docker.io/v1/"
 _HUB_HOSTS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _HELPER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

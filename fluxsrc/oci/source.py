@@ -10,6 +10,8 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
+from fluxsrc import tarball
+from fluxsrc._lazy import later
 from fluxsrc.artifact import ANNOTATION_CREATED
 from fluxsrc.auth import Keychain, Proxy, TLSConfig
 from fluxsrc.digest import Digest
@@ -26,14 +28,17 @@ from fluxsrc.oci.tokens import TokenCache
 from fluxsrc.operation import Operation
 from fluxsrc.produce import Earlier, Packing, SourceOptions
 from fluxsrc.revision import Revision
-from fluxsrc.semver import Range, TagPattern, select_tag
 from fluxsrc.signatures.oci import SignatureKind, kinds_of
 from fluxsrc.snapshot import ShownSnapshot, read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
-from fluxsrc.tarball import Packed, unpack
 from fluxsrc.tarball.tree import FileTree, Spool
 from fluxsrc.verify import Facts, split_policy
+
+if TYPE_CHECKING:
+    from fluxsrc import semver as versions
+else:
+    versions = later("fluxsrc.semver")  # most sources follow a tag, and version ranges cost as much as the whole pull
 
 __all__ = ["OCISource"]
 
@@ -85,9 +90,11 @@ class OCISource(SourceOptions):
 
     reference: Reference | LayoutReference = attrs.field(converter=_reference, kw_only=False)
     tag: str | None = None
-    semver: str | None = attrs.field(default=None, validator=lambda _s, _f, value: value and Range.parse(value))
+    semver: str | None = attrs.field(
+        default=None, validator=lambda _s, _f, value: value and versions.Range.parse(value)
+    )
     semver_filter: str | None = attrs.field(
-        default=None, validator=lambda _s, _f, value: value and TagPattern.parse(value)
+        default=None, validator=lambda _s, _f, value: value and versions.TagPattern.parse(value)
     )
     digest: Digest | None = attrs.field(default=None, converter=_digest)
     layer: str | None = None
@@ -225,8 +232,10 @@ class OCISource(SourceOptions):
 
     def _highest(self, repository: Repository) -> str:
         assert self.semver is not None
-        pattern = TagPattern.parse(self.semver_filter) if self.semver_filter else None
-        found = select_tag(repository.tags(), Range.parse(self.semver), pattern, helm=self.layer == _HELM_CHART)
+        pattern = versions.TagPattern.parse(self.semver_filter) if self.semver_filter else None
+        found = versions.select_tag(
+            repository.tags(), versions.Range.parse(self.semver), pattern, helm=self.layer == _HELM_CHART
+        )
         if found is None:
             filtered = f" among those that match {self.semver_filter!r}" if self.semver_filter else ""
             raise RevisionNotFoundError(
@@ -298,7 +307,7 @@ class _OCISnapshot(ShownSnapshot):
             if not is_archive(layer, stream):
                 raise not_an_archive(layer, where=self._source.url)
             # Into a directory that only `unpack` knows of, until the stream has come to its end and is known to be good.
-            unpack(as_binary(stream), destination, limits=self._source.limits, operation=self._operation)
+            tarball.unpack(as_binary(stream), destination, limits=self._source.limits, operation=self._operation)
 
     def copy_layer(self, blob: Ingest) -> Packing:
         """The selected layer, byte for byte."""
@@ -310,7 +319,7 @@ class _OCISnapshot(ShownSnapshot):
             while data := stream.read(_PIECE):
                 self._operation.check("store")
                 blob.write(data)
-        return Packing(Packed(content, size, 0, None), layer.media_type)
+        return Packing(tarball.Packed(content, size, 0, None), layer.media_type)
 
     def close(self) -> None:
         with self._lock:

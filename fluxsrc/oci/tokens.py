@@ -10,9 +10,8 @@ from urllib.parse import urlencode, urlsplit
 import attrs
 
 from fluxsrc._io.http import Response, Transport, retrying, status_error
-from fluxsrc.auth import BasicAuth, BearerToken, Credentials, Origin, Secret, redact_url
+from fluxsrc.auth import IDENTITY_TOKEN_USER, BasicAuth, BearerToken, Credentials, Origin, Secret, redact_url
 from fluxsrc.errors import AuthenticationError, ConfigurationError, RemoteProtocolError
-from fluxsrc.keychains.docker import IDENTITY_TOKEN_USER
 from fluxsrc.oci.challenge import Challenge, parse_challenges
 from fluxsrc.operation import Operation
 

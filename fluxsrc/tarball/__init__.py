@@ -1,8 +1,28 @@
 """The canonical tar: `pack` entries into it, `unpack` it safely, read the `members` of anybody's."""
 
-from fluxsrc.tarball.index import read_survey
-from fluxsrc.tarball.pack import Changes, Packed, Reuse, pack
-from fluxsrc.tarball.reader import Member, MemberType, members
-from fluxsrc.tarball.unpack import unpack
+from typing import TYPE_CHECKING
+
+from fluxsrc._lazy import names_of
+
+if TYPE_CHECKING:
+    from fluxsrc.tarball.index import read_survey
+    from fluxsrc.tarball.packing import Changes, Packed, Reuse, pack
+    from fluxsrc.tarball.reader import Member, MemberType, members
+    from fluxsrc.tarball.unpacking import unpack
+else:
+    __getattr__, __dir__ = names_of(
+        __name__,
+        {
+            "Changes": "packing",
+            "Member": "reader",
+            "MemberType": "reader",
+            "Packed": "packing",
+            "Reuse": "packing",
+            "members": "reader",
+            "pack": "packing",
+            "read_survey": "index",
+            "unpack": "unpacking",
+        },
+    )
 
 __all__ = ["Changes", "Member", "MemberType", "Packed", "Reuse", "members", "pack", "read_survey", "unpack"]

@@ -12,7 +12,14 @@ import fluxsrc
 
 ROOT = Path(__file__).parents[2]
 
-LAZY = ["fluxsrc", "fluxsrc.keychains", "fluxsrc.oci"]
+LAZY = [
+    "fluxsrc",
+    "fluxsrc.ignore",
+    "fluxsrc.keychains",
+    "fluxsrc.oci",
+    "fluxsrc.signatures",
+    "fluxsrc.tarball",
+]
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(fluxsrc.__path__) if not module.name.startswith("_"))
 

@@ -1,7 +1,6 @@
 """From status codes to errors, in one place for all backends."""
 
 import datetime as dt
-import email.utils
 from typing import Final
 
 from fluxsrc._io.http.client import Response
@@ -68,6 +67,8 @@ def retry_after(value: str | None, *, now: dt.datetime | None = None) -> float |
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
+    import email.utils  # noqa: PLC0415 - a date is the rare form, and what reads it brings all of the mail package
+
     try:
         when = email.utils.parsedate_to_datetime(value)
     except ValueError:
