@@ -19,7 +19,16 @@ from typing import Final
 
 from fluxsrc.errors import ArtifactNotFoundError, FluxSrcError, StoreError
 
-__all__ = ["open_regular", "open_scratch", "store_errors", "sync_directory", "write_all", "write_atomic"]
+__all__ = [
+    "make_directories",
+    "open_regular",
+    "open_scratch",
+    "replacing",
+    "store_errors",
+    "sync_directory",
+    "write_all",
+    "write_atomic",
+]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -62,19 +71,21 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
         written += os.write(descriptor, view[written:])
 
 
-def write_atomic(path: Path, data: bytes, *, scratch: Path, durable: bool) -> None:
-    """Make a file's content exactly these bytes, by the steps of this module's docstring.
+@contextmanager
+def replacing(path: Path, *, scratch: Path, durable: bool) -> Iterator[int]:
+    """Give a descriptor to write a file's new content to, by the steps of this module's docstring.
+
+    When the block ends well, all that was written becomes the file; when it does not, the file is as it was.
 
     Args:
         path: The file; its directory is made if it is not there.
-        data: Its new content.
         scratch: A directory on the same file system, for the file while it is written.
         durable: Whether to do steps 2 and 4. Without them a power cut may leave an empty file or the old one.
     """
     descriptor, temporary = open_scratch(scratch)
     try:
         try:
-            write_all(descriptor, data)  # 1
+            yield descriptor  # 1
             if durable:
                 os.fsync(descriptor)  # 2
         finally:
@@ -90,6 +101,12 @@ def write_atomic(path: Path, data: bytes, *, scratch: Path, durable: bool) -> No
         raise
     if durable:
         sync_directory(path.parent)  # 4
+
+
+def write_atomic(path: Path, data: bytes, *, scratch: Path, durable: bool) -> None:
+    """Make a file's content exactly these bytes; see `replacing`."""
+    with replacing(path, scratch=scratch, durable=durable) as descriptor:
+        write_all(descriptor, data)
 
 
 def make_directories(path: Path, *, durable: bool) -> None:

@@ -8,12 +8,15 @@ the more sources there are. A `put` appends one line to `index.journal` instead;
 3. Replace `index.json`, then drop what was set aside. A crash before that repeats 2 and 3.
 """
 
+import atexit
 import json
+import logging
 import os
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fluxsrc._io.atomic import store_errors, write_all
 from fluxsrc.artifact import Artifact, SourceKey
@@ -22,7 +25,9 @@ from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import documents, merge_index, own_key
 from fluxsrc.stores._records import Record, damaged
 
-__all__ = ["current_artifact", "flush", "load_index", "note_change", "read_record", "rebuild"]
+__all__ = ["FlushAtExit", "current_artifact", "flush", "load_index", "note_change", "read_record", "rebuild"]
+
+_log: Final = logging.getLogger("fluxsrc.stores")
 
 
 def read_record(layout: Layout, key: SourceKey) -> Record:
@@ -49,6 +54,35 @@ def note_change(layout: Layout, key: SourceKey) -> None:
             write_all(descriptor, f"{key}\n".encode())
         finally:
             os.close(descriptor)
+
+
+class FlushAtExit:
+    """Flushes when the process ends normally; armed by the first `put`, not by being made.
+
+    Not when the store is garbage: that may be at any moment, in any thread, under any lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._armed = False
+
+    def arm(self, layout: Layout) -> None:
+        """Flush this store when the process ends; once, however often it is asked."""
+        with self._lock:
+            if not self._armed:
+                self._armed = True
+                atexit.register(_flush_quietly, layout)
+
+    def __reduce__(self) -> "tuple[type[FlushAtExit], tuple[()]]":
+        return FlushAtExit, ()  # a copy in another process arms itself
+
+
+def _flush_quietly(layout: Layout) -> None:
+    try:
+        if layout.root.exists():  # else a temporary directory that is gone by now
+            flush(layout)
+    except StoreError as exc:
+        _log.warning("index.json stays out of date until the next flush: %s", exc)
 
 
 def flush(layout: Layout) -> None:

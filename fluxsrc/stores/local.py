@@ -4,24 +4,20 @@ What is where: `_layout`. How a blob gets in and out: `_blobs`. What a history i
 and `_index`. What stays and goes: `_retention`. What is wrong: `_fsck`.
 """
 
-import atexit
 import datetime as dt
-import logging
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import attrs
 
-from fluxsrc._io.atomic import open_scratch, store_errors, sync_directory, write_all
+from fluxsrc._io.atomic import replacing, store_errors, sync_directory, write_all
 from fluxsrc._io.hashing import CHUNK
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
+from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
 from fluxsrc.store import Ingest, Observation, ObservingStore
@@ -37,6 +33,7 @@ from fluxsrc.stores._blobs import (
     place_document,
     touch,
 )
+from fluxsrc.stores._index import FlushAtExit
 from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import documents
 from fluxsrc.stores._reports import GCReport, VerifyReport
@@ -44,8 +41,6 @@ from fluxsrc.stores._retention import Lease
 from fluxsrc.tarball import unpack
 
 __all__ = ["LocalStore"]
-
-_log: Final = logging.getLogger("fluxsrc.stores")
 
 
 def _utc_now() -> dt.datetime:
@@ -55,34 +50,6 @@ def _utc_now() -> dt.datetime:
 def _absolute(path: str | Path) -> Path:
     # A value must mean the same after a change of directory, and in another process.
     return Path(path).absolute()
-
-
-class _AtExit:
-    """Flushes when the process ends normally; armed by the first `put`, not by being made.
-
-    Not when the store is garbage: that may be at any moment, in any thread, under any lock.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._armed = False
-
-    def arm(self, layout: Layout) -> None:
-        with self._lock:
-            if not self._armed:
-                self._armed = True
-                atexit.register(_flush_quietly, layout)
-
-    def __reduce__(self) -> tuple[type["_AtExit"], tuple[()]]:
-        return _AtExit, ()  # a copy in another process arms itself
-
-
-def _flush_quietly(layout: Layout) -> None:
-    try:
-        if layout.root.exists():  # else a temporary directory that is gone by now
-            _index.flush(layout)
-    except StoreError as exc:
-        _log.warning("index.json stays out of date until the next flush: %s", exc)
 
 
 @attrs.frozen
@@ -115,7 +82,7 @@ class LocalStore:
         repr=False,
         eq=False,
     )
-    _at_exit: _AtExit = attrs.field(factory=_AtExit, init=False, repr=False, eq=False)
+    _at_exit: FlushAtExit = attrs.field(factory=FlushAtExit, init=False, repr=False, eq=False)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -207,23 +174,13 @@ class LocalStore:
             ArtifactNotFoundError: The blob is not there.
             DigestMismatchError: It is there, and damaged; the file is as it was.
         """
-        with self.open(artifact) as blob, store_errors("write", file):
-            descriptor, scratch = open_scratch(file.parent)
-            try:
-                try:
-                    while data := blob.read(CHUNK):
-                        write_all(descriptor, data)
-                    if self.durable:
-                        os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-                scratch.replace(file)
-            except BaseException:
-                with suppress(OSError):
-                    scratch.unlink()
-                raise
-            if self.durable:
-                sync_directory(file.parent)
+        with (
+            self.open(artifact) as blob,
+            store_errors("write", file),
+            replacing(file, scratch=file.parent, durable=self.durable) as descriptor,
+        ):
+            while data := blob.read(CHUNK):
+                write_all(descriptor, data)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
