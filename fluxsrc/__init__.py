@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fluxsrc.recipe import Compression, Dialect, Recipe, SymlinkPolicy
     from fluxsrc.reconcile import Reconciler
     from fluxsrc.revision import Revision
-    from fluxsrc.signatures import AllowedSigners, CosignKeySignature, GitSignature, OpenPGPKeys
+    from fluxsrc.signatures import AllowedSigners, CosignKeylessSignature, CosignKeySignature, GitSignature, OpenPGPKeys
     from fluxsrc.signed_lock import SignedLock
     from fluxsrc.source import Snapshot, Source
     from fluxsrc.status import SourceStatus
@@ -61,6 +61,7 @@ else:
             "BucketSource": "bucket",
             "Compression": "recipe",
             "CosignKeySignature": "signatures",
+            "CosignKeylessSignature": "signatures",
             "Dialect": "recipe",
             "Digest": "digest",
             "DirectorySource": "directory",
@@ -126,6 +127,7 @@ __all__ = [
     "BucketSource",
     "Compression",
     "CosignKeySignature",
+    "CosignKeylessSignature",
     "Dialect",
     "Digest",
     "DirectorySource",

@@ -1,5 +1,6 @@
 """`store …`: look after a store of artifacts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -40,7 +41,7 @@ def list_(session: Session, store: LocalStore) -> None:
         echo_json({"store": str(store.path), "artifacts": [artifact_document(artifact) for artifact in current]})
         return
     rows = [(str(artifact.key), *_columns(artifact)) for artifact in current]
-    click.echo(table(("source", "observed", "revision", "content", "files", "size"), rows, right=_NUMBERS))
+    click.echo(_table("source", rows, current, right=_NUMBERS))
     if len(current) < len(keys):
         missing = plural(len(keys) - len(current), "source")
         click.echo(f"{missing} without a whole current artifact; see `fluxsrc store verify`", err=True)
@@ -62,7 +63,7 @@ def history(session: Session, store: LocalStore, source: str) -> None:
         echo_json({"key": str(key), "artifacts": [artifact_document(artifact) for artifact in artifacts]})
         return
     rows = [(str(number), *_columns(artifact)) for number, artifact in enumerate(artifacts)]
-    click.echo(table(("#", "observed", "revision", "content", "files", "size"), rows, right=_NUMBERS | {0}))
+    click.echo(_table("#", rows, artifacts, right=_NUMBERS | {0}))
 
 
 @store.command()
@@ -171,6 +172,24 @@ def export(
     else:
         rows = [(name, str(place)) for name, place in places.items() if place is not None]
         click.echo(facts([("revision", str(found.revision)), ("content", str(found.content_digest)), *rows]))
+
+
+def _table(first: str, rows: Sequence[tuple[str, ...]], artifacts: Sequence[Artifact], *, right: frozenset[int]) -> str:
+    """Artifacts under their columns; who signed them as the last one, if anybody did."""
+    signers = [_signed_by(artifact) for artifact in artifacts]
+    head = (first, "observed", "revision", "content", "files", "size")
+    if not any(signers):
+        return table(head, rows, right=right)
+    return table((*head, "signed by"), [(*row, by) for row, by in zip(rows, signers, strict=True)], right=right)
+
+
+def _signed_by(artifact: Artifact) -> str:
+    """The names that a policy found, or else the keys; all that is known is in the JSON."""
+    for kind in ("signer", "key"):
+        found = [value for name, value in artifact.verification if name.rpartition(".")[2] == kind]
+        if found:
+            return ", ".join(dict.fromkeys(found))
+    return ""
 
 
 def _columns(artifact: Artifact) -> tuple[str, str, str, str, str]:
