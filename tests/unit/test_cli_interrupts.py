@@ -40,15 +40,17 @@ def wait_until(condition, *, of: subprocess.Popen) -> None:
 @pytest.mark.parametrize(
     ("number", "expected", "words"),
     [
-        (signal.SIGINT, 130, ["--output", "out", "--archive", "out.tgz"]),
-        (signal.SIGTERM, 143, ["--output", "out", "--store", "store"]),
+        (signal.SIGINT, 130, ["pull", "source", "--output", "out", "--archive", "out.tgz"]),
+        (signal.SIGTERM, 143, ["pull", "source", "--output", "out", "--store", "store"]),
+        (signal.SIGINT, 130, ["build", "source", "--output", "out.tgz"]),
+        (signal.SIGINT, 130, ["push", "source", "oci-layout:layout:v1"]),
     ],
 )
 def test_a_signal_ends_the_program_and_leaves_nothing(large_tree, number, expected, words):
-    """A real signal to a real process in the middle of packing: no output, no archive, no temporary file."""
+    """A real signal to a real process in the middle of packing: no output, no archive, no tag, no temporary file."""
     work, temporary = large_tree.parent, large_tree.parents[1] / "tmp"
     process = subprocess.Popen(
-        [sys.executable, "-m", "fluxsrc", "pull", "source", *words, "--json"],
+        [sys.executable, "-m", "fluxsrc", *words, "--json"],
         cwd=work,
         env=os.environ | {"TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
