@@ -18,7 +18,7 @@ import attrs
 from fluxsrc._io.atomic import make_directories, open_scratch, store_errors
 from fluxsrc.errors import StoreLockedError
 
-__all__ = ["LayoutLocks", "locked", "locked_scratch", "try_lock"]
+__all__ = ["LayoutLocks", "is_locked_by", "locked", "locked_scratch", "try_lock"]
 
 _FIRST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.02
@@ -75,7 +75,7 @@ def try_lock(path: Path, *, shared: bool = False, create: bool = True) -> int | 
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             # Whoever sweeps idle lock files removes them while holding them: a lock on a removed file is no lock.
-            if _is_still(path, descriptor):
+            if is_locked_by(path, descriptor):
                 return descriptor
         except BlockingIOError:
             pass
@@ -142,7 +142,8 @@ def locked_scratch(directory: Path) -> tuple[int, Path]:
         os.close(descriptor)  # a collector came between the two steps
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
+def is_locked_by(path: Path, descriptor: int) -> bool:
+    """Whether a lock that was taken still is one: its file may have been removed, and another be in its place."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -26,7 +26,7 @@ from fluxsrc.errors import (
     SourceChangedError,
     SourceError,
 )
-from fluxsrc.git.cache import CachedRepository
+from fluxsrc.git.cached_repository import CachedRepository
 from fluxsrc.git.objects import prepare_for_deltas
 from fluxsrc.git.pack import Received, receive_pack
 from fluxsrc.git.partial import find_missing, trees_filter

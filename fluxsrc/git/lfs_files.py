@@ -53,7 +53,7 @@ class LFSFiles:
         if path is not None:
             with suppress(FileNotFoundError):
                 return cast("BinaryIO", _VerifiedFile(path, pointer, ours=path.is_relative_to(self._directory)))
-        raise SourceChangedError(f"the LFS file {pointer.oid} was deleted just now: try again")
+        raise _deleted(pointer)
 
     def keep(self, pointer: LFSPointer, chunks: Iterable[memoryview], *, url: str) -> None:
         """Write the file, if it is what its pointer says; nobody sees it before that is known.
@@ -65,6 +65,7 @@ class LFSFiles:
 
         Raises:
             DigestMismatchError: They are not what the pointer says.
+            SourceChangedError: Somebody deleted the directory meanwhile.
             StoreError: They cannot be written.
         """
         target = _place(self._directory, pointer)
@@ -77,7 +78,10 @@ class LFSFiles:
             finally:
                 os.close(descriptor)
             with store_errors("keep an LFS file in", self._directory):
-                scratch.replace(target)
+                try:
+                    scratch.replace(target)
+                except FileNotFoundError:
+                    raise _deleted(pointer) from None
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
@@ -109,6 +113,10 @@ class LFSFiles:
 
 def _place(directory: Path, pointer: LFSPointer) -> Path:
     return directory / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid
+
+
+def _deleted(pointer: LFSPointer) -> SourceChangedError:
+    return SourceChangedError(f"the LFS file {pointer.oid} was deleted just now: try again")
 
 
 class _VerifiedFile(io.RawIOBase):

@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -15,7 +16,8 @@ from fluxsrc.errors import (
     SourceChangedError,
     TransportError,
 )
-from fluxsrc.git.cache import CachedRepository, GitCache, fingerprint
+from fluxsrc.git.cache import GitCache, fingerprint
+from fluxsrc.git.cached_repository import CacheDeletedError, CachedRepository
 from fluxsrc.git.fetcher import Fetcher
 from fluxsrc.git.local import read_tags
 from fluxsrc.git.objects import MissingObjectError, ObjectDatabase
@@ -30,6 +32,8 @@ from fluxsrc.revision import Revision
 __all__ = ["RemoteRepository"]
 
 Contents = dict[bytes, tuple[Kind, bytes]]
+_DELETIONS: Final = 3
+"""Deletions of the cache during one fetch that go unnoticed."""
 
 
 @attrs.frozen
@@ -94,17 +98,7 @@ class RemoteRepository:
     ) -> Iterator[ObjectDatabase]:
         """The objects of a commit, or of some of its paths, fetched if they are not there."""
         with self._repository(revision) as repository:
-            objects = self._open_held(repository, revision, paths, operation)
-            fetched = objects is None
-            if objects is None:
-                with repository.locked(operation, shared=False):
-                    # Whoever held the lock before may have fetched just this.
-                    contents = {}
-                    if not repository.holds(revision.digest.hex, paths):
-                        repository.tidy()
-                        contents = self._fetch(repository, revision, selector, paths, operation)
-                    objects = repository.open_objects(self.access.limits)
-                    objects.expect(contents)
+            objects, fetched = self._obtain(repository, revision, selector, paths, operation)
             with objects:
                 try:
                     yield objects
@@ -114,15 +108,56 @@ class RemoteRepository:
         if self.cache is not None and fetched:
             self.cache.evict(keep=repository.directory)
 
+    def _obtain(
+        self,
+        repository: CachedRepository,
+        revision: Revision,
+        selector: Selector,
+        paths: Sequence[str],
+        operation: Operation,
+    ) -> tuple[ObjectDatabase, bool]:
+        """The objects, and whether they had to be fetched. Again, if somebody deletes the cache meanwhile."""
+        for _ in range(_DELETIONS):
+            with suppress(CacheDeletedError):
+                objects = self._open_held(repository, revision, paths, operation)
+                if objects is not None:
+                    return objects, False
+                return self._open_fetched(repository, revision, selector, paths, operation), True
+        return self._open_fetched(repository, revision, selector, paths, operation), True
+
+    def _open_fetched(
+        self,
+        repository: CachedRepository,
+        revision: Revision,
+        selector: Selector,
+        paths: Sequence[str],
+        operation: Operation,
+    ) -> ObjectDatabase:
+        with repository.locked(operation, shared=False):
+            contents: Contents = {}
+            if not repository.holds(revision.digest.hex, paths):  # whoever held the lock before may have fetched this
+                repository.tidy()
+                contents = self._fetch(repository, revision, selector, paths, operation)
+            objects = self._open_all(repository, revision)
+            objects.expect(contents)
+            return objects
+
+    def _open_all(self, repository: CachedRepository, revision: Revision) -> ObjectDatabase:
+        objects = repository.open_objects(self.access.limits)
+        if bytes.fromhex(revision.digest.hex) in objects:
+            return objects
+        objects.close()
+        raise repository.deleted()
+
     def _open_held(
         self, repository: CachedRepository, revision: Revision, paths: Sequence[str], operation: Operation
     ) -> ObjectDatabase | None:
         with repository.locked(operation, shared=True):
             if not repository.holds(revision.digest.hex, paths):
                 return None
-            with suppress(ContentError):
-                return repository.open_objects(self.access.limits)
-        with repository.locked(operation, shared=False):  # a pack is cut short or empty, as after a power cut
+            with suppress(ContentError, CacheDeletedError):
+                return self._open_all(repository, revision)
+        with repository.locked(operation, shared=False):  # a pack is cut short, empty or gone, as after a power cut
             repository.clear()
         return None
 

@@ -2,10 +2,7 @@
 
 import concurrent.futures
 import os
-import pickle
-import shutil
 import subprocess
-import sys
 import threading
 import time
 
@@ -396,133 +393,6 @@ class TestSparse:
         contents(GitSource(url, cache=cache, sparse=["teams/03"]))
         assert contents(GitSource(url, cache=cache)) == files
         assert set(contents(GitSource(url, cache=cache, sparse=["teams/04"]))) < set(files)
-
-
-class TestCache:
-    def directories(self, cache):
-        return sorted(path for path in cache.directory.iterdir() if path.is_dir())
-
-    def test_other_credentials_are_another_repository(self, repository, serve, cache):
-        repository.commit({"a": b"1"})
-        url = serve().url("repository.git")
-        for password in ("one", "two", "one"):
-            keychain = StaticKeychain.for_url(url.removeprefix("git+"), BasicAuth("ada", password))
-            contents(GitSource(url, cache=cache, keychain=keychain))
-        assert len(self.directories(cache)) == 2
-
-    def test_nothing_in_it_tells_the_credentials(self, repository, serve, cache):
-        repository.commit({"a": b"1"})
-        url = serve().url("repository.git")
-        keychain = StaticKeychain.for_url(url.removeprefix("git+"), BasicAuth("ada", "hunter2"))
-        contents(GitSource(url, cache=cache, keychain=keychain))
-        for path in cache.directory.rglob("*"):
-            assert "hunter2" not in str(path)
-            assert not path.is_file() or b"hunter2" not in path.read_bytes()
-
-    def test_it_can_be_deleted_at_any_time(self, repository, serve, cache):
-        files = monorepo()
-        repository.commit(files)
-        source = GitSource(serve().url("repository.git"), cache=cache)
-        with source.fetch() as snapshot:
-            entries = list(snapshot.entries())
-            shutil.rmtree(cache.directory)
-            assert {entry.path: entry.read() for entry in entries} == files
-        assert contents(source) == files
-
-    def test_what_was_not_used_for_longest_goes_first(self, tmp_path, serve):
-        server = serve()
-        for number in range(3):
-            GitRepositoryBuilder(tmp_path / "served" / f"{number}.git").commit({"a": os.urandom(100_000)})
-        cache = GitCache(path=tmp_path / "cache", max_bytes=250_000)
-        sources = [GitSource(server.url(f"{number}.git"), cache=cache) for number in range(3)]
-        for number in (0, 1, 0, 2):
-            contents(sources[number])
-            time.sleep(0.01)
-        posts(server)
-        contents(sources[0])
-        assert not any(b"command=fetch" in post.body for post in posts(server))
-        contents(sources[1])
-        assert any(b"command=fetch" in post.body for post in posts(server))
-
-    def test_a_damaged_copy_is_noticed_and_heals(self, repository, serve, cache):
-        files = monorepo()
-        repository.commit(files)
-        source = GitSource(serve().url("repository.git"), cache=cache)
-        contents(source)
-        (pack,) = cache.directory.rglob("*.pack")
-        data = bytearray(pack.read_bytes())
-        data[len(data) // 2] ^= 0xFF
-        pack.chmod(0o644)
-        pack.write_bytes(data)
-        with pytest.raises(SourceChangedError, match="damaged"):
-            contents(source)
-        assert contents(source) == files
-
-    def test_an_artifact_survives_a_damaged_copy(self, repository, serve, cache):
-        repository.commit(monorepo())
-        source = GitSource(serve().url("repository.git"), cache=cache)
-        expected = source.produce_artifact(MemoryStore()).content_digest
-        for pack in cache.directory.rglob("*.pack"):
-            pack.write_bytes(pack.read_bytes()[:-100] + b"x" * 100)
-        assert source.produce_artifact(MemoryStore()).content_digest == expected
-
-    def test_half_a_download_leaves_nothing_behind(self, repository, serve, cache):
-        files = monorepo()
-        repository.commit(files)
-        cut = [True]
-
-        def before(handler):
-            if handler.command == "POST" and cut[0]:
-                write = handler.wfile.write
-
-                def short(data):
-                    if len(data) > 4096 and cut[0]:
-                        write(data[:1000])
-                        handler.connection.shutdown(2)
-                        cut[0] = False
-                        raise ConnectionResetError
-                    return write(data)
-
-                handler.wfile.write = short
-            return False
-
-        source = GitSource(serve(before=before).url("repository.git"), cache=cache)
-        revision = source.resolve_revision()
-        with pytest.raises(TransportError), source.fetch(revision):
-            pass
-        assert list(cache.directory.rglob("*.pack")) == []
-        assert contents(source) == files
-
-    def test_a_process_that_is_killed_leaves_nothing_that_hurts(self, repository, serve, cache):
-        """At four moments of a fetch; afterwards everything is there, and no half pack is."""
-        files = monorepo(teams=20)
-        repository.commit(files)
-        url = serve().url("repository.git")
-        script = (
-            "import sys; from fluxsrc.git import GitCache, GitSource; print('go', flush=True); "
-            "source = GitSource(sys.argv[1], cache=GitCache(path=sys.argv[2])); source.fetch().__enter__()"
-        )
-        for number in range(4):
-            command = [sys.executable, "-c", script, url, str(cache.directory)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-                process.stdout.readline()
-                time.sleep(0.05 + number * 0.05)
-                process.kill()
-        assert contents(GitSource(url, cache=cache)) == files
-        assert not list(cache.directory.rglob("tmp_*"))
-
-    def test_more_packs_than_are_good_are_one_again(self, repository, serve, cache, monkeypatch):
-        """A fetch from scratch is cheaper than looking through all of them."""
-        monkeypatch.setattr("fluxsrc.git.cache._MAX_PACKS", 5)
-        source = GitSource(serve().url("repository.git"), cache=cache)
-        for number in range(12):
-            repository.commit({"a": b"%d" % number})
-            assert contents(source) == {"a": b"%d" % number}
-            assert len(list(cache.directory.rglob("*.pack"))) <= 5
-
-    def test_a_source_with_a_cache_pickles(self, cache):
-        source = GitSource("https://example.com/r.git", cache=cache)
-        assert pickle.loads(pickle.dumps(source)) == source
 
 
 class TestCredentials:
