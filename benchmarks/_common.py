@@ -75,11 +75,19 @@ def _once(command: Sequence[str | Path]) -> Measured:
     os.sync()  # one run's dirty pages are not the next one's bill
     with tempfile.NamedTemporaryFile("r") as report:
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCHER, report.name, *map(os.fspath, command)]
-        done = subprocess.run(launch, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, check=False)
+        done = subprocess.run(
+            launch, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, check=False, env=_environment()
+        )
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, command))[:200]}: exit status {done.returncode}")
         seconds, cpu, peak = report.read().split()
     return Measured(float(seconds), float(cpu), int(peak), done.stdout)
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, but modules are compiled once, as those of an installed package are."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": os.fspath(scratch() / "bytecode")}
 
 
 def python(script: str, *arguments: str | Path) -> list[str | Path]:

@@ -1,15 +1,17 @@
 """Pulling, listing and polling against Debian's `docker-registry` on loopback, beside crane, oras, skopeo and Flux.
 
-Run: python benchmarks/bench_oci.py [--runs N] [--only a,b,c,d] [--json FILE]
+Run: python benchmarks/bench_oci.py [--runs N] [--only a,b,c,d,e] [--json FILE]
 
 (a) pull and extract 200 KB of manifests
 (b) pull and extract a layer of about 1 GB, of random bytes and text
 (c) list 500 tags with digest, source, revision and time, also with 5 ms on the way to the registry and back
 (d) poll what did not change
+(e) pull and extract 0.1 GB where each connection gets 20 MB/s and no more, as from many an object store
 
-Every tool runs in a process of its own. A Python process takes some 200 ms to start and Go's takes 10, so that for small
+Every tool runs in a process of its own. A Python process takes 100 to 200 ms to start and Go's takes 10, so that for small
 work the process says nothing about the library: "call" is the time inside of it, once it runs, where a tool tells; in (a)
-and (d) fluxsrc's is that of a process that has done the same before, as a controller has.
+and (d) fluxsrc's is that of a process that has done the same before, as a controller has. "CPU" is of the process and its
+children, user and system.
 All verify digests, except where Flux does not (see `explanation/oci`). crane, oras and skopeo hand the layer to GNU tar.
 
 Needs docker-registry, skopeo, crane, oras and go: tests/servers/install-oci.sh.
@@ -73,21 +75,30 @@ for _ in range(50):
     cpu.append(time.process_time() - used)
 print(json.dumps({"seconds": sorted(seconds)[25], "cpu": sorted(cpu)[25]}))
 """
-# A wire that takes its time: what comes in goes out a little later, on the other side.
+# A wire that takes its time: what comes in goes out a little later, on the other side, and at no more than a rate.
 WIRE = """
-import queue, socket, sys, threading, time
-port, delay = int(sys.argv[1]), float(sys.argv[2])
+import contextlib, queue, socket, sys, threading, time
+port, delay, rate = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
 listener = socket.create_server(("127.0.0.1", 0), backlog=64)
 print(listener.getsockname()[1], flush=True)
+def received(sock):
+    try:
+        return sock.recv(65536)
+    except OSError:
+        return b""
 def carry(a, b):
     sent = queue.SimpleQueue()
     def late():
-        while (item := sent.get()) is not None:
-            time.sleep(max(0, item[0] - time.monotonic()))
-            b.sendall(item[1])
-        b.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # who has enough of it hangs up
+            while (item := sent.get()) is not None:
+                time.sleep(max(0, item[0] - time.monotonic()))
+                b.sendall(item[1])
+            b.shutdown(socket.SHUT_WR)
     threading.Thread(target=late, daemon=True).start()
-    while data := a.recv(65536):
+    free = time.monotonic()
+    while data := received(a):
+        free = max(free, time.monotonic()) + len(data) / rate
+        time.sleep(max(0, free - time.monotonic()))
         sent.put((time.monotonic() + delay, data))
     sent.put(None)
 while True:
@@ -149,9 +160,10 @@ def publish_tags(host: str) -> None:
 
 
 @contextmanager
-def wire(host: str, delay: float):
-    """Another way to the registry, `delay` seconds long in each direction."""
-    process = subprocess.Popen(python(WIRE, host.rpartition(":")[2], str(delay)), stdout=subprocess.PIPE, text=True)
+def wire(host: str, *, delay: float = 0.0, rate: float = float("inf")):
+    """Another way to the registry: `delay` seconds long, and `rate` bytes a second wide, per direction and connection."""
+    command = python(WIRE, host.rpartition(":")[2], str(delay), str(rate))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield f"127.0.0.1:{process.stdout.readline().strip()}"
     finally:
@@ -202,7 +214,7 @@ def bench_pull(title: str, reference: str, tools: dict[str, str], runs: int, *, 
         if name == "fluxsrc" and warm:  # of a process that runs already, as a controller does
             again = measure([*command[:-1], str(warm)], before=fresh, runs=1)
             call = last_json(again.output)["seconds"]
-        rows.append([title, name, *_shown(found.seconds, call, found.peak)])
+        rows.append([title, name, *_shown(found.seconds, call, found.peak, found.cpu)])
         print(rows[-1], file=sys.stderr, flush=True)
     fresh()
     return rows
@@ -215,7 +227,7 @@ def bench_list(title: str, host: str, tools: dict[str, str], runs: int) -> list[
         **({"Flux": [tools["flux"], "oci-list", f"{host}/bench/tags"]} if "flux" in tools else {}),
     }.items():
         found = measure(command, runs=runs)
-        rows.append([title, name, *_shown(found.seconds, last_json(found.output)["seconds"], found.peak)])
+        rows.append([title, name, *_shown(found.seconds, last_json(found.output)["seconds"], found.peak, found.cpu)])
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -226,31 +238,35 @@ def bench_poll(reference: str, tools: dict[str, str], runs: int) -> list[list]:
     rows = [
         [
             "(d) unchanged poll",
-            f"fluxsrc, {answer['cpu'] * 1e3:.1f} ms of CPU",
-            *_shown(None, answer["seconds"], found.peak),
+            "fluxsrc, CPU of the call",
+            *_shown(None, answer["seconds"], found.peak, answer["cpu"]),
         ]
     ]
     if "flux" in tools:
         found = measure([tools["flux"], "oci-digest", reference], runs=runs)
         rows.append(
-            ["(d) unchanged poll", "Flux", *_shown(found.seconds, last_json(found.output)["seconds"], found.peak)]
+            [
+                "(d) unchanged poll",
+                "Flux",
+                *_shown(found.seconds, last_json(found.output)["seconds"], found.peak, found.cpu),
+            ]
         )
     found = measure([tools["crane"], "digest", "--insecure", reference], runs=runs)
-    rows.append(["(d) unchanged poll", "crane digest", *_shown(found.seconds, None, found.peak)])
+    rows.append(["(d) unchanged poll", "crane digest", *_shown(found.seconds, None, found.peak, found.cpu)])
     return rows
 
 
-def _shown(seconds: float | None, call: float | None, peak: int) -> tuple[str, str, str]:
+def _shown(seconds: float | None, call: float | None, peak: int, cpu: float) -> tuple[str, str, str, str]:
     def text(value: float | None) -> str:
         return "" if value is None else f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"
 
-    return text(seconds), text(call), f"{peak / MIB:.0f} MiB"
+    return text(seconds), text(cpu), text(call), f"{peak / MIB:.0f} MiB"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", default="a,b,c,d")
+    parser.add_argument("--only", default="a,b,c,d,e")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     only = set(arguments.only.split(","))
@@ -276,12 +292,17 @@ def main() -> None:
         if "c" in only:
             publish_tags(host)
             rows += bench_list("(c) 500 tags", host, tools, arguments.runs)
-            with wire(host, 0.005) as far:
+            with wire(host, delay=0.005) as far:
                 rows += bench_list("(c) 500 tags, 10 ms away", far, tools, 1)
+        if "e" in only:
+            reference = f"{host}/bench/large6:v1"
+            push(DirectorySource(large(6)), f"oci://{reference}", access=ACCESS)
+            with wire(host, rate=20e6) as narrow:
+                rows += bench_pull("(e) 0.1 GB, 20 MB/s each", reference.replace(host, narrow, 1), tools, 1)
         if "d" in only:
             rows += bench_poll(small, tools, arguments.runs)
     shutil.rmtree(root, ignore_errors=True)
-    head = ["what", "who", "process", "call", "peak memory"]
+    head = ["what", "who", "process", "CPU", "call", "peak memory"]
     print(machine())
     print(table(head, rows))
     if arguments.json:

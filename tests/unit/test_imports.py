@@ -102,3 +102,13 @@ def test_a_command_loads_the_backend_that_its_url_names_and_no_other():
     others = {f"fluxsrc.{name}" for name in ("git", "oci", "bucket", "keychains", "_io.http")}
     assert others & loaded == set()
     assert packages(loaded) & (_HEAVY - {"click", "isal"}) == set()
+
+
+def test_a_pull_from_a_registry_loads_nothing_that_it_does_not_need():
+    """A new process that pulls spends its time on imports: ignore rules, packer, formats of signatures stay where they are."""
+    program = "from fluxsrc import OCISource; OCISource('oci://127.0.0.1:9/a')"
+    loaded = modules_after(program)
+    assert {"fluxsrc.oci.source", "fluxsrc.oci.registry", "fluxsrc.tarball.tree"} <= loaded
+    seldom = ("ignore.rules", "tarball.packing", "signatures.cosign", "semver", "keychains.docker", "git", "bucket")
+    assert {f"fluxsrc.{name}" for name in seldom} & loaded == set()
+    assert packages(loaded) <= {"attr", "attrs", "certifi", "h11", "isal"}
