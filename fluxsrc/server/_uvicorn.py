@@ -13,6 +13,7 @@ import attrs
 
 from fluxsrc.errors import ConfigurationError, MissingExtraError
 from fluxsrc.server._http import ASGIApplication
+from fluxsrc.server._patience import Patience, bounded
 
 __all__ = ["Listener", "listening", "run", "serving"]
 
@@ -112,10 +113,12 @@ def serving(
 def _server(application: ASGIApplication, listener: Listener) -> Any:
     try:
         import uvicorn  # noqa: PLC0415 - belongs to an extra
+        from uvicorn.protocols.http.auto import AutoHTTPProtocol  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError("serving over HTTP", extra="server") from None
     config = uvicorn.Config(
         application,
+        http=bounded(AutoHTTPProtocol),
         ssl_certfile=listener.certificate,
         ssl_keyfile=listener.key,
         log_config=None,  # the program's business
@@ -124,5 +127,8 @@ def _server(application: ASGIApplication, listener: Listener) -> Any:
         proxy_headers=False,
         ws="none",
         timeout_graceful_shutdown=_GRACE,
+        timeout_notify=1,
+        callback_notify=Patience(lambda: server.server_state.connections),
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    return server
