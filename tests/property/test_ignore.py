@@ -218,6 +218,39 @@ def test_git_itself_decides_the_same(seed, tmp_path):
     assert kept == set(listed.split("\0")) & set(tree)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_git_itself_names_the_same_rule(seed, tmp_path):
+    """`git check-ignore --verbose` says which line of which file decides; so does `explain`, kept files included."""
+    seen = random.Random(seed)
+    tree = sorted({"/".join(seen.choices(_NAMES, k=seen.choice([1, 2, 2, 3, 4]))) for _ in range(60)})
+    tree = [path for path in tree if not any(other.startswith(path + "/") for other in tree)]
+    parents = sorted({path.rpartition("/")[0] for path in tree})
+    chosen = {"", *seen.sample(parents, min(4, len(parents)))}
+    files = {directory: "\n".join(_pattern(seen) for _ in range(seen.choice([2, 5, 12]))) for directory in chosen}
+    for path in tree:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    for directory, text in files.items():
+        (tmp_path / directory / ".gitignore").write_bytes(text.encode("utf-8", "surrogateescape"))
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    done = subprocess.run(
+        ["git", "check-ignore", "-z", "--verbose", "--non-matching", "--no-index", "--stdin"],
+        cwd=tmp_path,
+        input="\0".join(f"./{path}" for path in tree).encode("utf-8", "surrogateescape"),  # `:` may begin a name
+        check=False,  # 1 where it ignores nothing
+        capture_output=True,
+    )
+    assert done.stderr == b""
+    answer = done.stdout.decode("utf-8", "surrogateescape")
+    source, line, _, path = (answer.split("\0")[column:-1:4] for column in range(4))
+    rules = IgnoreRules("gitignore", files)
+    found = [rules.explain(each) for each in tree]
+    assert path == [f"./{each}" for each in tree]
+    assert [
+        (match.file.replace(".sourceignore", ".gitignore"), str(match.line)) if match else ("", "") for match in found
+    ] == [*zip(source, line, strict=True)]
+
+
 def test_git_agrees_on_each_byte_of_each_class(tmp_path):
     """One pattern for each POSIX class, over all names of one byte and a mark."""
     classes = [
