@@ -19,7 +19,7 @@ from fluxsrc.errors import ConfigurationError
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
-from fluxsrc.snapshot import read_ignore_files
+from fluxsrc.snapshot import ShownSnapshot, read_ignore_files
 from fluxsrc.source import Snapshot
 from fluxsrc.store import Ingest
 from fluxsrc.tarball.tree import FileTree, Spool
@@ -30,7 +30,7 @@ __all__ = ["SealedSnapshot"]
 _PIECE: Final = 1 << 20
 
 
-class SealedSnapshot:
+class SealedSnapshot(ShownSnapshot):
     """A snapshot that reads and verifies itself when anything but its revision is asked for; see `Snapshot`.
 
     It holds what the source's artifact would: ignored files are not in it, and links are what the recipe makes of them.

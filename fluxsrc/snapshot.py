@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from fluxsrc._html.cards import card, code, fold, note, properties, vouched
-from fluxsrc._html.markup import Child, join
+from fluxsrc._html.markup import Child, Html, join
 from fluxsrc._html.tree import Tree
 from fluxsrc._units import moment, plural
 from fluxsrc.entry import Entry, Mode, Skipped
@@ -28,21 +28,32 @@ class ShownSnapshot:
     __slots__ = ()
 
     def _repr_html_(self: Snapshot) -> str:
-        """Revision, who vouched for it, and its files as a tree; of a huge one the first fifty thousand."""
-        facts: list[tuple[str, Child]] = [
-            ("revision", code(str(self.revision))),
-            ("created", None if self.created is None else moment(self.created)),
-            *self.verification,
-        ]
-        annotations = self.annotations
-        notes = fold(plural(len(annotations), "annotation"), properties(annotations.items())) if annotations else None
+        """Revision, who vouched for it, and its files as a tree; of a huge one the first fifty thousand.
+
+        Asks for the size of each, as listing does: nothing else of a file is read.
+        """
+        revision: tuple[str, Child] = ("revision", code(str(self.revision)))
+        try:
+            title, facts, notes = join("Snapshot", vouched(self.verification)), _facts(self), _notes(self)
+        except FluxSrcError as exc:  # it is sealed, and does not hold: nothing but its revision is known
+            return card("Snapshot", properties([revision]), note(f"It cannot be read: {exc}"))
         try:
             tree = Tree.of((entry.path, entry.size, file_kind(entry.mode)) for entry in self.entries())
         except FluxSrcError as exc:  # its context is over, most of the time; what is known without files is shown
             files = note(f"The files cannot be read: {exc}")
         else:
             files = join(tree.html(), note(tree.summary))
-        return card(join("Snapshot", vouched(self.verification)), properties(facts), notes, files)
+        return card(title, properties([revision, *facts]), notes, files)
+
+
+def _facts(snapshot: Snapshot) -> list[tuple[str, Child]]:
+    created = None if snapshot.created is None else moment(snapshot.created)
+    return [("created", created), *snapshot.verification]
+
+
+def _notes(snapshot: Snapshot) -> Html | None:
+    found = snapshot.annotations
+    return fold(plural(len(found), "annotation"), properties(found.items())) if found else None
 
 
 def file_kind(mode: Mode) -> str:

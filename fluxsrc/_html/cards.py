@@ -5,13 +5,13 @@ from typing import Final
 
 from fluxsrc._html.markup import Child, Html, tag
 
-__all__ = ["badge", "card", "code", "fold", "note", "properties", "table", "vouched"]
+__all__ = ["badge", "card", "code", "fold", "note", "properties", "table", "vouched", "wide"]
 
 _STYLE: Final = Html(
     """
 .fluxsrc{color:inherit;font-size:.9em;line-height:1.5;max-width:60em;margin:.3em 0}
 .fluxsrc bdi,.fluxsrc code{unicode-bidi:isolate;overflow-wrap:anywhere}
-.fluxsrc code,.fluxsrc pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
+.fluxsrc code.fx-code,.fluxsrc pre.fx-patch{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
  font-size:.92em;color:inherit;background:none;border:0;padding:0;margin:0}
 .fluxsrc .fx-title{font-weight:600;margin:0 0 .3em}
 .fluxsrc .fx-title .fx-badge,.fluxsrc .fx-title .fx-note{margin-left:.6em}
@@ -29,10 +29,12 @@ _STYLE: Final = Html(
 .fluxsrc .fx-table tr,.fluxsrc .fx-table tbody tr:nth-child(odd),.fluxsrc .fx-table tbody tr:nth-child(even),
  .fluxsrc .fx-table tbody tr:hover{background:none;border:0;color:inherit}
 .fluxsrc .fx-table th,.fluxsrc .fx-table td{text-align:left;vertical-align:baseline;padding:.16em 1em .16em 0;border:0;
- max-width:none;background:none;color:inherit;white-space:normal;line-height:inherit}
+ max-width:none;background:none;color:inherit;white-space:normal;line-height:1.5}
 .fluxsrc .fx-table th:last-child,.fluxsrc .fx-table td:last-child{padding-right:0}
 .fluxsrc .fx-table th{font-weight:400;white-space:nowrap}
 .fluxsrc .fx-table th .fx-dim,.fluxsrc .fx-dim{opacity:.72}
+.fluxsrc .fx-properties td{overflow-wrap:anywhere}
+.fluxsrc .fx-properties th .fx-dim{display:inline-block;max-width:14em;white-space:normal;overflow-wrap:break-word}
 .fluxsrc .fx-grid thead th{border-bottom:1px solid rgba(128,128,128,.45)}
 .fluxsrc .fx-grid tbody td{border-bottom:1px solid rgba(128,128,128,.18);white-space:nowrap}
 .fluxsrc .fx-table .fx-number{text-align:right;font-variant-numeric:tabular-nums}
@@ -46,6 +48,7 @@ _STYLE: Final = Html(
 .fluxsrc ul.fx-tree ul{list-style:none;margin:0 0 0 .42em;padding:0 0 0 .95em;border-left:1px solid rgba(128,128,128,.3)}
 .fluxsrc ul.fx-tree li{margin:0;padding:0;list-style:none}
 .fluxsrc ul.fx-tree li.fx-leaf{padding:.05em 0 .05em 1.05em}
+.fluxsrc .fx-leaf,.fluxsrc .fx-flat,.fluxsrc summary{clear:right}
 .fluxsrc .fx-side{float:right;opacity:.72;font-variant-numeric:tabular-nums;padding-left:1em}
 .fluxsrc pre.fx-patch{overflow-x:auto;white-space:pre;line-height:1.45;margin:.2em 0 .6em 1.05em;padding:.3em 0;
  border-left:2px solid rgba(128,128,128,.3)}
@@ -53,13 +56,13 @@ _STYLE: Final = Html(
 .fluxsrc span.fx-line.fx-add{background:rgba(46,160,67,.2)}
 .fluxsrc span.fx-line.fx-del{background:rgba(229,83,75,.2)}
 .fluxsrc span.fx-line.fx-hunk{opacity:.72}
-.fluxsrc svg{display:block;max-width:100%;height:auto}
+.fluxsrc svg{display:block;max-width:100%;min-width:36em;height:auto}
 """
 )
 """No rule reaches beyond `.fluxsrc`. Most of them undo what notebooks and documentation themes do to tables."""
 
-_NOBODY: Final = ("policy", "unsafe-no-verification")
-"""The one fact that is no fact: of the policy that accepts everything."""
+_POLICY: Final = frozenset({"policy", "oci.level", "oci.statement"})
+"""Facts that say what was asked, and of nobody who answered: all there is where a policy accepts everything."""
 
 
 def card(title: Child, /, *sections: Html | None) -> str:
@@ -75,7 +78,7 @@ def properties(rows: Iterable[tuple[str, Child]], /) -> Html:
         for name, value in rows
         if value is not None
     ]
-    return tag("table", tag("tbody", *body), class_="fx-table")
+    return tag("table", tag("tbody", *body), class_="fx-table fx-properties")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Child]], /, *, right: frozenset[int] = frozenset()) -> Html:
@@ -96,7 +99,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Child]], /, *, right: fro
     ]
     body = [tag("tr", *(tag("td", cell, class_=kind(column)) for column, cell in enumerate(row))) for row in rows]
     grid = tag("table", tag("thead", tag("tr", *names)), tag("tbody", *body), class_="fx-table fx-grid")
-    return tag("div", grid, class_="fx-wide")
+    return wide(grid)
 
 
 def fold(summary: Child, /, *children: Html | None, is_open: bool = False) -> Html:
@@ -104,23 +107,35 @@ def fold(summary: Child, /, *children: Html | None, is_open: bool = False) -> Ht
     return tag("details", tag("summary", summary), *children, class_="fx-fold", open=is_open)
 
 
-def badge(value: str, /, kind: str = "") -> Html:
-    """A word to be seen first; the kinds are "", good, warn and bad."""
-    return tag("span", value, class_=f"fx-badge fx-{kind}" if kind else "fx-badge")
+def badge(value: str, /, kind: str = "", *, full: str | None = None) -> Html:
+    """A word to be seen first, and what it stands for; the kinds are "", good, warn and bad."""
+    return tag("span", value, class_=f"fx-badge fx-{kind}" if kind else "fx-badge", title=full)
 
 
 def vouched(facts: Sequence[tuple[str, str]], /, *, short: bool = False) -> Html:
-    """Whether anybody vouched for it, as the facts of `verify` policies say; who did is among the properties."""
+    """Whether anybody vouched for it, as the facts of `verify` policies say.
+
+    Who did is for the properties beside it; where there are none (`short`), for those who point at it.
+    """
     if not facts:
         return badge("no" if short else "not verified: no policy asked")
-    if all(fact == _NOBODY for fact in facts):
-        return badge("no" if short else "not verified, as configured", "warn")
-    return badge("yes" if short else "verified", "good")
+    full = ", ".join(f"{name}: {value}" for name, value in facts) if short else None
+    names = {name for name, _ in facts}
+    if names <= _POLICY:
+        return badge("no" if short else "not verified, as configured", "warn", full=full)
+    if any(".warning." in name for name in names):
+        return badge("with warnings" if short else "verified, with warnings", "warn", full=full)
+    return badge("yes" if short else "verified", "good", full=full)
+
+
+def wide(content: Html, /) -> Html:
+    """Something that scrolls by itself where the page is narrower than it can be."""
+    return tag("div", content, class_="fx-wide")
 
 
 def code(value: str, /, *, full: str | None = None) -> Html:
     """A name for machines; `full` is what it was shortened from."""
-    return tag("code", value, title=full)
+    return tag("code", value, class_="fx-code", title=full)
 
 
 def note(value: Child, /) -> Html:

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from fluxsrc._html.cards import card
+from fluxsrc._html.cards import card, wide
 from fluxsrc._html.markup import Child, Html, join, plain, tag
 from fluxsrc._units import moment, plural, size
 
@@ -93,7 +93,7 @@ class Picture:
 
     def inline(self) -> Html:
         """A part of a page, with the color of its text."""
-        return self._svg(None)
+        return wide(self._svg(None))
 
     def _repr_html_(self) -> str:
         return card(None, self.inline())

@@ -15,12 +15,15 @@ import pytest
 from fluxsrc import (
     Digest,
     GitSource,
+    Include,
+    Included,
     LocalBucket,
     LocalStore,
     MemoryFile,
     MemorySource,
     MemoryStore,
     Mode,
+    OCISource,
     Revision,
     notebook,
 )
@@ -28,9 +31,11 @@ from fluxsrc._html.tree import Tree
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.bucket import BucketSource
 from fluxsrc.entry import Skipped
-from fluxsrc.errors import MissingExtraError
+from fluxsrc.errors import MissingExtraError, VerificationError
 from fluxsrc.inspect import Change, ChangeKind, Listed, Stored
+from fluxsrc.oci import push
 from fluxsrc.stores import Observation
+from fluxsrc.verify import CONTENT
 
 START = dt.datetime(2026, 3, 2, 9, 30, tzinfo=dt.UTC)
 FILES = {
@@ -107,15 +112,25 @@ def test_an_artifact_shows_what_it_is_and_where_it_came_from():
     [
         ((), "not verified: no policy asked"),
         ((("policy", "unsafe-no-verification"),), "not verified, as configured"),
+        ((("oci.level", "skip"), ("oci.statement", "all"), ("policy", "sha256:1")), "not verified, as configured"),
         ((("git.commit.signer", "ada@example.com"),), "verified"),
+        ((("oci.warning.expiry", "it ended"), ("oci.signer", "CN=Ada")), "verified, with warnings"),
         ((("policy", "unsafe-no-verification"), ("git.commit.signer", "ada@example.com")), "verified"),
     ],
 )
 def test_only_what_somebody_vouched_for_is_called_verified(facts, said):
-    """A policy that accepts everything vouches for nothing."""
+    """A policy that accepts everything vouches for nothing, and one that only warns says so."""
     shown = artifact(verification=facts)._repr_html_()
     assert f">{said}</span>" in shown
     assert all(value in shown for _, value in facts)
+
+
+def test_a_history_tells_who_vouched_for_what():
+    """On pointing at it: a table of artifacts has no room for all of them."""
+    made = [artifact(verification=facts) for facts in ((("git.commit.signer", "Ada <ada@example.com>"),), ())]
+    shown = notebook.History(made[0].key, tuple(made), ())._repr_html_()
+    assert 'title="git.commit.signer: Ada &lt;ada@example.com&gt;">yes</span>' in shown
+    assert ">no</span>" in shown
 
 
 def test_what_was_skipped_is_counted_and_cut():
@@ -147,7 +162,20 @@ def bucket_source(tmp_path):
     return BucketSource(LocalBucket(tmp_path))
 
 
-@pytest.mark.parametrize("make", [git_source, bucket_source, lambda _: MemorySource({"app.yaml": "replicas: 3\n"})])
+def oci_source(tmp_path):
+    push(memory_source(tmp_path), f"oci-layout:{tmp_path}/registry:v1")
+    return OCISource(f"oci-layout:{tmp_path}/registry:v1")
+
+
+def including_source(tmp_path):
+    return Include(source=MemorySource({}), includes=[Included(memory_source(tmp_path))])
+
+
+def memory_source(_):
+    return MemorySource({"app.yaml": "replicas: 3\n"})
+
+
+@pytest.mark.parametrize("make", [git_source, bucket_source, oci_source, including_source, memory_source])
 def test_every_snapshot_shows_its_files_as_a_tree(make, tmp_path):
     """Whatever it is a snapshot of."""
     with make(tmp_path).fetch() as snapshot:
@@ -164,6 +192,39 @@ def test_a_snapshot_whose_context_is_over_still_shows_what_is_known(tmp_path):
         revision = str(snapshot.revision)
     assert revision in snapshot._repr_html_()
     assert "cannot be read" in snapshot._repr_html_()
+
+
+class Refusing:
+    """A policy about the content."""
+
+    digest = digest(1)
+    needs = frozenset({CONTENT})
+
+    def check(self, _):
+        raise VerificationError("nobody vouched for this")
+
+
+def test_a_snapshot_that_does_not_hold_shows_its_revision_and_why():
+    """No file, no annotation, no traceback."""
+    with MemorySource(FILES, verify=Refusing()).fetch() as snapshot:
+        shown = snapshot._repr_html_()
+        assert str(snapshot.revision) in shown
+    assert "nobody vouched for this" in shown
+    assert "app.yaml" not in shown
+
+
+def test_a_sealed_snapshot_that_holds_shows_its_files():
+    """Sealed or not, a snapshot is a snapshot."""
+
+    class Accepting(Refusing):
+        def check(self, _):
+            return (("lock.signer", "Ada"),)
+
+    with MemorySource(FILES, verify=Accepting()).fetch() as snapshot:
+        shown = snapshot._repr_html_()
+    assert ">verified</span>" in shown
+    assert "Ada" in shown
+    assert "<bdi>README.md</bdi>" in shown
 
 
 def test_files_are_the_same_of_a_source_and_of_its_artifact():
