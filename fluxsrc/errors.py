@@ -12,12 +12,14 @@ FluxSrcError
 │ ├ PermissionDeniedError                   good credentials, not allowed
 │ ├ CertificateError                        the server's certificate, or ours, is not accepted
 │ ├ SourceChangedError          [retryable] what was resolved is no longer what is there
+│ ├ RefMovedError                           a name does not point at what was locked
 │ ├ TransportError              [retryable] connection refused, reset, cut short
 │ │ ├ TransportTimeoutError (TimeoutError)  the deadline of the operation passed
 │ │ └ RateLimitedError                      retry_after says when to come back
 │ └ RemoteProtocolError                     it answered nonsense
 ├ ContentError                              whoever made the content
 │ ├ DigestMismatchError                     bytes are not what their digest says
+│ │ └ LockedContentError                    a locked revision has other content than was locked
 │ ├ VerificationError                       a signature policy does not hold
 │ ├ UnsafeEntryError                        a path, link or type that could escape or collide
 │ └ LimitExceededError                      larger than a limit; names the limit and the knob
@@ -41,11 +43,13 @@ __all__ = [
     "DigestMismatchError",
     "FluxSrcError",
     "LimitExceededError",
+    "LockedContentError",
     "MissingExtraError",
     "OperationCancelledError",
     "PathNotFoundError",
     "PermissionDeniedError",
     "RateLimitedError",
+    "RefMovedError",
     "RemoteProtocolError",
     "RevisionNotFoundError",
     "SourceChangedError",
@@ -165,6 +169,22 @@ class SourceChangedError(SourceError):
     reason = "SourceChanged"
 
 
+class RefMovedError(SourceError):
+    """A name points at something else than was locked: somebody has to look into it.
+
+    Attributes:
+        old: The revision that is locked.
+        new: The revision that the name points at.
+    """
+
+    reason = "RefMoved"
+
+    def __init__(self, message: str, *, old: str, new: str, url: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, url=url, hint=hint)
+        self.old = old
+        self.new = new
+
+
 class TransportError(SourceError):
     """The connection could not be made, or broke."""
 
@@ -226,6 +246,12 @@ class DigestMismatchError(ContentError):
         super().__init__(message, path=path, hint=hint)
         self.expected = expected
         self.actual = actual
+
+
+class LockedContentError(DigestMismatchError):
+    """A locked revision has other content than was locked: it was rewritten, or is made into an artifact otherwise."""
+
+    reason = "LockedContentChanged"
 
 
 class VerificationError(ContentError):

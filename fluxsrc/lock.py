@@ -9,23 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import attrs
 
 from fluxsrc._io.atomic import store_errors, write_atomic
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ConfigurationError, DigestMismatchError, SourceChangedError
+from fluxsrc.errors import ConfigurationError, LockedContentError, RefMovedError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.managed import ManagedSource
 from fluxsrc.operation import Operation
+from fluxsrc.produce import RESOLVED, source_key
 from fluxsrc.revision import Revision
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest, Store
 from fluxsrc.wrappers import Wrapper
 
-__all__ = ["LockFile", "Locked", "PinnedSource", "produce_locked"]
+__all__ = ["LockFile", "Locked", "LockedSource", "PinnedSource", "produce_locked"]
 
 _VERSION: Final = 1
 _HINT: Final = "if that is meant, lock again"
@@ -150,6 +151,18 @@ class LockFile:
             )
         return locked
 
+    def find(self, name: str, source: Source) -> Locked:
+        """The same of a source that may be locked under another name: the one of this address and recipe counts then.
+
+        Raises:
+            ConfigurationError: As `need`.
+        """
+        if name not in self.sources:
+            alike = [other for other, each in self.sources.items() if each.url == source.url]
+            same = [other for other in alike if self.sources[other].recipe == source.recipe.digest]
+            name = next(iter(same or alike), source.url)
+        return self.need(name, source)
+
     def stale(self, names: Sequence[str]) -> tuple[str, ...]:
         """What is locked, and not among these."""
         return tuple(name for name in self.sources if name not in names)
@@ -170,34 +183,87 @@ def _locked(document: Mapping[str, str]) -> Locked:
 def produce_locked(
     managed: ManagedSource, store: Store, locked: Locked, /, *, frozen: bool = False, operation: Operation | None = None
 ) -> Artifact:
-    """The artifact that is locked, current in the store.
+    """The artifact of a managed source that is locked, current in the store: see `LockedSource.produce_artifact`."""
+    source = LockedSource(managed.source, locked, frozen=frozen)
+    return source.produce_artifact(store, name=managed.name, namespace=managed.namespace, operation=operation)
 
-    1. Unless frozen: resolve, and hold what comes against the lock.
-    2. If the store has it, it is that; nothing is fetched.
-    3. Else fetch exactly the locked revision. What comes out must have the locked content, or it is not recorded.
 
-    Raises:
-        SourceChangedError: The name moved, or the locked revision is not to be had any more.
-        DigestMismatchError: The locked revision has other content than was locked.
+@attrs.frozen
+class LockedSource(Wrapper):
+    """A source that gives what is locked of it, and nothing else. It goes wherever a source goes: to a `Reconciler`, too.
+
+    >>> from fluxsrc import MemorySource, MemoryStore
+    >>> source = MemorySource({"app.yaml": "kind: App"})
+    >>> locked = Locked.of(source, source.produce_artifact(MemoryStore()))
+    >>> LockedSource(source, locked, frozen=True).resolve_revision() == locked.revision
+    True
+
+    Attributes:
+        source: What is locked.
+        locked: What it has to be.
+        frozen: Do not ask what it points at now.
     """
-    source, key = managed.source, managed.key
-    operation = Operation(getattr(source, "timeout", None)) if operation is None else operation
-    if not frozen:
-        current = source.resolve_revision(operation=operation)  # 1
-        if current != locked.revision:
-            raise SourceChangedError(
-                f"RefMoved: {key} points at {current}; locked is {locked.revision}", url=source.url, hint=_HINT
-            )
-    for artifact in store.history(key):  # 2
-        if (artifact.revision, artifact.content_digest, artifact.recipe) == (
-            locked.revision,
-            locked.content_digest,
-            locked.recipe,
-        ):
-            return artifact if store.lookup(key) == artifact else store.put(artifact)
-    pinned = PinnedSource(source, locked.revision)
-    guarded = _GuardedStore(store, locked, key)
-    return pinned.produce_artifact(guarded, name=managed.name, namespace=managed.namespace, operation=operation)  # 3
+
+    source: Source
+    locked: Locked
+    frozen: bool = attrs.field(default=False, kw_only=True)
+
+    def resolve_revision(self, *, operation: Operation | None = None) -> Revision:
+        """The locked revision; nobody is asked for it if it is frozen.
+
+        Raises:
+            RefMovedError: The source points elsewhere.
+        """
+        operation = self._operation(operation)
+        locked = self.locked.revision
+        if self.frozen:
+            operation.check("resolve", url=self.url)
+            return locked
+        current = self.source.resolve_revision(operation=operation)
+        if current != locked:
+            operation.memo[RESOLVED] = current
+            message = f"{self.url} moved: it points at {current}; locked is {locked}"
+            raise RefMovedError(message, old=str(locked), new=str(current), url=self.url, hint=_HINT)
+        return current
+
+    def fetch(
+        self, revision: Revision | None = None, /, *, operation: Operation | None = None
+    ) -> AbstractContextManager[Snapshot]:
+        """The files of the locked revision, as they are: only what becomes an artifact is held against the content."""
+        return self.source.fetch(self.locked.revision if revision is None else revision, operation=operation)
+
+    def produce_artifact(
+        self,
+        store: Store,
+        /,
+        *,
+        name: str | None = None,
+        namespace: str = "default",
+        operation: Operation | None = None,
+    ) -> Artifact:
+        """The artifact that is locked, current in the store.
+
+        1. Unless frozen: resolve, and hold what comes against the lock.
+        2. If the store has it, it is that; nothing is fetched.
+        3. Else fetch exactly the locked revision. What comes out must have the locked content, or it is not recorded.
+
+        Raises:
+            RefMovedError: The source points elsewhere.
+            SourceChangedError: The locked revision is not to be had any more.
+            LockedContentError: The locked revision has other content than was locked.
+        """
+        operation, locked = self._operation(operation), self.locked
+        key = source_key(self.source, name=name, namespace=namespace)
+        self.resolve_revision(operation=operation)  # 1
+        for artifact in store.history(key):  # 2
+            if (artifact.revision, artifact.content_digest, artifact.recipe) == (
+                locked.revision,
+                locked.content_digest,
+                locked.recipe,
+            ):
+                return artifact if store.lookup(key) == artifact else store.put(artifact)
+        pinned, guarded = PinnedSource(self.source, locked.revision), _GuardedStore(store, locked, key)
+        return pinned.produce_artifact(guarded, name=name, namespace=namespace, operation=operation)  # 3
 
 
 @attrs.frozen
@@ -245,7 +311,8 @@ class _GuardedStore:
     def put(self, artifact: Artifact, ingest: Ingest | None = None, /, *, index: bytes | None = None) -> Artifact:
         expected, actual = self._locked.content_digest, artifact.content_digest
         if actual != expected:
-            raise DigestMismatchError(
+            # Not the class above it: a source takes that for damage to what it keeps, and tries again.
+            raise LockedContentError(
                 f"{self._key} at {artifact.revision} has the content {actual}; locked is {expected}",
                 expected=str(expected),
                 actual=str(actual),
@@ -273,5 +340,5 @@ class _GuardedStore:
 
 if TYPE_CHECKING:
 
-    def _(source: PinnedSource, store: _GuardedStore) -> tuple[Source, Store, Any]:
-        return source, store, None
+    def _(source: PinnedSource, locked: LockedSource, store: _GuardedStore) -> tuple[Source, Source, Store]:
+        return source, locked, store

@@ -11,6 +11,7 @@ from fluxsrc.errors import (
     FluxSrcError,
     OperationCancelledError,
     RateLimitedError,
+    RefMovedError,
     SourceError,
     StoreError,
 )
@@ -73,6 +74,8 @@ def _facts(error: BaseException, *, debug: bool) -> dict[str, Any]:
         }
         if isinstance(error, RateLimitedError):
             facts["retry_after"] = error.retry_after
+        if isinstance(error, RefMovedError):
+            facts |= {"old": error.old, "new": error.new}
     elif isinstance(error, Interrupted):
         facts["reason"] = OperationCancelledError.reason
     else:

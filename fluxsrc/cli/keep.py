@@ -15,6 +15,7 @@ from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document, time_text
 from fluxsrc.cli.failures import BUG
 from fluxsrc.cli.options import common_options, existing_store, optional_store, seconds
+from fluxsrc.cli.pins import Pins, lock_options
 from fluxsrc.cli.render import echo_json, table
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.errors import ConfigurationError, FluxSrcError
@@ -58,6 +59,7 @@ _LOOK_AT_FILES: Final = 2.0
 @click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Sources at a time.")
 @click.option("--keep", type=click.IntRange(min=1), help="Let all but this many artifacts of each source go.")
 @click.option("--ttl", type=seconds, default="60s", help="With --keep: but none younger than this.")
+@lock_options
 @common_options
 @pass_session
 def reconcile(
@@ -67,6 +69,7 @@ def reconcile(
     concurrency: int,
     keep: int | None,
     ttl: float,
+    pins: Pins,
     *,
     once: bool,
 ) -> int:
@@ -74,15 +77,19 @@ def reconcile(
 
     On a terminal a table shows how they are; elsewhere each event is a line, with --json a JSON object. Changes of the files
     take effect at once.
+
+    With --locked a source that is not what the lock file says is a failure; with --frozen nobody is asked where sources point.
     """
     if store is None:
         raise ConfigurationError("which store?", hint="give --store DIR")
+    if pins.named is not None and not pins.given:
+        raise ConfigurationError("--lock-file: what for?", hint="say --locked or --frozen as well")
     retention = None if keep is None else Retention(records=keep, ttl=ttl)
     live = sys.stdout.isatty() and not session.json
     with LocalStore(store) as target, session.cancelling() as cancel:
         reconciler = Reconciler(
             target,
-            described.load(),
+            pins.of_all(described.load()),
             policy=Policy(concurrency=concurrency),
             retention=retention,
             on_event=None if live else _printer(as_json=session.json),
@@ -92,23 +99,23 @@ def reconcile(
                 with _forwarding(cancel, reconciler.cancel):
                     statuses = reconciler.run_once()
             else:
-                _run(reconciler, described, cancel)
+                _run(reconciler, described, pins, cancel)
                 statuses = reconciler.statuses
     if live:
         click.echo(table(_HEAD, [_row(status) for status in statuses.values()]))
     return _exit_code(statuses) if once else 0
 
 
-def _run(reconciler: Reconciler, described: Described, cancel: threading.Event) -> None:
+def _run(reconciler: Reconciler, described: Described, pins: Pins, cancel: threading.Event) -> None:
     """Until the signal; with a look at the files now and then."""
-    text = described.text()
+    text = described.text(), pins.text()
     with reconciler:
         while not cancel.wait(_LOOK_AT_FILES):
             try:
-                fresh = described.text()
+                fresh = described.text(), pins.text()
                 if fresh != text:
                     text = fresh
-                    reconciler.apply(described.load())
+                    reconciler.apply(pins.of_all(described.load()))
             except FluxSrcError as exc:  # what runs goes on as it was described before
                 click.echo(f"error: {Failure.of(exc)}", err=True)
 

@@ -13,9 +13,10 @@ from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.failures import EXIT_CODES
 from fluxsrc.cli.options import a_store, common_options, optional_store, timeout_option
+from fluxsrc.cli.pins import LOCK_FILE
 from fluxsrc.cli.render import echo_json, facts, plural
 from fluxsrc.cli.session import Session, pass_session
-from fluxsrc.errors import ConfigurationError, SourceChangedError, SourceError
+from fluxsrc.errors import ConfigurationError, RefMovedError, SourceError
 from fluxsrc.lock import Locked, LockFile, produce_locked
 from fluxsrc.operation import Operation
 from fluxsrc.signed_lock import SignedLock, sign_lock, signature_path
@@ -32,7 +33,7 @@ _MAX_KEY: Final = 64 * 1024
 @click.option(
     "--lock-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    default="fluxsrc.lock",
+    default=LOCK_FILE,
     show_default=True,
     help="The file to write, or to hold the sources against.",
 )
@@ -209,17 +210,18 @@ def _take(
     session: Session, described: Described, locked: LockFile, store: Path, operation: Operation, *, frozen: bool
 ) -> int:
     artifacts = []
-    moved: list[SourceChangedError] = []
+    moved: list[RefMovedError] = []
     with a_store(store) as target:
         for each in described.load():
             entry = locked.need(str(each.key), each.source)
             try:
                 artifacts.append(produce_locked(each, target, entry, frozen=frozen, operation=operation))
-            except SourceChangedError as exc:
+            except RefMovedError as exc:
                 moved.append(exc)
+    if len(moved) > 1:
+        moved[0].message += f"; and {len(moved) - 1} more, see --check"
     if moved:
-        rest = f"; and {len(moved) - 1} more, see --check" if len(moved) > 1 else ""
-        raise SourceChangedError(f"{moved[0].message}{rest}", url=moved[0].url, hint=moved[0].hint)
+        raise moved[0]
     if session.json:
         echo_json({"artifacts": [artifact_document(artifact) for artifact in artifacts]})
     else:

@@ -8,12 +8,14 @@ import click
 from fluxsrc.artifact import Artifact
 from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.options import a_store, common_options, optional_store, recipe_options, timeout_option
+from fluxsrc.cli.pins import Pins, lock_options
 from fluxsrc.cli.place import apart, save_archive, unpack_tree
 from fluxsrc.cli.remotes import takes_source
 from fluxsrc.cli.render import echo_json, facts, plural, size
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError
+from fluxsrc.lock import Locked, LockFile
 from fluxsrc.produce import source_key
 from fluxsrc.source import Source
 
@@ -29,6 +31,8 @@ _SHOWN = 10
 @click.option("--replace", is_flag=True, help="Let --output replace a directory that holds something else.")
 @click.option("--archive", type=click.Path(dir_okay=False, path_type=Path), help="Save the artifact as this file.")
 @optional_store
+@click.option("--lock", "write_lock", is_flag=True, help="Write into the lock file what the source is now.")
+@lock_options
 @common_options
 @pass_session
 def pull(
@@ -38,29 +42,41 @@ def pull(
     output: Path | None,
     archive: Path | None,
     store: Path | None,
+    pins: Pins,
     *,
     replace: bool,
+    write_lock: bool,
 ) -> None:
     """Resolve a source, make an artifact of it, and put that where it is wanted.
 
     An --output that already holds exactly this content is left alone. Without --store the artifact is made in a temporary
     store; with one, an artifact that is there already is not made again, and an earlier one makes the next one cheaper.
+
+    What --lock has written, --locked and --frozen take. --frozen touches no network for what the store has.
     """
+    if write_lock and pins.given:
+        raise ConfigurationError("--lock writes what --locked and --frozen take", hint="say one of them")
+    if pins.named is not None and not (write_lock or pins.given):
+        raise ConfigurationError("--lock-file: what for?", hint="say --lock, --locked or --frozen as well")
     if output is None and archive is None and store is None:
         raise ConfigurationError("where should the artifact go?", hint="give --output, --archive or --store")
-    placed = {"output": output, "archive": archive, "store": store}
-    source, left_out = apart(source, {f"--{name}": place for name, place in placed.items()})
+    locking = write_lock or pins.given
+    placed = {"output": output, "archive": archive, "store": store, "lock_file": pins.file if locking else None}
+    source, left_out = apart(source, {f"--{name.replace('_', '-')}": place for name, place in placed.items()})
     with a_store(store) as target, session.operation(timeout) as operation:
         known = target.lookup(source_key(source))
-        artifact = source.produce_artifact(target, operation=operation)
+        artifact = pins.of(source).produce_artifact(target, operation=operation)
         unchanged = known == artifact
         if output is not None:
             untouched = not unpack_tree(target, artifact, output, replace=replace, operation=operation)
         if archive is not None:
             save_archive(target, artifact, archive)
+    if write_lock:  # last: what could not be put where it is wanted is not what anybody approved
+        file = LockFile.load(pins.file) if pins.file.exists() else LockFile()
+        LockFile({**file.sources, str(artifact.key): Locked.of(source, artifact)}).save(pins.file)
     if session.json:
-        places = {name: None if place is None else str(place) for name, place in placed.items()}
-        echo_json(artifact_document(artifact) | {"unchanged": unchanged, "left_out": left_out} | places)
+        texts = {name: None if place is None else str(place) for name, place in placed.items()}
+        echo_json(artifact_document(artifact) | {"unchanged": unchanged, "left_out": left_out} | texts)
         return
     for path in left_out:
         click.echo(f"left out: {path}, which this command writes", err=True)
@@ -68,7 +84,8 @@ def pull(
         "output": " (held exactly this already)" if output is not None and untouched else "",
         "store": f" as {artifact.key}" + (" (held it already)" if unchanged else ""),
     }
-    _show(artifact, [(name, f"{place}{notes.get(name, '')}") for name, place in placed.items() if place is not None])
+    places = [(name, f"{place}{notes.get(name, '')}") for name, place in placed.items() if place is not None]
+    _show(artifact, [(name.replace("_", " "), text) for name, text in places])
 
 
 @click.command()

@@ -185,7 +185,7 @@ def test_a_lock_is_written_checked_and_taken(desk):
     assert "gitrepository/team/app: RefMoved: points at main@sha1:" in out
     code, _, err = lock(desk, "--locked", "--store", "store")
     assert code == 3
-    assert "RefMoved" in err
+    assert "moved: it points at main@sha1:" in err
     desk.repository.path.rename(desk.path / "gone")
     code, out, _ = lock(desk, "--frozen", "--store", "store", "--json")
     assert code == 0

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ConfigurationError, DigestMismatchError, SourceChangedError, TransportError
+from fluxsrc.errors import ConfigurationError, DigestMismatchError, RefMovedError, TransportError
 from fluxsrc.git import GitSource
-from fluxsrc.lock import Locked, LockFile, PinnedSource, produce_locked
+from fluxsrc.lock import Locked, LockedSource, LockFile, PinnedSource, produce_locked
 from fluxsrc.managed import ManagedSource
 from fluxsrc.memory import MemorySource
+from fluxsrc.reconcile import Reconciler
 from fluxsrc.revision import Revision
 from fluxsrc.stores import LocalStore, MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
@@ -68,9 +69,12 @@ def test_a_name_that_moved_is_reported_as_moved(repository):
     store = MemoryStore()
     artifact, locked = repository.lock(store)
     repository.builder.commit({"app.yaml": "v2"})
-    with pytest.raises(SourceChangedError, match="RefMoved") as caught:
+    with pytest.raises(RefMovedError, match="moved") as caught:
         produce_locked(repository.managed, store, locked)
+    now = repository.managed.source.resolve_revision()
+    assert (caught.value.old, caught.value.new) == (str(locked.revision), str(now))
     assert str(locked.revision) in str(caught.value)
+    assert str(now) in str(caught.value)
     assert store.lookup(artifact.key) == artifact
 
 
@@ -80,6 +84,32 @@ def test_frozen_takes_what_is_locked_although_the_name_moved(repository):
     repository.builder.commit({"app.yaml": "v2"})
     found = produce_locked(repository.managed, MemoryStore(), locked, frozen=True)
     assert (found.revision, found.content_digest) == (artifact.revision, artifact.content_digest)
+
+
+def test_a_reconciler_says_that_a_locked_source_moved(repository):
+    """As a failure of its own, with what the source points at by now; the artifact stays. Then it is locked again."""
+    store = MemoryStore()
+    artifact, locked = repository.lock(store)
+    repository.builder.commit({"app.yaml": "v2"})
+    moved = attrs.evolve(repository.managed, source=LockedSource(repository.managed.source, locked))
+    reconciler = Reconciler(store, [moved])
+    status = reconciler.run_once()[moved.key]
+    assert (status.failure.reason, store.lookup(moved.key)) == ("RefMoved", artifact)
+    newer = repository.managed.source.resolve_revision()
+    assert str(newer) in status.conditions["ArtifactOutdated"].message
+    made = repository.managed.source.produce_artifact(MemoryStore(), name="app")
+    again = LockedSource(repository.managed.source, Locked.of(repository.managed.source, made))
+    reconciler = Reconciler(store, [attrs.evolve(moved, source=again)])
+    assert reconciler.run_once()[moved.key].artifact.revision == newer
+
+
+def test_the_files_of_a_locked_source_are_those_of_its_revision(repository):
+    """Wherever a source goes: to whoever lists or compares files, too."""
+    _, locked = repository.lock(MemoryStore())
+    repository.builder.commit({"app.yaml": "v2"})
+    with LockedSource(repository.managed.source, locked, frozen=True).fetch() as snapshot:
+        [entry] = snapshot.entries()
+        assert (snapshot.revision, entry.size) == (locked.revision, 2)
 
 
 @attrs.frozen

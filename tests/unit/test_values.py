@@ -189,6 +189,7 @@ ERRORS = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issub
 @pytest.mark.parametrize("cls", ERRORS)
 def test_errors_pickle_with_their_facts(cls):
     required = {"extra": "x", "expected": "a", "actual": "b", "limit": "max_entries", "allowed": 1}
+    required |= {"old": "a", "new": "b"}
     wanted = inspect.signature(cls).parameters
     error = cls("message", **{name: value for name, value in required.items() if name in wanted})
     copy = pickle.loads(pickle.dumps(error))

@@ -1,0 +1,97 @@
+"""`--locked`, `--frozen`: the options that hold a command's sources against a lock file."""
+
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+
+from fluxsrc.errors import ConfigurationError
+from fluxsrc.lock import LockedSource, LockFile
+from fluxsrc.managed import ManagedSource
+from fluxsrc.produce import source_key
+from fluxsrc.source import Source
+
+__all__ = ["LOCK_FILE", "Pins", "lock_options"]
+
+LOCK_FILE: Final = Path("fluxsrc.lock")
+"""The lock file where none is named."""
+
+
+@attrs.frozen(kw_only=True)
+class Pins:
+    """What the options say.
+
+    Attributes:
+        named: The lock file, if one is named.
+        locked: The sources must be what is locked.
+        frozen: What is locked is taken, and nobody is asked what the sources are.
+    """
+
+    named: Path | None
+    locked: bool
+    frozen: bool
+
+    def __attrs_post_init__(self) -> None:
+        if self.locked and self.frozen:
+            raise ConfigurationError("--locked and --frozen are two different things", hint="say one of them")
+
+    @property
+    def given(self) -> bool:
+        """Whether sources are held against the file."""
+        return self.locked or self.frozen
+
+    @property
+    def file(self) -> Path:
+        """The lock file."""
+        return LOCK_FILE if self.named is None else self.named
+
+    def text(self) -> str:
+        """What the file says, to see whether that changed; empty without the options."""
+        return str(LockFile.load(self.file)) if self.given else ""
+
+    def of(self, source: Source) -> Source:
+        """A source of a URL as it is locked; itself without the options.
+
+        Raises:
+            ConfigurationError: There is no lock file, or it has another source or none.
+        """
+        if not self.given:
+            return source
+        locked = LockFile.load(self.file).find(str(source_key(source)), source)
+        return LockedSource(source, locked, frozen=self.frozen)
+
+    def of_all(self, sources: Iterable[ManagedSource]) -> tuple[ManagedSource, ...]:
+        """The same of sources with names; the file is read once."""
+        if not self.given:
+            return tuple(sources)
+        file = LockFile.load(self.file)
+        return tuple(
+            attrs.evolve(
+                each,
+                source=LockedSource(each.source, file.need(str(each.key), each.source), frozen=self.frozen),
+            )
+            for each in sources
+        )
+
+
+def lock_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--locked`, `--frozen`, `--lock-file`. The command is given `pins`."""
+
+    @functools.wraps(command)
+    def with_pins(*args: Any, lock_file: Path | None, locked: bool, frozen: bool, **kwargs: Any) -> Any:
+        return command(*args, pins=Pins(named=lock_file, locked=locked, frozen=frozen), **kwargs)
+
+    for option in (
+        click.option(
+            "--lock-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help=f"The lock file, if it is not {LOCK_FILE}.",
+        ),
+        click.option("--frozen", is_flag=True, help="Take what is locked, without asking where sources point."),
+        click.option("--locked", is_flag=True, help="Take what is locked; fail if a source points elsewhere by now."),
+    ):
+        with_pins = option(with_pins)
+    return with_pins
