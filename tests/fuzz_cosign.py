@@ -1,0 +1,311 @@
+"""Throws damaged documents at everything that reads signatures of cosign's: `python tests/fuzz_cosign.py --seconds 300`.
+
+Bundles, payloads, statements, annotations, certificates, timestamps, trusted roots, signing configs and keys: bytes are changed in
+them, also within what is in base64, and values replaced by what has no business there; statements and payloads are signed again
+afterwards, so that their readers are reached. Whatever comes of it has to be an error of ours, or to say what it said before; and
+to take no time worth speaking of. The same seed throws the same.
+"""
+
+import argparse
+import base64
+import collections
+import datetime as dt
+import importlib.util
+import json
+import random
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import attrs
+
+from fluxsrc.auth import Secret
+from fluxsrc.digest import Digest
+from fluxsrc.errors import ConfigurationError, VerificationError
+from fluxsrc.signatures import CosignKeylessSignature, CosignKeySignature, Identity, PublicKey, TrustedRoot
+from fluxsrc.signatures.publickeys import parse_public_keys
+from fluxsrc.signatures.statements import key_bundle, simple_signing, statement
+from fluxsrc.signing import SigningConfig, SigningKey
+
+UNIT = Path(__file__).parent / "unit"
+DATA = UNIT / "data" / "keyless"
+
+_spec = importlib.util.spec_from_file_location("small_sigstore", UNIT / "small_sigstore.py")
+small = importlib.util.module_from_spec(_spec)
+sys.modules["small_sigstore"] = small
+_spec.loader.exec_module(small)
+
+MANIFEST = (DATA / "manifest.json").read_bytes()
+DIGEST = Digest.of(MANIFEST)
+ROOT = (DATA / "trusted_root.json").read_bytes()
+WHO = json.loads((DATA / "identity.json").read_text())
+KEY = SigningKey.generate()
+BY_KEY = CosignKeySignature(KEY.public, annotations={"env": "prod"})
+BY_NAME = CosignKeylessSignature(Identity(WHO["issuer"], WHO["subject"]), trusted_root=TrustedRoot.parse(ROOT))
+CLAIM = statement(DIGEST, "registry.example/app", {"env": "prod"})
+PAYLOAD = simple_signing(DIGEST, "registry.example/app", {"env": "prod"})
+LAYOUT = json.loads((DATA / "first-layout.json").read_text())
+EVIDENCE = attrs.evolve(small.evidence(now=dt.datetime(2026, 11, 22, tzinfo=dt.UTC)), content=MANIFEST, digest=DIGEST)
+JUNK = [
+    *(None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**400, "", "a", "\0", "\ud800", "=", "A" * 10_000, "sha256:"),
+    *([], {}, [[]], [{}], {"": ""}, ["a"] * 1000, {"a": {"b": {"c": {}}}}, "AAAA", "-1", "1e9", "٣", "2026-01-01T00:00:00Z"),
+]  # fmt: skip
+
+
+class Fuzzer:
+    """Damages what it is given, by one stream of chance."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+
+    def bytes(self, data):
+        """Some bytes changed, removed, repeated, put in, or cut off."""
+        changed = bytearray(data)
+        for _ in range(self.random.choice((1, 1, 1, 2, 3, 8))):
+            at = self.random.randrange(len(changed) + 1)
+            length = self.random.choice((1, 1, 2, 4, 8, 64))
+            match self.random.randrange(7):
+                case 0 if at < len(changed):
+                    changed[at] ^= 1 << self.random.randrange(8)
+                case 1 if at < len(changed):
+                    changed[at] = self.random.choice((0, 1, 0x30, 0x7F, 0x80, 0x81, 0x84, 0xFF))
+                case 2:
+                    del changed[at : at + length]
+                case 3:
+                    changed[at:at] = changed[at : at + length]
+                case 4:
+                    changed[at:at] = self.random.randbytes(length)
+                case 5:
+                    del changed[at:]
+                case _:
+                    other = self.random.randrange(len(changed) + 1)
+                    changed[at : at + length] = changed[other : other + length]
+        return bytes(changed)
+
+    def value(self, value):
+        """A document with something in it replaced, removed, doubled, or damaged, however deep."""
+        if isinstance(value, dict) and value and self.random.random() < 0.9:
+            name = self.random.choice(sorted(value))
+            match self.random.randrange(12):
+                case 0:
+                    return {key: item for key, item in value.items() if key != name}
+                case 1:
+                    return value | {name + "x": value[name]}
+                case _:
+                    return value | {name: self.value(value[name])}
+        if isinstance(value, list) and value and self.random.random() < 0.9:
+            at = self.random.randrange(len(value))
+            match self.random.randrange(8):
+                case 0:
+                    return value[:at] + value[at + 1 :]
+                case 1:
+                    return value * self.random.choice((2, 3, 50))
+                case _:
+                    return [*value[:at], self.value(value[at]), *value[at + 1 :]]
+        if isinstance(value, str) and self.random.random() < 0.8:
+            return self.text(value)
+        return self.random.choice(JUNK)
+
+    def text(self, text):
+        """Damaged inside, where it is base64, a document or a certificate; or as it is."""
+        if text.startswith("{"):
+            return json.dumps(self.value(json.loads(text)))
+        if text.startswith("-----BEGIN") and self.random.random() < 0.8:
+            head, *body, tail = text.strip().split("\n")
+            inner = base64.encodebytes(self.bytes(base64.b64decode("".join(body)))).decode()
+            return f"{head}\n{inner}{tail}\n"
+        try:
+            raw = base64.b64decode(text, validate=True)
+        except ValueError:
+            raw = b""
+        if raw and self.random.random() < 0.8:
+            if raw.startswith(b"{") and self.random.random() < 0.8:
+                return small.b64(json.dumps(self.value(json.loads(raw))).encode())
+            return small.b64(self.bytes(raw))
+        return self.bytes(text.encode()).decode("latin-1")
+
+    def issuer(self):
+        """The issuer's name as a certificate has it, perhaps damaged."""
+        whole = small.utf8string(small.ISSUER)
+        return whole if self.random.random() < 0.3 else self.bytes(whole)
+
+    def document(self, value):
+        """The JSON of a damaged document, or the damaged JSON of one."""
+        if self.random.random() < 0.2:
+            return self.bytes(json.dumps(value).encode())
+        return json.dumps(self.value(value)).encode()
+
+
+def verdict(policy, record, evidence=EVIDENCE):
+    """None, or the number of the check that failed."""
+    try:
+        policy.check(attrs.evolve(evidence, records=(record,)))
+    except VerificationError as exc:
+        if exc.check not in range(2, 11):
+            raise
+        return exc.check
+    return None
+
+
+def keyed_bundle(fuzzer):
+    bundle = json.loads(key_bundle(KEY, CLAIM))
+    data = fuzzer.document(bundle)
+    check = verdict(BY_KEY, small.bundle_record(data))
+    if check is None:
+        assert base64.b64decode(json.loads(data)["dsseEnvelope"]["payload"]) == CLAIM
+    return check
+
+
+def signed_statement(fuzzer):
+    data = fuzzer.document(json.loads(CLAIM))
+    check = verdict(BY_KEY, small.bundle_record(key_bundle(KEY, data)))
+    if check is None:
+        assert DIGEST.hex in data.decode()
+    return check
+
+
+def signed_payload(fuzzer):
+    data = fuzzer.document(json.loads(PAYLOAD))
+    notes = {"dev.cosignproject.cosign/signature": small.b64(KEY.sign(data))}
+    check = verdict(BY_KEY, small.legacy_record(data, notes))
+    if check is None:
+        assert DIGEST.hex in data.decode()
+    return check
+
+
+def keyless_bundle(fuzzer):
+    name = fuzzer.random.choice(("bundle-v1", "bundle-v2"))
+    original = json.loads((DATA / f"{name}.json").read_text())
+    data = fuzzer.document(original)
+    check = verdict(BY_NAME, small.bundle_record(data))
+    if check is None:
+        changed = json.loads(data)
+        assert changed["dsseEnvelope"]["payload"] == original["dsseEnvelope"]["payload"]
+        assert changed["verificationMaterial"]["certificate"] == original["verificationMaterial"]["certificate"]
+    return check
+
+
+def keyless_annotations(fuzzer):
+    name = fuzzer.random.choice([*LAYOUT["annotations"], ""])
+    notes, payload = dict(LAYOUT["annotations"]), LAYOUT["payload"].encode()
+    if name:
+        notes[name] = fuzzer.text(notes[name])
+    else:
+        payload = fuzzer.document(json.loads(payload))
+    check = verdict(BY_NAME, small.legacy_record(payload, notes))
+    if check is None:
+        assert payload == LAYOUT["payload"].encode()
+    return check
+
+
+def certificate(fuzzer):
+    """What an authority might sign, and then names nobody, or somebody in an odd way."""
+    sigstore = certificate.sigstore
+    payload = small.simple_payload()
+    try:
+        names = [fuzzer.random.choice(certificate.names)(fuzzer) for _ in range(fuzzer.random.choice((0, 1, 1, 1, 2)))]
+        issuers = [(number, fuzzer.issuer()) for number in fuzzer.random.choice(("", "1", "8", "8", "18"))]
+        key, made = sigstore.issue(issuers=issuers, names=names)
+    except (ValueError, TypeError, OverflowError):
+        return "not made"  # it cannot even be written down
+    notes = sigstore.legacy(payload, key=key, certificate=made)
+    return verdict(certificate.policy, small.legacy_record(payload, notes), small.evidence())
+
+
+def trusted_root(fuzzer):
+    data = fuzzer.document(json.loads(ROOT))
+    try:
+        root = TrustedRoot.parse(data)
+    except ConfigurationError:
+        return "refused"
+    name = fuzzer.random.choice(("bundle-v1", "bundle-v2"))
+    verdict(attrs.evolve(BY_NAME, trusted_root=root), small.bundle_record((DATA / f"{name}.json").read_bytes()))
+    return None
+
+
+def signing_config(fuzzer):
+    try:
+        SigningConfig(fuzzer.document(signing_config.original)).model(TrustedRoot(ROOT))
+    except ConfigurationError:
+        return "refused"
+    return None
+
+
+def keys(fuzzer):
+    if fuzzer.random.random() < 0.5:
+        try:
+            SigningKey.parse(Secret(fuzzer.text(KEY.pem().reveal())), None)
+        except ConfigurationError:
+            return "refused"
+        return None
+    try:
+        found = [PublicKey.from_der(fuzzer.bytes(KEY.public.der))] if fuzzer.random.random() < 0.5 else None
+        found = found or parse_public_keys(fuzzer.text(KEY.public.pem))
+    except ConfigurationError:
+        return "refused"
+    signature = KEY.sign(b"message")
+    assert all(key == KEY.public or key.verify(signature, b"message") is None for key in found)
+    return None
+
+
+def prepare():
+    """What is made once: an instance whose authority signs anything, and the public one's signing config."""
+    from cryptography import x509
+
+    certificate.sigstore = small.SmallSigstore()
+    certificate.policy = CosignKeylessSignature(
+        Identity(small.ISSUER, small.SUBJECT), trusted_root=TrustedRoot.parse(certificate.sigstore.trusted_root())
+    )
+    other = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
+    certificate.names = [
+        lambda fuzzer: x509.RFC822Name(fuzzer.bytes(small.SUBJECT.encode()).decode("ascii")),
+        lambda fuzzer: x509.UniformResourceIdentifier(fuzzer.bytes(b"https://ci.example.com/x").decode("ascii")),
+        lambda fuzzer: x509.OtherName(other, fuzzer.bytes(small.utf8string(small.SUBJECT))),
+        lambda _: x509.DNSName("example.com"),
+        lambda _: x509.RFC822Name(small.SUBJECT),
+        lambda _: x509.RFC822Name(small.SUBJECT),
+    ]
+    signing_config.original = json.loads(SigningConfig.bundled().content)
+
+
+TARGETS = [
+    *(keyed_bundle, signed_statement, signed_payload, keyless_bundle, keyless_annotations, certificate),
+    *(trusted_root, signing_config, keys),
+]  # fmt: skip
+
+
+def say(text):
+    sys.stdout.write(text + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    prepare()
+    fuzzer, ends = Fuzzer(options.seed), time.monotonic() + options.seconds
+    counts, findings, slowest, number = collections.defaultdict(collections.Counter), 0, (0.0, ""), 0
+    while time.monotonic() < ends:
+        target = TARGETS[number % len(TARGETS)]
+        started = time.process_time()
+        try:
+            result = target(fuzzer)
+        except Exception:  # this is what is looked for
+            findings += 1
+            say(f"finding {findings}: {target.__name__}, seed {options.seed}, case {number}")
+            traceback.print_exc(limit=-6)
+            result = "FINDING"
+        counts[target.__name__][result] += 1
+        slowest = max(slowest, (time.process_time() - started, f"{target.__name__}, case {number}"))
+        number += 1
+    say(f"{number:,} cases, {findings} findings; the slowest took {slowest[0]:.2f} s ({slowest[1]})")
+    for name, outcomes in counts.items():
+        shown = ", ".join(f"{'holds' if key is None else key}: {count:,}" for key, count in outcomes.most_common())
+        say(f"{name} ({sum(outcomes.values()):,}): {shown}")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
