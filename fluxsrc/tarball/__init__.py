@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING
 from fluxsrc._lazy import names_of
 
 if TYPE_CHECKING:
+    from fluxsrc.tarball.earlier import Changes, Reuse
     from fluxsrc.tarball.index import read_survey
-    from fluxsrc.tarball.packing import Changes, Packed, Reuse, pack
+    from fluxsrc.tarball.packing import Packed, pack
     from fluxsrc.tarball.reader import Member, MemberType, members
     from fluxsrc.tarball.unpacking import unpack
 else:
     __getattr__, __dir__ = names_of(
         __name__,
         {
-            "Changes": "packing",
+            "Changes": "earlier",
             "Member": "reader",
             "MemberType": "reader",
             "Packed": "packing",
-            "Reuse": "packing",
+            "Reuse": "earlier",
             "members": "reader",
             "pack": "packing",
             "read_survey": "index",
