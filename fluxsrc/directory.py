@@ -267,18 +267,17 @@ def _read_link(path: str, url: str) -> bytes:
 
 
 def _read(path: str, url: str, state: str | None, size: int) -> bytes:
+    descriptor = _descriptor(path, url, state)
     try:
-        descriptor = _descriptor(path, url, state)
-        try:
-            # One byte more than listed shows whether the file grew; a short read in the middle is allowed to happen.
-            data = os.read(descriptor, size + 1)
-            while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
-                data += more
-            return data
-        finally:
-            os.close(descriptor)
+        # One byte more than listed shows whether the file grew; a short read in the middle is allowed to happen.
+        data = os.read(descriptor, size + 1)
+        while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+            data += more
     except OSError as exc:
         raise _translated(exc, url) from exc
+    finally:
+        os.close(descriptor)
+    return data
 
 
 def _descriptor(path: str, url: str, state: str | None) -> int:
