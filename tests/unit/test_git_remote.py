@@ -23,6 +23,7 @@ from fluxsrc.errors import (
     TransportTimeoutError,
 )
 from fluxsrc.git import GitCache, GitSource
+from fluxsrc.git.pktline import FLUSH_PKT, pkt, pkts
 from fluxsrc.limits import Limits
 from fluxsrc.memory import MemoryFile
 from fluxsrc.operation import Operation
@@ -316,6 +317,43 @@ class TestServersThatGiveOutOnlyWhatTheyList:
         assert contents(source) == {"a": b"20"}
         assert [b"deepen 16\n" in post.body or b"deepen 256\n" in post.body for post in posts(server)] == [True, True]
 
+    def test_version_2_may_refuse_too(self, repository, serve, cache):
+        """Git itself never does there, others do: the branch at depth one, then a little deeper, as in version 0."""
+        commits = [repository.commit({"large": os.urandom(20_000)}) for _ in range(60)]
+
+        refused = []
+
+        def before(handler):
+            if handler.command != "POST" or refused:
+                return False
+            refused.append(True)
+            answer = pkt(f"ERR upload-pack: not our ref {commits[-3]}")
+            handler.send_response(200)
+            handler.send_header("Content-Type", "application/x-git-upload-pack-result")
+            handler.send_header("Content-Length", str(len(answer)))
+            handler.end_headers()
+            handler.wfile.write(answer)
+            return True
+
+        server = serve(before=before)
+        source = GitSource(server.url("repository.git"), cache=cache, branch="main")
+        with source.fetch(Revision.parse(f"main@sha1:{commits[-3]}")) as snapshot:
+            assert len(list(snapshot.entries())) == 1
+        fetches = [post for post in posts(server) if b"command=fetch" in post.body]
+        assert all(b"deepen 16\n" in post.body for post in fetches)
+        assert sum(post.sent for post in fetches) < 20 * 21_000
+
+    def test_a_history_is_never_fetched_whole_for_want_of_anything_smaller(self, repository, serve, cache):
+        """A commit on no branch: it is deepened by steps, up to a bound, and then given up."""
+        lonely = repository.commit({"a": b"lonely"})
+        (repository.path / "refs/heads/main").unlink()
+        for number in range(20):
+            repository.commit({"a": b"%d" % number})
+        server = serve(version=0)
+        with pytest.raises(RevisionNotFoundError, match="choose a branch or a tag"):
+            contents(GitSource(server.url("repository.git"), cache=cache, commit=lonely))
+        assert all(b"deepen " in post.body for post in posts(server))
+
     def test_a_revision_that_is_gone_is_a_changed_source(self, repository, serve, cache):
         repository.commit({"a": b"1"})
         source = GitSource(serve(version=0).url("repository.git"), cache=cache, branch="main")
@@ -512,6 +550,20 @@ class TestServersThatMisbehave:
     def test_nonsense_instead_of_an_advertisement_is_an_error(self, serve, cache, body, error):
         with pytest.raises(error):
             GitSource(self.answer(serve, body), cache=cache).resolve_revision()
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pkts(["version 2", "ls-refs", "fetch"]) + FLUSH_PKT,
+            pkts([f"{'1' * 40} refs/heads/main\0side-band-64k"]) + FLUSH_PKT,
+        ],
+        ids=["version 2", "version 0"],
+    )
+    def test_a_server_that_can_only_send_whole_histories_is_refused(self, serve, cache, body):
+        """Not asked for one silently."""
+        source = GitSource(self.answer(serve, body), cache=cache, commit="1" * 40)
+        with pytest.raises(RemoteProtocolError, match="whole history"):
+            contents(source)
 
     def test_a_web_page_is_no_repository(self, serve, cache):
         with pytest.raises(RemoteProtocolError, match="no Git repository"):

@@ -1,9 +1,7 @@
 """SSH through proxies: the connection is made by the proxy, host keys and login stay between us and the server."""
 
-import base64
-import socket
-import threading
-from contextlib import suppress
+import importlib.util
+from pathlib import Path
 
 import attrs
 import pytest
@@ -15,72 +13,10 @@ from fluxsrc.git.transport_ssh import open_ssh
 from fluxsrc.operation import Operation
 from fluxsrc.testing.ssh_server import SSHServer
 
-
-class Tunnel:
-    """A proxy that reads one request by the function `greet`, and then carries bytes to wherever that says."""
-
-    def __init__(self, greet):
-        self.greet = greet
-        self.asked = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-
-    def run(self):
-        with suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                threading.Thread(target=self.serve, args=(client,), daemon=True).start()
-
-    def serve(self, client):
-        with client, suppress(OSError):
-            target = self.greet(self, client)
-            if target is None:
-                return
-            with socket.create_connection(target) as server:
-                back = threading.Thread(target=pump, args=(server, client), daemon=True)
-                back.start()
-                pump(client, server)
-                back.join()
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join()
-
-
-def pump(source, sink):
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
-
-
-def connect(tunnel, client):
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += client.recv(4096)
-    lines = head.decode().split("\r\n")
-    tunnel.asked.append(lines[0])
-    wanted = "Basic " + base64.b64encode(b"me:pw").decode()
-    if f"proxy-authorization: {wanted}".lower() not in (line.lower() for line in lines):
-        client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-        return None
-    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    host, _, port = lines[0].split()[1].rpartition(":")
-    return ("127.0.0.1" if host == "git.example.com" else host), int(port)
-
-
-def socks5(tunnel, client):
-    client.recv(3)
-    client.sendall(b"\x05\x00")
-    request = client.recv(300)
-    host, port = request[5 : 5 + request[4]].decode(), int.from_bytes(request[-2:], "big")
-    tunnel.asked.append(f"{host}:{port}")
-    client.sendall(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
-    return "127.0.0.1", port
+_spec = importlib.util.spec_from_file_location("small_proxies", Path(__file__).with_name("small_proxies.py"))
+small = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(small)
+connect, socks5 = small.connect, small.socks5
 
 
 @pytest.fixture
@@ -95,7 +31,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def tunnel(request):
-    tunnel = Tunnel(request.param)
+    tunnel = small.Tunnel(request.param)
     yield tunnel
     tunnel.close()
 
