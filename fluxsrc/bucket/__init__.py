@@ -14,7 +14,7 @@ from fluxsrc.bucket.microsoft import (
     AzureManagedIdentity,
     AzureSAS,
 )
-from fluxsrc.bucket.protocol import Batch, BatchReader, Bucket, BucketClient, BucketObject, Content
+from fluxsrc.bucket.protocol import Batch, BatchReader, Bucket, BucketClient, BucketObject, Content, LevelLister
 from fluxsrc.bucket.s3 import Addressing, S3Bucket
 from fluxsrc.bucket.sigv4 import AWSKeys
 from fluxsrc.bucket.source import BucketSource
@@ -45,6 +45,7 @@ __all__ = [
     "GCSBucket",
     "GoogleDefaultCredentials",
     "GoogleServiceAccount",
+    "LevelLister",
     "LocalBucket",
     "S3Bucket",
     "UnsafeKeys",

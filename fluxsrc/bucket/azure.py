@@ -16,7 +16,7 @@ import attrs
 
 from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret, TLSConfig
-from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
+from fluxsrc.bucket.client import Ask, Delimiter, Dialect, Failure, connect, listed_object
 from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
 from fluxsrc.bucket.microsoft import (
     AzureAccountKey,
@@ -122,9 +122,16 @@ class _Azure:
     def list(self, prefix: str, after: str, token: str | None) -> Ask:
         """List Blobs."""
         del after  # the service begins at the beginning; what `jumps` says keeps others from asking for more
-        query = {"restype": "container", "comp": "list", "prefix": prefix, "marker": token or ""}
-        query |= {"include": "metadata", "maxresults": _PAGE}
-        return self._ask(self._above, {name: value for name, value in query.items() if value}, {})
+        return self._list(prefix, token, include="metadata")
+
+    def list_level(self, prefix: str, token: str | None) -> Ask:
+        """List Blobs, with a delimiter."""
+        return self._list(prefix, token, delimiter="/")
+
+    def level(self, data: bytes) -> tuple[Sequence[str], str | None]:
+        """EnumerationResults, with BlobPrefix elements."""
+        document = parse(data, "Blob", "BlobPrefix", root="EnumerationResults")
+        return [record.get("Name", "") for record in document.records], document.head.get("NextMarker") or None
 
     def page(self, data: bytes) -> tuple[Sequence[BucketObject], str | None]:
         """EnumerationResults."""
@@ -173,6 +180,11 @@ class _Azure:
         """Never."""
         return False
 
+    def _list(self, prefix: str, token: str | None, **more: str) -> Ask:
+        query = {"restype": "container", "comp": "list", "prefix": prefix, "marker": token or "", **more}
+        query["maxresults"] = _PAGE
+        return self._ask(self._above, {name: value for name, value in query.items() if value}, {})
+
     def _ask(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Ask:
         credentials = self._bucket.credentials
         text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
@@ -207,3 +219,4 @@ def _object(record: dict[str, str]) -> BucketObject:
 if TYPE_CHECKING:
     _: Bucket = AzureBucket("name", account="account")
     _dialect: Dialect = _Azure(AzureBucket("name", account="account"))
+    _delimiter: Delimiter = _Azure(AzureBucket("name", account="account"))

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
@@ -18,11 +18,11 @@ from fluxsrc._io.http.pipeline import Answer, Request
 from fluxsrc._io.http.pump import Pump
 from fluxsrc.auth import Proxy, Secret, TLSConfig
 from fluxsrc.bucket.batch import PumpedBatch
-from fluxsrc.bucket.protocol import Batch, BatchReader, BucketClient, BucketObject, Content
+from fluxsrc.bucket.protocol import Batch, BatchReader, BucketClient, BucketObject, Content, LevelLister
 from fluxsrc.errors import ConfigurationError, FluxSrcError, RemoteProtocolError, SourceChangedError, TransportError
 from fluxsrc.operation import Operation
 
-__all__ = ["Ask", "Dialect", "Failure", "HTTPBucketClient", "connect", "listed_object"]
+__all__ = ["Ask", "Delimiter", "Dialect", "Failure", "HTTPBucketClient", "connect", "listed_object"]
 
 _MAX_PAGE: Final = 32 << 20
 """Bytes of a page: thousands of keys of 1,024 bytes, percent-encoded, and what is around them."""
@@ -30,6 +30,7 @@ _MAX_ERROR: Final = 64 << 10
 _CONNECTIONS: Final = 32
 _OK: Final = 200
 _PARTIAL: Final = 206
+_T = TypeVar("_T")
 
 
 @attrs.frozen
@@ -114,6 +115,23 @@ class Dialect(Protocol):
         ...
 
 
+@runtime_checkable
+class Delimiter(Protocol):
+    """What a dialect needs besides, if its service cannot begin a listing in the middle."""
+
+    def list_level(self, prefix: str, token: str | None) -> Ask:
+        """The request for a page of what lies right below."""
+        ...
+
+    def level(self, data: bytes) -> tuple[Sequence[str], str | None]:
+        """The names on such a page, and the token of the next one.
+
+        Raises:
+            ValueError: It is none.
+        """
+        ...
+
+
 def listed_object(
     key: str, size: str | None, etag: str, checksum: str | None = None, version: str | None = None
 ) -> BucketObject:
@@ -132,8 +150,13 @@ def listed_object(
 @contextlib.contextmanager
 def connect(dialect: Dialect, operation: Operation, *, tls: TLSConfig, proxy: Proxy | None) -> Iterator[BucketClient]:
     """A client for the time of one operation."""
-    with HTTPClient(tls=tls, proxy=proxy) as http, contextlib.closing(HTTPBucketClient(dialect, http, operation)) as it:
-        yield it
+    with HTTPClient(tls=tls, proxy=proxy) as http:
+        if isinstance(dialect, Delimiter):
+            client: HTTPBucketClient = _LeveledClient(dialect, dialect, http, operation)
+        else:
+            client = HTTPBucketClient(dialect, http, operation)
+        with contextlib.closing(client):
+            yield client
 
 
 class HTTPBucketClient:
@@ -153,16 +176,7 @@ class HTTPBucketClient:
 
     def pages(self, prefix: str = "", *, after: str = "") -> Generator[Sequence[BucketObject], None, None]:
         """See `BucketClient`."""
-        token: str | None = None
-        while True:
-            ask = partial(self._page, prefix, after, token)
-            page, following = retrying(ask, operation=self._operation, phase="list")
-            yield page
-            if following is None:
-                return
-            if following == token:
-                raise RemoteProtocolError(f"{self._dialect.url}: the listing goes in circles", url=self._dialect.url)
-            token = following
+        return self._pages(lambda token: self._dialect.list(prefix, after, token), self._dialect.page)
 
     def read(self, item: BucketObject, /, start: int = 0, length: int | None = None) -> Content:
         """See `BucketClient`."""
@@ -195,13 +209,29 @@ class HTTPBucketClient:
             return None
         return Content(answer.body, self._dialect.checksum(item, answer.headers))
 
-    def _page(self, prefix: str, after: str, token: str | None) -> tuple[Sequence[BucketObject], str | None]:
-        with self._get(lambda: self._dialect.list(prefix, after, token), "list") as response:
+    def _pages(
+        self, make: Callable[[str | None], Ask], parse: Callable[[bytes], tuple[Sequence[_T], str | None]]
+    ) -> Generator[Sequence[_T], None, None]:
+        token: str | None = None
+        while True:
+            ask = partial(self._page, partial(make, token), parse)
+            page, following = retrying(ask, operation=self._operation, phase="list")
+            yield page
+            if following is None:
+                return
+            if following == token:
+                raise RemoteProtocolError(f"{self._dialect.url}: the listing goes in circles", url=self._dialect.url)
+            token = following
+
+    def _page(
+        self, make: Callable[[], Ask], parse: Callable[[bytes], tuple[Sequence[_T], str | None]]
+    ) -> tuple[Sequence[_T], str | None]:
+        with self._get(make, "list") as response:
             if response.status != _OK:
                 raise self._error(response, None)
             data = response.read(_MAX_PAGE)
         try:
-            return self._dialect.page(data)
+            return parse(data)
         except ValueError as exc:
             raise RemoteProtocolError(f"{self._dialect.url} answers no listing: {exc}", url=self._dialect.url) from exc
 
@@ -281,6 +311,18 @@ class HTTPBucketClient:
         return SourceChangedError(f"{item.key!a} is gone, or not what it was when {url} was listed", url=url)
 
 
+class _LeveledClient(HTTPBucketClient):
+    """See `LevelLister`."""
+
+    def __init__(self, dialect: Dialect, delimiter: Delimiter, http: HTTPClient, operation: Operation) -> None:
+        super().__init__(dialect, http, operation)
+        self._delimiter = delimiter
+
+    def names(self, prefix: str, /) -> Generator[Sequence[str], None, None]:
+        """See `LevelLister`."""
+        return self._pages(partial(self._delimiter.list_level, prefix), self._delimiter.level)
+
+
 def _beginning(response: Response) -> bytes:
     data = b""
     for chunk in response.iter_bytes():
@@ -305,5 +347,5 @@ def _lines(fields: Mapping[str, str | Secret]) -> str:
 
 if TYPE_CHECKING:
 
-    def _(client: HTTPBucketClient) -> tuple[BucketClient, BatchReader]:
-        return client, client
+    def _(client: _LeveledClient) -> tuple[BucketClient, BatchReader, LevelLister]:
+        return client, client, client

@@ -1,7 +1,8 @@
 """From a bucket to its listing: ignore rules, limits and the revision, applied while the pages come in.
 
 1. Read the ignore files whose place is known: at the bucket's root, under the prefix, at the artifact's root.
-2. List. While one page is judged, the next one is on its way. A directory that is excluded as a whole is jumped over.
+2. List. While one page is judged, the next one is on its way. A directory that is excluded as a whole is jumped over:
+   by beginning behind it; or, where the service cannot do that, by listing what else there is, prefix by prefix.
 3. In the gitignore dialect, read the ignore files that were found on the way, and judge again what they govern.
 """
 
@@ -15,7 +16,7 @@ import attrs
 
 from fluxsrc.bucket.index import EtagIndex, IndexBuilder
 from fluxsrc.bucket.keys import is_marker
-from fluxsrc.bucket.protocol import BucketClient, BucketObject
+from fluxsrc.bucket.protocol import BucketClient, BucketObject, LevelLister
 from fluxsrc.bucket.wait import result_of
 from fluxsrc.errors import LimitExceededError, SourceChangedError
 from fluxsrc.ignore import IGNORE_FILE, IgnoreRules
@@ -129,6 +130,14 @@ def list_bucket(client: BucketClient, scope: Scope, executor: Executor, operatio
     return Listing(index, scope.inside(run.files), run.listed)
 
 
+@attrs.frozen
+class _Range:
+    """Keys that are still to be listed: those that begin with a prefix, behind some key."""
+
+    prefix: str
+    after: str = ""
+
+
 class _Run:
     """The state of one listing.
 
@@ -170,9 +179,9 @@ class _Run:
 
     def list(self) -> None:
         rules = self._scope.rules(self.files)
-        after: str | None = ""
-        while after is not None:
-            after = self._list_from(after, rules)
+        ranges = [_Range(self._scope.prefix)]
+        while ranges:
+            ranges += reversed(self._list_range(ranges.pop(), rules))
 
     def check_totals(self, count: int, size: int, seen: str) -> None:
         """Hold what is kept against the limits."""
@@ -195,24 +204,24 @@ class _Run:
             self.files[item.key.rpartition("/")[0]] = data.decode(errors="surrogateescape")
             self._etags[item.key] = item.etag
 
-    def _list_from(self, after: str, rules: _Rules) -> str | None:
-        """List to the end, or to a directory that can be jumped over; the key to go on from, None at the end."""
-        with closing(self._client.pages(self._scope.prefix, after=after)) as pages:
+    def _list_range(self, range_: "_Range", rules: _Rules) -> Sequence["_Range"]:
+        """List to the end, or to a directory that can be jumped over; what is left of it then, in order."""
+        with closing(self._client.pages(range_.prefix, after=range_.after)) as pages:
             following = self._executor.submit(next, pages, None)
             try:
                 while (page := result_of(following, self._operation, "list", url=self._scope.url)) is not None:
                     self._collect_ignore_files(page)
-                    target = self._jump(page, rules)
-                    if target is None:
+                    excluded = self._excluded_end(page, rules)
+                    if excluded is None:
                         following = self._executor.submit(next, pages, None)
                     self._judge(page, rules)
-                    if target is not None:
-                        return target
+                    if excluded is not None:
+                        return self._behind(excluded, range_)
             finally:
                 # A generator that runs in another thread cannot be closed: let its request end, as the operation does.
                 if not following.cancel():
                     following.exception()
-        return None
+        return ()
 
     def _collect_ignore_files(self, page: Sequence[BucketObject]) -> None:
         for item in page:
@@ -275,17 +284,51 @@ class _Run:
                 actual=actual,
             )
 
-    def _jump(self, page: Sequence[BucketObject], rules: _Rules) -> str | None:
-        """The key to go on from, if the page ends inside a directory of which nothing can be kept."""
-        last = page[-1].key if page and self._client.jumps else ""
+    def _excluded_end(self, page: Sequence[BucketObject], rules: _Rules) -> str | None:
+        """The directory in which the page ends, with its slash, if nothing of it can be kept and jumping over it pays."""
+        can = self._client.jumps or isinstance(self._client, LevelLister)
+        last = page[-1].key if page and can else ""
         for directory in self._ancestors(last):
             if rules.prunes(directory):
-                return f"{directory}/{_LAST}"
+                # To look around costs some requests: not before a whole page was for nothing.
+                pays = self._client.jumps or page[0].key.startswith(f"{directory}/")
+                return f"{directory}/" if pays else None
             if self._is_open(directory, last):  # below it nothing is certain yet
                 return None
         return None
+
+    def _behind(self, excluded: str, range_: "_Range") -> Sequence["_Range"]:
+        """What of a range lies behind a directory in it."""
+        if self._client.jumps or not isinstance(self._client, LevelLister):
+            return [_Range(range_.prefix, f"{excluded}{_LAST}")]
+        levels = [range_.prefix, *(f"{d}/" for d in self._ancestors(excluded[:-1]) if len(d) >= len(range_.prefix))]
+        # In the order of a listing: what is left of the innermost directory comes first.
+        return [_Range(prefix) for level in reversed(levels) for prefix in self._prefixes_behind(excluded, level)]
+
+    def _prefixes_behind(self, excluded: str, level: str) -> Sequence[str]:
+        """Prefixes that have all the names of a level behind a directory in common, and no other name does.
+
+        As few as there are characters in which the names leave the way to that directory: many names, few requests.
+        """
+        assert isinstance(self._client, LevelLister)
+        found, seen = set(), self.listed
+        with closing(self._client.names(level)) as pages:
+            for page in pages:
+                seen += len(page)
+                self._check("max_list_objects", seen, f"{seen:,} names listed so far")
+                self._operation.check("list", url=self._scope.url)
+                behind = (name for name in page if name > excluded and not name.startswith(excluded))
+                found.update(name[: _in_common(name, excluded) + 1] for name in behind)
+        return sorted(found)
 
     def _ancestors(self, key: str) -> Iterable[str]:
         """The directories of a key below the stripped part, outermost first."""
         start = len(self._scope.strip)
         return (key[:place] for place in range(start + 1, len(key)) if key[place] == "/")
+
+
+def _in_common(one: str, other: str) -> int:
+    """Characters at their beginning in which two texts agree."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from fluxsrc.operation import Operation
 
-__all__ = ["Batch", "BatchReader", "Bucket", "BucketClient", "BucketObject", "Content"]
+__all__ = ["Batch", "BatchReader", "Bucket", "BucketClient", "BucketObject", "Content", "LevelLister"]
 
 
 class BucketObject(NamedTuple):
@@ -109,6 +109,19 @@ class BatchReader(Protocol):
         Args:
             items: None of them empty.
             executor: For what would block.
+        """
+        ...
+
+
+@runtime_checkable
+class LevelLister(Protocol):
+    """What a `BucketClient` can do besides, if its service cannot begin a listing in the middle: list with a delimiter."""
+
+    def names(self, prefix: str, /) -> Generator[Sequence[str], None, None]:
+        """What there is right below: keys, and directories with their slash, in pages.
+
+        Args:
+            prefix: Of the names; nothing behind the first slash after it is listed.
         """
         ...
 

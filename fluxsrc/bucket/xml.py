@@ -24,18 +24,18 @@ class Document:
     records: list[dict[str, str]]
 
 
-def parse(data: bytes, record: str = "", *, root: str) -> Document:
+def parse(data: bytes, *records: str, root: str) -> Document:
     """Read a document.
 
     Args:
         data: The document. One with a document type is refused, so there are no entities that could grow.
-        record: The name of the elements that are records.
+        records: The names of the elements that are records.
         root: The name that the outermost element must have.
 
     Raises:
         ValueError: It is not XML, or another document.
     """
-    reader = _Reader(record)
+    reader = _Reader(records)
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = reader.start
@@ -56,11 +56,11 @@ def _refuse(*_: object) -> None:
 
 
 class _Reader:
-    def __init__(self, record: str) -> None:
+    def __init__(self, records: tuple[str, ...]) -> None:
         self.root = ""
         self.head: dict[str, str] = {}
         self.records: list[dict[str, str]] = []
-        self._record = record
+        self._records = records
         self._into = self.head
         self._depth = 0
         self._leaf = False
@@ -73,7 +73,7 @@ class _Reader:
             self.root = name
         elif self._depth > _MAX_DEPTH:
             raise ValueError("XML that is nested too deep")
-        if name == self._record:
+        if name in self._records:
             self._into = {}
             self.records.append(self._into)
         self._leaf = True
@@ -85,7 +85,7 @@ class _Reader:
         if self._leaf:
             self._into[name] = unquote(self._text) if self._encoded else self._text
             self._leaf = False
-        if name == self._record:
+        if name in self._records:
             self._into = self.head
 
     def text(self, data: str) -> None:

@@ -298,11 +298,29 @@ class _Azure(_Dialect):
     def list(bucket: Mapping[str, _Stored], query: Mapping[str, str], size: int) -> _Reply:
         after = _key(query["marker"]) if query.get("marker") else ""
         keys, more = _page(bucket, query.get("prefix", ""), after, size)
+        if query.get("delimiter"):
+            return _Azure._level(bucket, query, after, size)
         rows = [
             f"<Blob><Name>{escape(key)}</Name><Properties><Etag>{bucket[key].etag}</Etag>"
             f"<Content-Length>{len(bucket[key].data)}</Content-Length>"
             f"<Content-MD5>{base64.b64encode(bucket[key].md5).decode()}</Content-MD5></Properties><Metadata/></Blob>"
             for key in keys
+        ]
+        text = f"<Blobs>{''.join(rows)}</Blobs><NextMarker>{_token(more)}</NextMarker>"
+        return _Reply(200, f"<EnumerationResults>{text}</EnumerationResults>".encode())
+
+    @staticmethod
+    def _level(bucket: Mapping[str, _Stored], query: Mapping[str, str], after: str, size: int) -> _Reply:
+        prefix, delimiter = query.get("prefix", ""), query["delimiter"]
+        parts = {key: key[len(prefix) :].partition(delimiter) for key in bucket if key.startswith(prefix)}
+        level = {f"{prefix}{part[0]}{part[1]}": part[1] for part in parts.values()}
+        names = sorted((name for name in level if name > after), key=str.encode)
+        more = names[size - 1] if len(names) > size else None
+        rows = [
+            f"<BlobPrefix><Name>{escape(name)}</Name></BlobPrefix>"
+            if level[name]
+            else f"<Blob><Name>{escape(name)}</Name></Blob>"
+            for name in names[:size]
         ]
         text = f"<Blobs>{''.join(rows)}</Blobs><NextMarker>{_token(more)}</NextMarker>"
         return _Reply(200, f"<EnumerationResults>{text}</EnumerationResults>".encode())

@@ -59,23 +59,39 @@ class PagedBucket:
         return Content(data[start:] if length is None else data[start : start + length])
 
 
+class LeveledBucket(PagedBucket):
+    """One that cannot begin in the middle, but lists with a delimiter."""
+
+    jumps = False
+
+    def pages(self, prefix="", *, after=""):
+        assert not after
+        return super().pages(prefix)
+
+    def names(self, prefix, /):
+        parts = [key[len(prefix) :].partition("/") for key in self.objects if key.startswith(prefix)]
+        names = sorted({f"{prefix}{name}{slash}" for name, slash, _ in parts}, reverse=True)
+        return (names[start : start + self.page] for start in range(0, len(names), self.page))
+
+
 def consistent(objects):
     """Without files that are directories, too."""
     return {k: v for k, v in objects.items() if not any(k.startswith(f"{other}/") for other in objects)}
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(KEYS, st.binary(max_size=8), max_size=25),
     st.dictionaries(st.one_of(st.just(""), KEYS), RULES, max_size=4),
     RULES,
     st.integers(1, 7),
+    st.sampled_from([PagedBucket, LeveledBucket]),
 )
-def test_a_listing_in_pages_keeps_what_the_rules_keep_of_the_whole(objects, files, extra, page):
+def test_a_listing_in_pages_keeps_what_the_rules_keep_of_the_whole(objects, files, extra, page, kind):
     """Jumps, pages and rules that come late change nothing about the verdicts."""
     named = {f"{directory}/.sourceignore".removeprefix("/"): text.encode() for directory, text in files.items()}
     objects = consistent(objects | named)
-    source = BucketSource(PagedBucket(objects, page), ignore=extra)
+    source = BucketSource(kind(objects, page), ignore=extra)
     with source.fetch() as snapshot:
         found = {entry.path: entry.read() for entry in snapshot.entries()}
     texts = {k.removesuffix(".sourceignore").rstrip("/"): v.decode() for k, v in objects.items() if k in named}

@@ -171,6 +171,47 @@ def test_an_excluded_directory_is_not_listed_to_its_end(server):
     assert any("start-after=cache%2F" in line for line in server.asked("list-type"))
 
 
+def azure(server):
+    return AzureBucket(NAME, account="account", endpoint=server.url, credentials=Anonymous())
+
+
+def test_a_service_that_cannot_begin_in_the_middle_is_asked_for_what_lies_beside_an_excluded_directory(server):
+    """With a delimiter, level by level; and hundreds of names beside it are listed together, not one by one."""
+    put(
+        server,
+        *(f"a/cache/x/{n:04}" for n in range(500)),
+        *(f"a/m{n:03}/f" for n in range(200)),
+        "a/cache/y",
+        "b",
+        "z/z",
+    )
+    bucket = RecordingBucket(azure(server))
+    kept = paths(BucketSource(bucket, ignore="x/\n"))
+    assert kept == sorted(["a/cache/y", *(f"a/m{n:03}/f" for n in range(200)), "b", "z/z"])
+    assert sum(bucket.pages) < 300
+    levels = server.asked("delimiter=%2F")
+    assert [sum(f"prefix={prefix}&" in line for line in levels) > 0 for prefix in ("a%2Fcache%2F", "a%2F")] == [
+        True,
+        True,
+    ]
+    assert len(server.requests) < 120
+
+
+def test_listing_beside_a_directory_is_bounded_too(server):
+    """A service whose levels have no end is no way around the limit."""
+    put(server, *(f"cache/{n:04}" for n in range(60)), *(f"z{n:05}" for n in range(300)))
+    with pytest.raises(LimitExceededError, match="names listed so far") as caught:
+        BucketSource(azure(server), ignore="cache/\n", limits=Limits(max_list_objects=100)).resolve_revision()
+    assert caught.value.limit == "max_list_objects"
+
+
+def test_a_directory_within_one_page_is_no_reason_to_look_around(server):
+    """Requests with a delimiter are made only where a whole page was for nothing."""
+    put(server, "a", "cache/1", "cache/2", "z")
+    assert paths(BucketSource(azure(server), ignore="cache/\n")) == ["a", "z"]
+    assert server.asked("delimiter") == []
+
+
 def test_directory_markers_are_no_files(server):
     server.put(NAME, "a/", b"")
     server.put(NAME, "a/b", b"1")
