@@ -3,7 +3,7 @@
 Packs, loose objects and alternates are looked through as git does. Every object is hashed when it is read: what comes
 out is what was named. Small objects come as bytes; large ones that are no deltas stream.
 
-Why not dulwich's `DiskObjectStore`: see decision 0010. What is taken from dulwich is `apply_delta`, compiled.
+Why not dulwich's `DiskObjectStore`: see decision 0007. What is taken from dulwich is `apply_delta`, compiled.
 """
 
 import io

@@ -1,6 +1,6 @@
 """`SSHConnection`: one login at a server, on which commands run one after another.
 
-asyncssh speaks the protocol; decision 0012 says why. Its event loop runs in a thread of the connection's own, so that a
+asyncssh speaks the protocol; decision 0009 says why. Its event loop runs in a thread of the connection's own, so that a
 caller inside another event loop (a notebook, a web server) is none of its business.
 """
 
