@@ -1,6 +1,6 @@
 """OpenPGP signatures, held against given public keys: no gpg, no keyring, no home directory, no trust but the caller's.
 
-Packets, bindings, revocations and mathematics are Sequoia's (`pysequoia`, see decision 50). What Sequoia leaves to policy is
+Packets, bindings, revocations and mathematics are Sequoia's (`pysequoia`, see decision 0029). What Sequoia leaves to policy is
 decided here: what a signature may look like, and that a key must be good now as well as when it signed.
 """
 
