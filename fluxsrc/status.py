@@ -14,6 +14,7 @@ import attrs
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.events import Failure, Stage
 from fluxsrc.revision import Revision
+from fluxsrc.verify import is_vouched
 
 __all__ = ["Condition", "SourceStatus", "artifact_document", "artifact_path"]
 
@@ -178,7 +179,7 @@ class SourceStatus:
         stored = f"stored artifact for revision '{artifact.revision}'"
         changed = {"Ready": (True, "Succeeded", stored), "ArtifactInStorage": (True, "Succeeded", stored)}
         gone: tuple[str, ...] = ("Reconciling", *_FAILURES)
-        if artifact.verification:
+        if is_vouched(artifact.verification):
             by = ", ".join(f"{name} {value}" for name, value in artifact.verification)
             changed["SourceVerified"] = (
                 True,

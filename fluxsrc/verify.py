@@ -34,12 +34,14 @@ __all__ = [
     "Facts",
     "Policy",
     "UnsafeNoVerification",
+    "is_vouched",
     "policy_digest",
     "split_policy",
 ]
 
 _LOGGER: Final = logging.getLogger(__name__)
 
+_SAYS_NOTHING: Final = frozenset({"policy", "oci.level", "oci.statement"})
 CONTENT: Final = "content"
 """The evidence that every source has: what its files are, as `ContentEvidence`."""
 
@@ -200,6 +202,16 @@ def split_policy(policy: Policy[Any] | None, /) -> tuple[Policy[Any] | None, Pol
         )
     early, late = zip(*(split_policy(each) for each in policy.policies), strict=True)
     return AllOf([each for each in early if each]), AllOf([each for each in late if each])
+
+
+def is_vouched(facts: Facts, /) -> bool:
+    """Whether anybody vouched, by what policies found out: not where none asked, where it was skipped, or where whoever signed is nobody.
+
+    >>> is_vouched((("policy", "sha256:…"), ("oci.level", "skip")))
+    False
+    """
+    names = {name for name, _ in facts}
+    return bool(names - _SAYS_NOTHING) and "oci.warning.authenticity" not in names
 
 
 @attrs.frozen

@@ -33,6 +33,10 @@ _OIDS = {
 }
 
 
+def now():
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
 def new_key(kind):
     if kind.startswith("rsa"):
         return rsa.generate_private_key(65537, int(kind[3:]))
@@ -111,15 +115,15 @@ def issue(
     serial=None,
 ):
     """A certificate by an issuer (a `Signer`), or by itself."""
-    now = now or dt.datetime.now(dt.UTC).replace(microsecond=0)
+    moment = now or dt.datetime.now(dt.UTC).replace(microsecond=0)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject if issuer is None else issuer.certificate.subject)
         .public_key(key.public_key())
         .serial_number(serial or x509.random_serial_number())
-        .not_valid_before(now + start)
-        .not_valid_after(now + start + dt.timedelta(days=days))
+        .not_valid_before(moment + start)
+        .not_valid_after(moment + start + dt.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
     )
     if key_usage is None:

@@ -18,14 +18,19 @@ class Asked:
     """What the options say.
 
     Attributes:
-        key: Files of public keys.
+        key: Files of public keys: of the source, or of a signed lock.
         mode: Git: what has to be signed.
         identity: Git: who may have signed. Registries, with an issuer: whose certificate it has to be, `/…/` for a pattern.
         issuer: Registries: who vouches for these identities, `/…/` for a pattern.
         trusted_root: Registries: the authorities and logs that are trusted; those of sigstore.dev if nothing is said.
         layout: Registries: where signatures may lie.
         annotation: Registries: what has to be signed besides, `NAME=VALUE`.
-        repository: Registries: what has to be signed as the image's name, `HOST/REPOSITORY`.
+        repository: Registries: what has to be signed as the image's name, `HOST/REPOSITORY`; what a trust policy is asked about.
+        trust_policy: Registries: notation's trust policy.
+        trust_store: Registries: the directory of its trust stores.
+        crl: Registries: files of certificate revocation lists.
+        lock: A lock file that is signed, and has the content.
+        lock_source: The source's name there.
     """
 
     key: tuple[Path, ...] = ()
@@ -36,6 +41,11 @@ class Asked:
     layout: tuple[str, ...] = ()
     annotation: tuple[str, ...] = ()
     repository: str | None = None
+    trust_policy: Path | None = None
+    trust_store: Path | None = None
+    crl: tuple[Path, ...] = ()
+    lock: Path | None = None
+    lock_source: str | None = None
 
     @property
     def flags(self) -> Mapping[str, Any]:
@@ -46,6 +56,23 @@ class Asked:
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _OPTIONS: Final = (
+    click.option(
+        "--verify-lock-source", metavar="NAME", help="The source's name in that lock, if its URL is another one there."
+    ),
+    click.option(
+        "--verify-lock",
+        type=_FILE,
+        help="The content has to be what this lock file has, signed (FILE.sig) by one of the --verify-key files.",
+    ),
+    click.option(
+        "--verify-crl", multiple=True, type=_FILE, help="OCI: which of notation's certificates are revoked. Repeatable."
+    ),
+    click.option(
+        "--verify-trust-store",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="OCI: notation's trust stores, if they are not beside the trust policy.",
+    ),
+    click.option("--verify-trust-policy", type=_FILE, help="OCI: accept only what notation's trust policy does."),
     click.option(
         "--verify-repository", metavar="HOST/REPOSITORY", help="OCI: this has to be signed as the image's name."
     ),

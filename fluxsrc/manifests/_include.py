@@ -8,7 +8,7 @@ from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.git import GitSource
 from fluxsrc.managed import ManagedSource
-from fluxsrc.manifests._sources import Inclusion
+from fluxsrc.manifests._context import Inclusion
 from fluxsrc.source import Source
 from fluxsrc.wrappers import Include, Included
 

@@ -105,6 +105,15 @@ class SecretData:
             raise ConfigurationError(f"{self.reference} has no public key in it", hint="under a name that ends in .pub")
         return keys
 
+    def certificates(self) -> list[bytes]:
+        """What notation trusts, in the keys that end in `.crt` or `.pem`; others are left alone, as in Flux."""
+        names = sorted(name for name in self._values if name.endswith((".crt", ".pem")))
+        if not names:
+            raise ConfigurationError(
+                f"{self.reference} has no certificate in it", hint="under a name that ends in .crt or .pem"
+            )
+        return [self._values[name] for name in names]
+
     def tls(self, *, insecure_skip_verify: bool = False) -> TLSConfig:
         """`ca.crt`, `tls.crt`, `tls.key`, and Flux's older names of them."""
         key = self.get("tls.key", "keyFile")

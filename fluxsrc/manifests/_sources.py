@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import attrs
-
 from fluxsrc.auth import Anonymous, Keychain, Origin, Proxy, TLSConfig
 from fluxsrc.bucket import (
     AWSDefaultChain,
@@ -28,81 +26,17 @@ from fluxsrc.errors import ConfigurationError
 from fluxsrc.git import GitSource
 from fluxsrc.http_artifact import HTTPArtifactSource
 from fluxsrc.keychains import AzureRegistry, ChainKeychain, ElasticContainerRegistry, GoogleRegistry
+from fluxsrc.manifests._context import TIMEOUT, Context, Inclusion
 from fluxsrc.manifests._fields import Fields
-from fluxsrc.manifests._secrets import SecretData, Secrets
+from fluxsrc.manifests._secrets import SecretData
+from fluxsrc.manifests._verify import git_policy, oci_policy
 from fluxsrc.oci import LayerOperation, OCISource
-from fluxsrc.recipe import Dialect
-from fluxsrc.signatures import CosignKeylessSignature, CosignKeySignature, GitSignature, TrustedRoot
 from fluxsrc.source import Source
-from fluxsrc.verify import Policy
 
-__all__ = ["Context", "Inclusion", "bucket", "external_artifact", "git_repository", "oci_repository"]
+__all__ = ["bucket", "external_artifact", "git_repository", "oci_repository"]
 
-_TIMEOUT: Final = 60.0
 _AWS: Final = re.compile(r"(?:s3[.-](?:dualstack\.)?([a-z0-9-]+)|s3)\.amazonaws\.com(?:\.cn)?")
 _NO_IDENTITY: Final = "a pod's identity is not to be had outside of its cluster"
-_NOT_VERIFIED: Final = "this version cannot check it, and a policy that cannot be checked must not be ignored"
-
-
-@attrs.frozen(kw_only=True)
-class Inclusion:
-    """An item of `spec.include`.
-
-    Attributes:
-        name: Of the GitRepository whose files are included.
-        from_path: The sub-tree of it.
-        to_path: The directory it goes to.
-        place: Where the item stands, for messages.
-    """
-
-    name: str
-    from_path: str
-    to_path: str
-    place: str
-
-
-@attrs.define
-class Context:
-    """What converting one object needs, and what it learns.
-
-    Attributes:
-        namespace: The object's.
-        secrets: What it may refer to.
-        local: Whether `file://` URLs are accepted.
-        options: More arguments for the source: `limits`, `cache`, …
-        warnings: Grows by what the manifest's author should know.
-        includes: Grows by what the object includes; who knows all objects puts them together.
-    """
-
-    namespace: str
-    secrets: Secrets
-    local: bool
-    options: Mapping[str, Any]
-    warnings: list[str] = attrs.field(factory=list)
-    includes: list[Inclusion] = attrs.field(factory=list)
-
-    def secret(self, spec: Fields, field: str) -> SecretData | None:
-        """The Secret that a `{name: …}` refers to."""
-        reference = spec.fields(field)
-        if reference is None:
-            return None
-        with reference:
-            return self.secrets.secret(self.namespace, reference.need("name"))
-
-    def proxy(self, spec: Fields) -> Proxy | None:
-        """`proxySecretRef`."""
-        secret = self.secret(spec, "proxySecretRef")
-        return None if secret is None else secret.proxy()
-
-    def common(self, spec: Fields) -> dict[str, Any]:
-        """What all kinds have: `timeout`, `ignore`."""
-        timeout = spec.duration("timeout")
-        return {
-            **self.options,
-            "timeout": _TIMEOUT if timeout is None else timeout,
-            "ignore": spec.raw_text("ignore"),
-            "dialect": Dialect.FLUX,
-        }
 
 
 # --- Git -------------------------------------------------------------------------------------------------------------
@@ -133,7 +67,7 @@ def git_repository(spec: Fields, context: Context) -> Source:
     return GitSource(
         url,
         submodules=spec.flag("recurseSubmodules"),
-        verify=_git_policy(spec, context),
+        verify=git_policy(spec, context),
         **_git_ref(spec, context),
         **context.common(spec),
         sparse=spec.texts("sparseCheckout"),
@@ -141,19 +75,6 @@ def git_repository(spec: Fields, context: Context) -> Source:
         tls=tls,
         proxy=proxy,
     )
-
-
-def _git_policy(spec: Fields, context: Context) -> GitSignature | None:
-    """What has to be signed, and by whom."""
-    verify = spec.fields("verify")
-    if verify is None:
-        return None
-    with verify:
-        mode = verify.choice("mode", "HEAD", "head", "Tag", "TagAndHEAD")
-        secret = context.secret(verify, "secretRef")
-        if secret is None:
-            verify.refuse("secretRef", "is missing", hint="the Secret with the public keys")
-        return GitSignature(secret.signers(), mode=mode)
 
 
 def _include(item: Fields) -> Inclusion:
@@ -238,53 +159,12 @@ def oci_repository(spec: Fields, context: Context) -> Source:
         url,
         **ref,
         **context.common(spec),
-        verify=_oci_policy(spec, context),
+        verify=oci_policy(spec, context),
         keychain=_oci_keychain(spec, context),
         tls=TLSConfig() if certificates is None else certificates.tls(),
         proxy=context.proxy(spec),
         insecure=insecure,
     )
-
-
-def _oci_policy(spec: Fields, context: Context) -> Policy[Any] | None:
-    """Who has to have signed the manifest."""
-    verify = spec.fields("verify")
-    if verify is None:
-        return None
-    with verify:
-        if verify.choice("provider", "cosign", "notation") == "notation":
-            verify.refuse("provider", _NOT_VERIFIED)
-        secret = context.secret(verify, "secretRef")
-        if secret is None:
-            return _keyless_policy(verify, context)
-        for other in ("matchOIDCIdentity", "trustedRootSecretRef"):
-            if other in verify:
-                context.warnings.append(f"{verify.place(other)}: without effect beside secretRef, which goes before it")
-        verify.accept("matchOIDCIdentity", "trustedRootSecretRef")
-        return CosignKeySignature(secret.cosign_keys())
-
-
-def _keyless_policy(verify: Fields, context: Context) -> CosignKeylessSignature:
-    """Who has to have signed with a certificate. Without a name that would be anybody, which is what it is in Flux."""
-    identities = []
-    for item in verify.items("matchOIDCIdentity"):
-        with item:
-            given = {name: item.need(name) for name in ("issuer", "subject")}
-            for name, pattern in given.items():
-                if not (pattern.startswith("^") and pattern.endswith("$")):
-                    context.warnings.append(
-                        f"{item.place(name)}: has to fit the whole name here; Flux finds it anywhere in it"
-                    )
-            identities.append(given)
-    if not identities:
-        verify.refuse(
-            "matchOIDCIdentity",
-            "is missing, and so is secretRef",
-            hint="name issuer and subject, or a Secret with keys",
-        )
-    secret = context.secret(verify, "trustedRootSecretRef")
-    root = TrustedRoot.bundled() if secret is None else TrustedRoot.parse(secret.need("trusted_root.json").encode())
-    return CosignKeylessSignature.from_match_oidc_identity(identities, trusted_root=root)
 
 
 def _oci_ref(spec: Fields, context: Context) -> dict[str, Any]:
@@ -422,5 +302,5 @@ def external_artifact(artifact: Fields, context: Context, *, host: str | None = 
             digest=artifact.need("digest"),
             revision=artifact.need("revision"),
             annotations=tuple(sorted(artifact.mapping("metadata").items())),
-            **{"timeout": _TIMEOUT, **context.options},
+            **{"timeout": TIMEOUT, **context.options},
         )

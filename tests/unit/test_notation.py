@@ -626,6 +626,26 @@ def test_no_damaged_timestamp_holds(data):
     assert (found.earliest, found.latest) == (NOW - dt.timedelta(seconds=1), NOW + dt.timedelta(seconds=1))
 
 
+ROOT, LIST = CA.root, crl(CA, 5).der
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_damaged_files_of_the_caller_are_errors_of_ours(data):
+    """What `cryptography` reads only on use, names and keys, is noticed when the file is read."""
+    original = data.draw(st.sampled_from([ROOT, LIST]))
+    place = data.draw(st.integers(0, len(original) - 1))
+    damaged = original[:place] + bytes([data.draw(st.integers(0, 255))]) + original[place + 1 :]
+    try:
+        if original is ROOT:
+            assert TrustStore.parse("ca", "acme", damaged).certificates == (damaged,)
+        else:
+            found = RevocationList.parse(damaged).revoked(ADA.certificate, CA.certificate, NOW)
+            assert found is None or damaged == LIST
+    except ConfigurationError as exc:
+        assert exc.message  # noqa: PT017 - either outcome is looked at
+
+
 @given(st.binary(max_size=80))
 def test_arbitrary_bytes_are_no_timestamp(data):
     """The error is ours."""

@@ -4,6 +4,7 @@ import datetime as dt
 import pickle
 
 import attrs
+import pytest
 
 from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import AuthenticationError, ContentError, TransportError, UnsafeEntryError
@@ -112,6 +113,19 @@ def test_who_vouched_is_in_the_condition():
     status = SourceStatus(key=GIT).succeeded(artifact(verification=(("ssh", "SHA256:abc"),)), 1, T0)
     assert "ssh SHA256:abc" in status.conditions["SourceVerified"].message
     assert "SourceVerified" not in status.succeeded(artifact(), 1, T0).conditions
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        (("policy", "unsafe-no-verification"),),
+        (("oci.level", "skip"), ("oci.statement", "all"), ("policy", "sha256:1")),
+        (("oci.warning.authenticity", "check 5"), ("oci.signer", "CN=Eve"), ("policy", "sha256:1")),
+    ],
+)
+def test_what_nobody_vouched_for_is_not_verified(facts):
+    """Though a policy let it pass: skipped, or signed by whoever; as in Flux."""
+    assert "SourceVerified" not in SourceStatus(key=GIT).succeeded(artifact(verification=facts), 1, T0).conditions
 
 
 def test_paths_are_named_as_flux_names_them():

@@ -68,20 +68,22 @@ def parse_certificates(data: bytes) -> "tuple[x509.Certificate, ...]":
     if len(data) > _MAX_BYTES:
         raise ConfigurationError(f"the certificates are larger than {_MAX_BYTES:,} bytes")
     try:
-        if b"-----BEGIN " in data:
-            return tuple(x509.load_pem_x509_certificates(data))
-        return (x509.load_der_x509_certificate(data),)
+        pem = b"-----BEGIN " in data
+        found = tuple(x509.load_pem_x509_certificates(data)) if pem else (x509.load_der_x509_certificate(data),)
+        for each in found:  # these are parsed on use, and damaged ones shall be noticed here
+            tuple(each.extensions), each.subject.rdns, each.issuer.rdns, each.public_key()
+        return found
     except Exception as exc:  # noqa: BLE001 - whatever a parser of other people's bytes raises, they are no certificates
         raise ConfigurationError(f"not certificates: {exc}"[:200]) from None
 
 
 def is_issued_by(certificate: "x509.Certificate", issuer: "x509.Certificate") -> bool:
     """Whether it has the issuer's name and a signature by its key."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # noqa: PLC0415 - an extra
 
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 

@@ -42,13 +42,18 @@ class RevocationList:
         try:
             read = x509.load_pem_x509_crl if b"-----BEGIN " in data else x509.load_der_x509_crl
             found = read(data)
-            tuple(found.extensions)  # are parsed on use, and damaged ones shall be noticed here
+            # These are parsed on use, and damaged ones shall be noticed here.
+            tuple(found.extensions), found.issuer.rdns, found.signature_hash_algorithm, found.next_update_utc
             return cls(found.public_bytes(Encoding.DER))
         except Exception as exc:  # noqa: BLE001 - whatever a parser of other people's bytes raises, they are no list
             raise ConfigurationError(f"not a revocation list: {exc}"[:200]) from None
 
     def revoked(self, certificate: "x509.Certificate", issuer: "x509.Certificate", now: dt.datetime) -> bool | None:
-        """Whether the list says so; None if it cannot tell: it is another issuer's, not current, or not a full one."""
+        """Whether the list says so; None if it cannot tell: it is another issuer's, not current, or not a full one.
+
+        Raises:
+            VerificationError: 5: it is the issuer's and current, but damaged.
+        """
         from cryptography import x509  # noqa: PLC0415 - an extra
 
         crl = x509.load_der_x509_crl(self.der)
@@ -64,7 +69,10 @@ class RevocationList:
             or not crl.last_update_utc <= now <= crl.next_update_utc
         ):
             return None
-        return crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+        try:
+            return crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+        except ValueError:
+            raise failed(OCICheck.CERTIFICATE, f"the revocation list of {name_of(issuer)} is damaged") from None
 
 
 def check_revocation(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from fluxsrc.errors import MissingExtraError
+from fluxsrc.errors import MissingExtraError, VerificationError
 from fluxsrc.signatures.notation.certificates import Purpose, is_issued_by
 from fluxsrc.signatures.notation.chain import Chain
 from fluxsrc.signatures.verdict import OCICheck, failed
@@ -65,30 +65,36 @@ def check_timestamp(token: bytes, signature: bytes, anchors: Iterable[bytes]) ->
         from cryptography import x509  # noqa: PLC0415
     except ImportError as exc:
         raise MissingExtraError("checking timestamps", extra="verify") from exc
-    roots = [x509.load_der_x509_certificate(each) for each in anchors]
     try:
-        # The library wants an authority's whole answer, of which notation keeps the token: "granted" is put in front.
-        answer = rfc3161_client.decode_timestamp_response(_wrap(_SEQUENCE, _GRANTED + _sorted_certificates(token)))
-        info = answer.tst_info
-        hashed = _HASHES.get(info.message_imprint.hash_algorithm.dotted_string)
-        if hashed is None or not {each.dotted_string for each in answer.signed_data.digest_algorithms} <= set(_HASHES):
-            raise failed(OCICheck.ALGORITHM, "the timestamp is over a hash that is not allowed")
-        verifier = rfc3161_client.VerifierBuilder(roots=roots).build()
-        verifier.verify(answer, hashlib.new(hashed, signature).digest())
-        chain = Chain.parse(_path(answer, roots), Purpose.TIME)
-        accuracy = dt.timedelta()
-        if info.accuracy is not None:
-            accuracy = dt.timedelta(
-                seconds=info.accuracy.seconds or 0,
-                milliseconds=info.accuracy.millis or 0,
-                microseconds=info.accuracy.micros or 0,
-            )
-        chain.check_time(info.gen_time, "at the time of its timestamp")
-        return Timestamp(info.gen_time - accuracy, info.gen_time + accuracy, chain)
+        return _checked(token, signature, [x509.load_der_x509_certificate(each) for each in anchors])
+    except VerificationError:
+        raise
     except rfc3161_client.VerificationError as exc:
         raise failed(OCICheck.CERTIFICATE, f"the timestamp does not hold: {exc}"[:200]) from None
-    except (ValueError, TypeError, OverflowError, AttributeError):
+    except Exception:  # noqa: BLE001 - whatever parsers of other people's bytes raise, it is no timestamp
         raise failed(OCICheck.CERTIFICATE, "the timestamp is damaged") from None
+
+
+def _checked(token: bytes, signature: bytes, roots: "list[x509.Certificate]") -> Timestamp:
+    import rfc3161_client  # noqa: PLC0415 - an extra
+
+    # The library wants an authority's whole answer, of which notation keeps the token: "granted" is put in front.
+    answer = rfc3161_client.decode_timestamp_response(_wrap(_SEQUENCE, _GRANTED + _sorted_certificates(token)))
+    info = answer.tst_info
+    hashed = _HASHES.get(info.message_imprint.hash_algorithm.dotted_string)
+    if hashed is None or not {each.dotted_string for each in answer.signed_data.digest_algorithms} <= set(_HASHES):
+        raise failed(OCICheck.ALGORITHM, "the timestamp is over a hash that is not allowed")
+    rfc3161_client.VerifierBuilder(roots=roots).build().verify(answer, hashlib.new(hashed, signature).digest())
+    chain = Chain.parse(_path(answer, roots), Purpose.TIME)
+    chain.check_time(info.gen_time, "at the time of its timestamp")
+    accuracy = dt.timedelta()
+    if info.accuracy is not None:
+        accuracy = dt.timedelta(
+            seconds=info.accuracy.seconds or 0,
+            milliseconds=info.accuracy.millis or 0,
+            microseconds=info.accuracy.micros or 0,
+        )
+    return Timestamp(info.gen_time - accuracy, info.gen_time + accuracy, chain)
 
 
 def _path(answer: Any, roots: "Iterable[x509.Certificate]") -> list[bytes]:
