@@ -182,11 +182,7 @@ def keyless_bundle(fuzzer):
     if check is None:
         changed = json.loads(data)
         assert changed["dsseEnvelope"]["payload"] == original["dsseEnvelope"]["payload"]
-        # Sigstore's library passes over characters that are not base64's: the certificate is the same then.
-        one, other = (
-            base64.b64decode(each["verificationMaterial"]["certificate"]["rawBytes"]) for each in (changed, original)
-        )
-        assert one == other
+        assert changed["verificationMaterial"]["certificate"] == original["verificationMaterial"]["certificate"]
     return check
 
 

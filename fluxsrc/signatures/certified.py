@@ -29,6 +29,9 @@ __all__ = ["Certified", "Trust", "verify_annotations", "verify_bundle"]
 _SIGNATURE: Final = "dev.cosignproject.cosign/signature"
 _CERTIFICATE: Final = "dev.sigstore.cosign/certificate"
 _BUNDLE: Final = "dev.sigstore.cosign/bundle"
+_BASE64: Final = frozenset(
+    {"canonicalizedBody", "hashes", "keyId", "rawBytes", "rootHash", "signedEntryTimestamp", "signedTimestamp"}
+)
 _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 _SKEW: Final = dt.timedelta(minutes=5)
 _MAX_TOLD: Final = 300
@@ -87,6 +90,7 @@ def verify_bundle(data: bytes, message: bytes, trust: Trust) -> Certified:
         raise failed(OCICheck.LOG, "it does not have exactly one entry of a transparency log")
     if not isinstance(entries[0].get("inclusionProof"), dict):
         raise failed(OCICheck.LOG, "its log entry has no proof of inclusion")
+    _check_writing(parsed.material)
     bundle_class = _bundle_class()
     bundle = _parsed(lambda: bundle_class.from_json(data), "the bundle")
     if parsed.payload is None:
@@ -119,6 +123,20 @@ def verify_annotations(annotations: Mapping[str, str], payload: bytes, trust: Tr
     bundle = _parsed(lambda: make(_one_certificate(pem), signature, promise), "the certificate")
     certified = _verify(bundle, payload, None, signature, trust)
     return attrs.evolve(certified, facts={**certified.facts, "inclusion": "promise"})
+
+
+def _check_writing(value: object, name: str = "") -> None:
+    """Check 3: names and base64 are written in one way. The library takes names in `snake_case` too, and characters between."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if "_" in key:
+                raise failed(OCICheck.FORM, f"the field {key[:100]!a} is not one of a bundle")
+            _check_writing(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            _check_writing(item, name)
+    elif isinstance(value, str) and name in _BASE64:
+        decode_base64(value, what=f"what is called {name}")
 
 
 @attrs.frozen(kw_only=True)

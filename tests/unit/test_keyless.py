@@ -674,6 +674,31 @@ def bundle_with_unknown_fields(sigstore):
 
 
 @attack(3)
+def certificate_with_a_blank_in_its_base64(sigstore):
+    """The library would pass over it, and others read something else, or nothing."""
+    bundle = sigstore.bundle(small.statement())
+    certificate = bundle["verificationMaterial"]["certificate"]
+    certificate["rawBytes"] = certificate["rawBytes"][:4] + " " + certificate["rawBytes"][4:]
+    return small.bundle_record(bundle)
+
+
+@attack(3)
+def field_with_another_spelling(sigstore):
+    """The library knows both, others only one, or take the first for something unknown."""
+    bundle = sigstore.bundle(small.statement())
+    certificate = bundle["verificationMaterial"]["certificate"]
+    certificate["raw_bytes"] = certificate.pop("rawBytes")
+    return small.bundle_record(bundle)
+
+
+@attack(3)
+def hash_with_more_than_base64(sigstore):
+    bundle = sigstore.bundle(small.statement())
+    entry_of(bundle)["inclusionProof"]["hashes"][0] += "@"
+    return small.bundle_record(bundle)
+
+
+@attack(3)
 def two_signatures(sigstore):
     bundle = sigstore.bundle(small.statement())
     bundle["dsseEnvelope"]["signatures"] *= 2
