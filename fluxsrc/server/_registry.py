@@ -98,20 +98,20 @@ class Registry:
             return self._list(request, name, key) if listing else _unknown("UNSUPPORTED", "no such endpoint")
         if digest is None and (what != "manifests" or ":" in reference):
             return registry_error(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", "not a digest")
-        answer = _unknown("NAME_UNKNOWN", "no such repository")
+        missing = ("NAME_UNKNOWN", "no such repository")
         for artifacts in self._views(key, current=what != "referrers"):
             attached = self._attached(artifacts)
             if what == "referrers" and digest is not None:
                 return _referrers(request, digest, attached)
             if what == "blobs" and digest is not None:
                 found = self._blob(digest, artifacts, attached)
-                answer = _unknown("BLOB_UNKNOWN", "no such blob")
+                missing = ("BLOB_UNKNOWN", "no such blob")
             else:
                 found = self._manifest(reference, digest, artifacts, attached)
-                answer = _unknown("MANIFEST_UNKNOWN", "no such manifest")
+                missing = ("MANIFEST_UNKNOWN", "no such manifest")
             if found is not None:
                 return found
-        return answer
+        return _unknown(*missing)
 
     def _key(self, name: str) -> SourceKey | None:
         if name.startswith(self._prefix):

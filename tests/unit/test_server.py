@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import importlib.util
+import itertools
 import logging
 import os
 import random
@@ -461,9 +462,12 @@ def test_a_blob_that_is_cut_short_while_it_is_sent_ends_the_answer(disk):
         call(application, "GET", LATEST, on_send=cut)
 
 
+@pytest.mark.parametrize("nowait", [True, False])
 @pytest.mark.parametrize("keep_time", [False, True])
-def test_a_byte_that_is_flipped_while_the_blob_is_sent_is_not_sent(disk, keep_time):
+def test_a_byte_that_is_flipped_while_the_blob_is_sent_is_not_sent(disk, keep_time, nowait, monkeypatch):
     """Neither in this answer, which ends early, nor in any other; pieces that were read before are right."""
+    if not nowait:  # as where all reading may wait
+        monkeypatch.setattr("fluxsrc.server._blobs._NOWAIT", None)
     artifact = make(disk, big=True)
     whole = stored(disk, artifact)
     application = app(disk)
@@ -514,6 +518,7 @@ def test_what_changes_all_the_time_while_it_is_sent_is_given_up(disk):
     assert call(application, "GET", LATEST).status == 200
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "pread", pread)
+        patch.setattr("fluxsrc.server._blobs._NOWAIT", None)
         with pytest.raises(StoreError, match="all the time"):
             call(application, "GET", LATEST)
 
@@ -531,6 +536,46 @@ def test_a_touch_and_a_lease_while_it_is_sent_change_nothing(disk):
 
     with leases:
         assert call(app(disk), "GET", LATEST, on_send=touch).body == whole
+
+
+def test_what_is_not_in_memory_is_read_in_a_thread(disk, monkeypatch):
+    """A disk that takes its time keeps nobody else waiting."""
+    artifact = make(disk, big=True)
+    expected = stored(disk, artifact)
+    readers = []
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda *args: (readers.append(threading.current_thread()), real(*args))[1])
+
+    def cold(*args):
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "preadv", cold)
+    assert call(app(disk), "GET", LATEST).body == expected
+    assert threading.main_thread() not in readers
+
+
+def test_a_client_that_takes_all_at_once_does_not_keep_others_waiting(disk):
+    """Between two pieces others have their turn, also where sending never waits."""
+    make(disk, big=True)
+    application = app(disk)
+    call(application, "GET", LATEST)
+    order = []
+
+    async def both():
+        async def other():
+            while order.count("piece") < 4:
+                order.append("turn")
+                await asyncio.sleep(0)
+
+        def sent(message):
+            order.extend(["piece"] * bool(message.get("body")))
+
+        task = asyncio.create_task(other())
+        await asyncio.gather(asgi.acall(application, "GET", LATEST, on_send=sent), task)
+
+    asyncio.run(both())
+    pieces = [number for number, what in enumerate(order) if what == "piece"]
+    assert all("turn" in order[here:there] for here, there in itertools.pairwise(pieces))
 
 
 # --- collectors and clients that go away -----------------------------------------------------------------------------
