@@ -56,7 +56,7 @@ COMMANDS: Final = {
     "candidates": Row("tags", "List what a tag could be rolled back to."),
     "delete": Row("publish", "Delete a tag or a manifest."),
     "reconcile": Row("keep", "Keep the sources of a file up to date in a store."),
-    "get": Row("keep", "Show the sources of a store, as `flux get sources` does."),
+    "get": Row("condition", "Show the sources of a store, as `flux get sources` does."),
     "lock": Row("locking", "Write down what the sources of a file are, or check them."),
     "serve": Row("serve", "Serve a store over HTTP: at Flux's URLs, and as a registry."),
     "store": Row("store", "Look after a store of artifacts."),

@@ -11,6 +11,7 @@ from fluxsrc.revision import Revision
 __all__ = [
     "artifact_document",
     "revision_document",
+    "signed_by",
     "skipped_documents",
     "time_text",
 ]
@@ -29,6 +30,15 @@ def revision_document(revision: Revision) -> dict[str, Any]:
 def skipped_documents(skipped: Iterable[Skipped]) -> list[dict[str, str]]:
     """What was left out, and why."""
     return [{"path": item.path, "reason": item.reason, "detail": item.detail} for item in skipped]
+
+
+def signed_by(artifact: Artifact) -> str:
+    """The names that a policy found, or else the keys; all that is known is in the JSON."""
+    for kind in ("signer", "key"):
+        found = [value for name, value in artifact.verification if name.rpartition(".")[2] == kind]
+        if found:
+            return ", ".join(dict.fromkeys(found))
+    return ""
 
 
 def artifact_document(artifact: Artifact) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`reconcile` and `get`: keep the sources of a file up to date, and look how they are."""
+"""`reconcile`: keep the sources of a file up to date, show how they are, and leave that for `get`."""
 
 import contextlib
 import json
@@ -14,9 +14,9 @@ from fluxsrc.artifact import SourceKey
 from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document, time_text
 from fluxsrc.cli.failures import BUG
-from fluxsrc.cli.options import common_options, existing_store, optional_store, seconds
+from fluxsrc.cli.options import common_options, optional_store, seconds
 from fluxsrc.cli.pins import Pins, lock_options
-from fluxsrc.cli.render import echo_json, table
+from fluxsrc.cli.render import table
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.errors import ConfigurationError, FluxSrcError
 from fluxsrc.events import (
@@ -30,12 +30,11 @@ from fluxsrc.events import (
     RefMoved,
     Stage,
 )
-from fluxsrc.managed import ManagedSource
-from fluxsrc.reconcile import Policy, Reconciler, Retention
+from fluxsrc.reconcile import Policy, Reconciler, Retention, SavedStatuses
 from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore
 
-__all__ = ["get", "reconcile"]
+__all__ = ["reconcile"]
 
 _HEAD: Final = ("kind", "name", "revision", "suspended", "ready", "message")
 _CODES: Final[Mapping[Stage, int]] = {
@@ -87,26 +86,38 @@ def reconcile(
     retention = None if keep is None else Retention(records=keep, ttl=ttl)
     live = sys.stdout.isatty() and not session.json
     with LocalStore(store) as target, session.cancelling() as cancel:
+        sources, saved = pins.of_all(described.load()), SavedStatuses(target)
         reconciler = Reconciler(
             target,
-            pins.of_all(described.load()),
+            sources,
             policy=Policy(concurrency=concurrency),
             retention=retention,
             on_event=None if live else _printer(as_json=session.json),
+            on_status=saved.save,
+            known=saved.load(each.key for each in sources),
         )
+        _save_all(reconciler, saved)
         with _table(reconciler) if live else contextlib.nullcontext():
             if once:
                 with _forwarding(cancel, reconciler.cancel):
                     statuses = reconciler.run_once()
             else:
-                _run(reconciler, described, pins, cancel)
+                _run(reconciler, described, pins, saved, cancel)
                 statuses = reconciler.statuses
     if live:
         click.echo(table(_HEAD, [_row(status) for status in statuses.values()]))
     return _exit_code(statuses) if once else 0
 
 
-def _run(reconciler: Reconciler, described: Described, pins: Pins, cancel: threading.Event) -> None:
+def _save_all(reconciler: Reconciler, saved: SavedStatuses) -> None:
+    """Who is suspended now: no look will say so."""
+    for status in reconciler.statuses.values():
+        saved.save(status)
+
+
+def _run(
+    reconciler: Reconciler, described: Described, pins: Pins, saved: SavedStatuses, cancel: threading.Event
+) -> None:
     """Until the signal; with a look at the files now and then."""
     text = described.text(), pins.text()
     with reconciler:
@@ -116,6 +127,7 @@ def _run(reconciler: Reconciler, described: Described, pins: Pins, cancel: threa
                 if fresh != text:
                     text = fresh
                     reconciler.apply(pins.of_all(described.load()))
+                    _save_all(reconciler, saved)
             except FluxSrcError as exc:  # what runs goes on as it was described before
                 click.echo(f"error: {Failure.of(exc)}", err=True)
 
@@ -238,42 +250,3 @@ def _table(reconciler: Reconciler) -> Iterator[None]:
 
     with Live(console=Console(), get_renderable=draw, refresh_per_second=4, transient=True):
         yield
-
-
-@click.command()
-@takes_manifests(required=False)
-@existing_store
-@common_options
-@pass_session
-def get(session: Session, described: Described, store: LocalStore) -> None:
-    """Show the sources of a store: what each has, as `flux get sources` does.
-
-    With --file also those that are described there and have nothing yet. Asks no remote.
-    """
-    artifacts = {key: store.lookup(key) for key in store.sources()}
-    managed: dict[SourceKey, ManagedSource] = {each.key: each for each in described.load()} if described.given else {}
-    keys = sorted({*artifacts, *managed})
-    if session.json:
-        echo_json(
-            {
-                "store": str(store.path),
-                "sources": [
-                    {
-                        "source": str(key),
-                        "suspended": key in managed and managed[key].suspend,
-                        "ready": artifacts.get(key) is not None,
-                        "artifact": None if (found := artifacts.get(key)) is None else artifact_document(found),
-                    }
-                    for key in keys
-                ],
-            }
-        )
-        return
-    rows = []
-    for key in keys:
-        artifact = artifacts.get(key)
-        suspended = str(key in managed and managed[key].suspend)
-        revision = "" if artifact is None else artifact.revision.short
-        message = "no artifact yet" if artifact is None else f"stored {time_text(artifact.observed) or ''}".rstrip()
-        rows.append((key.kind, f"{key.namespace}/{key.name}", revision, suspended, str(artifact is not None), message))
-    click.echo(table(_HEAD, rows))

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from fluxsrc.artifact import Artifact, SourceKey
-from fluxsrc.cli.documents import artifact_document, time_text
+from fluxsrc.cli.documents import artifact_document, signed_by, time_text
 from fluxsrc.cli.failures import EXIT_CODES
 from fluxsrc.cli.options import common_options, existing_store, seconds
 from fluxsrc.cli.place import save_archive, unpack_tree
@@ -176,20 +176,11 @@ def export(
 
 def _table(first: str, rows: Sequence[tuple[str, ...]], artifacts: Sequence[Artifact], *, right: frozenset[int]) -> str:
     """Artifacts under their columns; who signed them as the last one, if anybody did."""
-    signers = [_signed_by(artifact) for artifact in artifacts]
+    signers = [signed_by(artifact) for artifact in artifacts]
     head = (first, "observed", "revision", "content", "files", "size")
     if not any(signers):
         return table(head, rows, right=right)
     return table((*head, "signed by"), [(*row, by) for row, by in zip(rows, signers, strict=True)], right=right)
-
-
-def _signed_by(artifact: Artifact) -> str:
-    """The names that a policy found, or else the keys; all that is known is in the JSON."""
-    for kind in ("signer", "key"):
-        found = [value for name, value in artifact.verification if name.rpartition(".")[2] == kind]
-        if found:
-            return ", ".join(dict.fromkeys(found))
-    return ""
 
 
 def _columns(artifact: Artifact) -> tuple[str, str, str, str, str]:

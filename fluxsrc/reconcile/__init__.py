@@ -6,7 +6,8 @@ any `concurrent.futures.Executor`, and keeps each source's status. `look` is wha
 
 from fluxsrc.reconcile.retention import Retention
 from fluxsrc.reconcile.runner import Reconciler
+from fluxsrc.reconcile.saved import SavedStatuses
 from fluxsrc.reconcile.schedule import Policy, Schedule
 from fluxsrc.reconcile.work import Outcome, look
 
-__all__ = ["Outcome", "Policy", "Reconciler", "Retention", "Schedule", "look"]
+__all__ = ["Outcome", "Policy", "Reconciler", "Retention", "SavedStatuses", "Schedule", "look"]

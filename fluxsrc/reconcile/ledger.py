@@ -27,12 +27,13 @@ class Ledger:
         now: Callable[[], dt.datetime],
         on_event: Callable[[Event], object] | None,
         on_status: Callable[[SourceStatus], object] | None,
+        known: Iterable[SourceStatus] = (),
     ) -> None:
         self._now = now
         self._on_event = on_event
         self._on_status = on_status
         self._changed = threading.Condition()
-        self._statuses: dict[SourceKey, SourceStatus] = {}
+        self._statuses: dict[SourceKey, SourceStatus] = {status.key: status for status in known}
 
     def apply(self, sources: Iterable[ManagedSource]) -> None:
         """These sources, and no others."""

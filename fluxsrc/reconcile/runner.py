@@ -80,6 +80,7 @@ class Reconciler:
         on_event: Called with each event.
         on_status: Called with each source's status when it changes.
         retention: What becomes of old artifacts; None keeps all.
+        known: How an earlier process left the sources, as `SavedStatuses` has it.
         clock: Seconds that never go backwards.
         now: The time of day, with a zone, for statuses.
         dice: A number from 0 to 1, for jitter.
@@ -95,6 +96,7 @@ class Reconciler:
         on_event: Callable[[Event], object] | None = None,
         on_status: Callable[[SourceStatus], object] | None = None,
         retention: Retention | None = None,
+        known: Iterable[SourceStatus] = (),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], dt.datetime] = _utc_now,
         dice: Callable[[], float] = random.random,
@@ -107,7 +109,7 @@ class Reconciler:
         self._owns_executor = not isinstance(executor, Executor)
         self._retention = retention
         self._clock, self._dice = clock, dice
-        self._ledger = Ledger(now, on_event, on_status)
+        self._ledger = Ledger(now, on_event, on_status, known)
         self._lock = threading.RLock()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waits: tuple[ManagedSource, ...] = ()

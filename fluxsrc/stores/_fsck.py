@@ -37,6 +37,7 @@ _KNOWN: Final = frozenset(
         "oci-layout",
         "pins",
         "sources",
+        "status",
     }
 )
 
@@ -201,10 +202,10 @@ class _Check:
         for path in self._files(self.layout.root):
             if path.name not in _KNOWN:
                 self.unknown.append(self.layout.relative(path))
-        keys = {self.layout.record(key) for key in self.layout.source_keys()}
-        for path in self._tree(self.layout.sources):
-            if path not in keys:
-                self.unknown.append(self.layout.relative(path))
+        known = {self.layout.record(key) for key in self.layout.source_keys()}
+        known |= {self.layout.status(key) for key in self.layout.status_keys()}
+        for directory in (self.layout.sources, self.layout.statuses):
+            self.unknown += [self.layout.relative(path) for path in self._tree(directory) if path not in known]
         for path in self._files(self.layout.indexes):
             if not _BLOB_NAME.fullmatch(path.name):
                 self.unknown.append(self.layout.relative(path))

@@ -4,6 +4,7 @@
 oci-layout  index.json  blobs/sha256/<hex>     an OCI image layout
 sources/<kind>/<namespace>/<name>.json         each source's history: the truth, all else follows from it
 index/<hex>                                    pack index of the blob of that digest: a hint, never trusted
+status/<kind>/<namespace>/<name>.json          how each source is doing: a remark, for people
 pins/<name>.json  leases/<id>.json             what must not be swept
 index.journal                                  sources whose line in index.json is out of date
 ingest/                                        files that are still being written
@@ -67,6 +68,11 @@ class Layout:
         return self.root / "sources"
 
     @cached_property
+    def statuses(self) -> Path:
+        """Where it is said how the sources are doing."""
+        return self.root / "status"
+
+    @cached_property
     def indexes(self) -> Path:
         """Where pack indexes are."""
         return self.root / "index"
@@ -115,7 +121,11 @@ class Layout:
 
     def record(self, key: SourceKey) -> Path:
         """A source's history."""
-        return self.sources / f"{key.kind}/{key.namespace}/{_stem(key.name)}.json"
+        return self.sources / _file_of(key)
+
+    def status(self, key: SourceKey) -> Path:
+        """How a source is doing."""
+        return self.statuses / _file_of(key)
 
     def source_lock(self, key: SourceKey) -> Path:
         """A source's lock file."""
@@ -163,22 +173,28 @@ class Layout:
 
     def source_keys(self) -> Iterator[SourceKey]:
         """Every source that has a record, sorted."""
-        for kind in _names(self.sources):
-            for namespace in _names(self.sources / kind):
-                directory = self.sources / kind / namespace
-                found = [key for name in _names(directory) if (key := self._key(kind, namespace, name)) is not None]
-                yield from sorted(found)
+        return self._keys(self.sources)
 
-    def _key(self, kind: str, namespace: str, file: str) -> SourceKey | None:
-        """The key of a record's file, or None for a file that is no record of ours."""
-        name = file.removesuffix(".json")
+    def status_keys(self) -> Iterator[SourceKey]:
+        """Every source of which something is said, sorted."""
+        return self._keys(self.statuses)
+
+    def _keys(self, root: Path) -> Iterator[SourceKey]:
+        for kind in _names(root):
+            for namespace in _names(root / kind):
+                files = [root / kind / namespace / name for name in _names(root / kind / namespace)]
+                yield from sorted(key for path in files if (key := self._key(kind, namespace, path)) is not None)
+
+    def _key(self, kind: str, namespace: str, path: Path) -> SourceKey | None:
+        """The key of a source's file, or None for a file that is none of ours."""
+        name = path.name.removesuffix(".json")
         if "~" in name:
-            name = self._name_in(self.sources / kind / namespace / file)
+            name = self._name_in(path)
         try:
             key = SourceKey(kind, namespace, name)
         except ConfigurationError:
             return None
-        return key if self.record(key).name == file else None
+        return key if self.record(key).name == path.name else None
 
     def _name_in(self, path: Path) -> str:
         # Only the shortened names need a look inside; what cannot be read is `verify`'s to report.
@@ -208,6 +224,10 @@ class Layout:
         """Hold the journal's lock."""
         with locked(self.root / "locks" / "journal.lock", timeout=self.lock_timeout):
             yield
+
+
+def _file_of(key: SourceKey) -> str:
+    return f"{key.kind}/{key.namespace}/{_stem(key.name)}.json"
 
 
 def _stem(name: str) -> str:

@@ -1,7 +1,7 @@
 """`LocalStore`: a store in a directory that is an OCI image layout, shared by threads and processes.
 
 What is where: `_layout`. How a blob gets in and out: `_blobs`. What a history is: `_records`. How OCI tools see it: `_oci`
-and `_index`. What stays and goes: `_retention`. What is wrong: `_fsck`.
+and `_index`. What stays and goes: `_retention`. What is wrong: `_fsck`. How sources are doing: `_statuses`.
 """
 
 import datetime as dt
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import attrs
 
@@ -21,7 +21,7 @@ from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
 from fluxsrc.store import Ingest, Observation, ObservingStore
-from fluxsrc.stores import _fsck, _index, _retention
+from fluxsrc.stores import _fsck, _index, _retention, _statuses
 from fluxsrc.stores._blobs import (
     BlobWriter,
     check_ingest,
@@ -250,12 +250,13 @@ class LocalStore:
             layout.write(layout.pack_index(artifact.digest), checked, durable=False)
 
     def forget(self, key: SourceKey, /) -> bool:
-        """Drop a source's history, as when its object is deleted; `gc` sweeps what only it referred to.
+        """Drop a source's history and status, as when its object is deleted; `gc` sweeps what only it referred to.
 
         Returns:
-            Whether there was one.
+            Whether there was a history.
         """
         layout = self._layout
+        _statuses.forget(layout, key)
         path = layout.record(key)
         if layout.read(path) is None:
             return False
@@ -267,6 +268,23 @@ class LocalStore:
                     sync_directory(path.parent)
         self._at_exit.arm(layout)
         return True
+
+    # --- how sources are doing ---------------------------------------------------------------------------------------
+
+    def write_status(self, key: SourceKey, status: Mapping[str, Any], /) -> None:
+        """Keep a remark about how a source is doing, in place of the one before; JSON values only.
+
+        `fluxsrc.reconcile.SavedStatuses` writes them. A crash leaves the old one or the new one, a power cut perhaps none.
+        """
+        _statuses.write(self._layout, key, status)
+
+    def status(self, key: SourceKey, /) -> Mapping[str, Any] | None:
+        """The last remark about a source; None if there is none, or none that can be read."""
+        return _statuses.read(self._layout, key)
+
+    def statuses(self) -> Iterator[SourceKey]:
+        """Every source about which there is a remark, sorted, whether it has an artifact or not."""
+        return self._layout.status_keys()
 
     # --- retention ---------------------------------------------------------------------------------------------------
 

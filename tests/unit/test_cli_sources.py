@@ -1,8 +1,10 @@
 """`reconcile`, `get` and `lock`: files of manifests on the command line."""
 
+import itertools
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -165,6 +167,84 @@ def test_get_shows_what_a_store_has_and_what_is_still_missing(desk):
     ]
     document = json.loads(desk.run("get", "--store", "store", "-f", "sources.yaml", "--json")[1])
     assert [each["ready"] for each in document["sources"]] == [True, False]
+
+
+def rows(desk, *words):
+    """What `get` shows, by name and column."""
+    head, *lines = desk.run("get", "--store", "store", *words)[1].splitlines()
+    starts = [head.index(name) for name in GET]
+    cells = [[line[a:b].strip() for a, b in itertools.pairwise([*starts, None])] for line in lines]
+    return {cell[1]: dict(zip(GET, cell, strict=True)) for cell in cells}
+
+
+GET = ("kind", "name", "revision", "suspended", "ready", "age", "checked", "signed by", "message")
+
+
+def test_get_tells_what_the_last_reconcile_found(desk):
+    """Ready, then failing with its artifact kept, then well again; the first word of the message is what failed."""
+    assert desk.run(*ONCE)[0] == 0
+    row = rows(desk)["team/app"]
+    assert (row["ready"], row["suspended"]) == ("True", "False")
+    assert row["message"].startswith("stored artifact for revision 'main@sha1:")
+    assert re.fullmatch(r"\d+[sm]", row["age"])
+    assert re.fullmatch(r"\d+[sm]", row["checked"])
+    desk.repository.path.rename(desk.path / "gone")
+    assert desk.run(*ONCE)[0] == 3
+    assert desk.run(*ONCE)[0] == 3
+    row = rows(desk)["team/app"]
+    assert (row["ready"], row["revision"][:10]) == ("False", "main@sha1:")
+    assert row["message"].startswith("fetch failed (")
+    [document] = json.loads(desk.run("get", "--store", "store", "--json")[1])["sources"]
+    assert (document["failure"]["stage"], document["failure"]["failures"], document["ready"]) == ("fetch", 2, False)
+    assert {each["type"] for each in document["conditions"]} >= {"Ready", "FetchFailed"}
+    assert document["artifact"]["files"] == 1
+    (desk.path / "gone").rename(desk.repository.path)
+    assert desk.run(*ONCE)[0] == 0
+    assert rows(desk)["team/app"]["ready"] == "True"
+
+
+def test_get_tells_of_what_never_had_an_artifact_and_of_what_is_left_alone(desk):
+    """Without being told what is described: both are in the store."""
+    desk.describe("failing", branch="missing")
+    text = Path("sources.yaml").read_text() + "---\n" + MANIFEST.format(name="idle", path="/nowhere", branch="main")
+    Path("sources.yaml").write_text(text + "  suspend: true\n")
+    assert desk.run(*ONCE)[0] == 3
+    found = rows(desk)
+    assert found["team/failing"]["message"].startswith("fetch failed (RevisionNotFound): ")
+    assert (found["team/idle"]["suspended"], found["team/idle"]["message"]) == ("True", "no artifact yet")
+    assert json.loads(desk.run("store", "verify", "--store", "store", "--json")[1])["unknown"] == []
+
+
+def test_get_tells_who_signed_and_that_nobody_did(desk):
+    """A signature is asked for that is not there: verification failed."""
+    secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: keys, namespace: team}\nstringData:\n  a.sshpub: "
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ada@example.com\n"
+    text = Path("sources.yaml").read_text() + "  verify: {mode: HEAD, secretRef: {name: keys}}\n"
+    Path("sources.yaml").write_text(text + secret + key)
+    assert desk.run(*ONCE)[0] == 4
+    row = rows(desk)["team/app"]
+    assert row["message"].startswith("verification failed (VerificationError): ")
+    assert (row["ready"], row["signed by"], row["revision"]) == ("False", "", "")
+
+
+def test_get_says_it_when_an_artifact_is_gone(desk):
+    """A status is a remark; what the store holds is the truth."""
+    assert desk.run(*ONCE)[0] == 0
+    for blob in Path("store/blobs/sha256").iterdir():
+        blob.unlink()
+    row = rows(desk)["team/app"]
+    assert (row["ready"], row["message"]) == ("False", "its artifact is not in the store any more")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version":2}', '{"version":1,"key":"gitrepository/team/app"}'])
+def test_a_status_that_cannot_be_read_is_none(desk, damage):
+    """What is shown then is what a store without one shows."""
+    assert desk.run(*ONCE)[0] == 0
+    Path("store/status/gitrepository/team/app.json").write_text(damage)
+    row = rows(desk)["team/app"]
+    assert (row["ready"], row["message"][:9], row["checked"]) == ("True", "stored 20", "")
+    assert desk.run(*ONCE)[0] == 0
+    assert rows(desk)["team/app"]["checked"]
 
 
 def lock(desk, *words):
