@@ -1,20 +1,21 @@
 """A bucket becomes an artifact: fluxsrc against Flux's path, `rclone` and `aws s3 sync`, all from one MinIO on loopback.
 
-    python benchmarks/bench_bucket.py [case ...]        cases: small large changed listing
+    python benchmarks/bench_bucket.py [--who TEXT] [case ...]        cases: small large changed listing
 
 fluxsrc does what a user does, `BucketSource(...).produce_artifact(LocalStore(...))`: listing, ignore rules, preconditions,
 checksums, two digests, manifest, record and fsync included. Flux's path is source-controller's: list, then a hundred
 workers with minio-go into a directory, then `Storage.Archive`. rclone and aws copy into a directory; `tar | gzip` follows.
-Time includes starting the process. Needs `minio` (and for the others `rclone`, `aws`, `go`) in $GOBIN or on the PATH.
+"process" includes starting it; "call" is the time inside of it where a program tells: where nothing changed, that is what
+listing costs, and the rest is what Python takes to start. `--who` leaves out whoever has not the text in his name. Needs `minio` (and for the others `rclone`, `aws`, `go`) in $GOBIN or on the PATH.
 """
 
+import argparse
 import contextlib
 import os
 import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +25,21 @@ import boto3
 from botocore.config import Config
 
 USER, PASSWORD = "fluxsrc", "fluxsrc-secret-key"
+WHO = ""
+CASES = ["small", "large", "changed", "listing"]
 MIB = common.MIB
 
 OURS = """
-import json, sys
+import json, sys, time
 from fluxsrc.bucket import AWSKeys, BucketSource, S3Bucket
 from fluxsrc.stores.local import LocalStore
 endpoint, user, password, name, store = sys.argv[1:]
 bucket = S3Bucket(name, endpoint=endpoint, region="us-east-1", credentials=AWSKeys(user, password))
+started = time.perf_counter()
 with LocalStore(store) as store:
     artifact = BucketSource(bucket, timeout=None).produce_artifact(store)
-print(json.dumps({"size": artifact.size, "files": artifact.files, "revision": str(artifact.revision)}))
+print(json.dumps({"size": artifact.size, "files": artifact.files, "revision": str(artifact.revision),
+                  "seconds": time.perf_counter() - started}))
 """
 
 LISTING = """
@@ -121,7 +126,11 @@ def fill(s3, name, count, key, body):
 
 
 def contestants(address, name, out, flux, revision="none"):
-    """Name and command of each; what they keep is in `out`."""
+    """Name and command of each that takes part; what they keep is in `out`."""
+    return [(who, command) for who, command in everybody(address, name, out, flux, revision) if WHO in who]
+
+
+def everybody(address, name, out, flux, revision):
     yield "fluxsrc", common.python(OURS, f"http://{address}", USER, PASSWORD, name, out / "store")
     if flux is not None:
         yield "Flux's path", [flux, "bucket", address, USER, PASSWORD, name, revision, out / "artifact.tar.gz"]
@@ -151,11 +160,12 @@ def restore(saved, out):
 def report(title, results):
     print(f"\n## {title}\n")
     ours = results["fluxsrc"].seconds
-    rows = [
-        [name, f"{r.seconds:.2f} s", f"{r.seconds / ours:.2f}x", f"{r.peak / MIB:.0f} MiB"]
-        for name, r in results.items()
-    ]
-    print(common.table(["", "time", "to ours", "peak memory"], rows), flush=True)
+    rows = []
+    for name, r in results.items():
+        call = f"{common.last_json(r.output)['seconds']:.2f} s" if r.output.startswith("{") else ""
+        row = [f"{r.seconds:.2f} s", f"{r.seconds / ours:.2f}x", f"{r.cpu:.2f} s", call, f"{r.peak / MIB:.0f} MiB"]
+        rows.append([name, *row])
+    print(common.table(["", "process", "to ours", "CPU", "call", "peak memory"], rows), flush=True)
 
 
 def from_nothing(title, address, name, flux, runs, *, warm=True):
@@ -180,7 +190,9 @@ def from_before(address, s3, name, flux, runs):
     for title in ("(d) 10,000 objects, unchanged", "(c) 10,000 objects, of which 10 changed"):
         results = {}
         for who, command in contestants(address, name, out, flux, known):
-            results[who] = common.measure(command, before=lambda who=who: restore(places[who], out), runs=runs)
+            results[who] = common.measure(
+                command, before=lambda who=who: restore(places[who], out), runs=runs, warm=False
+            )
         report(title, results)
         change_ten(s3, name)
     clear(out)
@@ -221,9 +233,14 @@ def main(cases):
                 fill(s3, "large", 20, lambda n: f"model-{n:02}.bin", lambda _: secrets.token_bytes(100_000_000))
                 from_nothing("(b) 20 objects of 100 MB", address, "large", flux, 1, warm=False)
             if "changed" in cases:
-                from_before(address, s3, "small", flux, 1)
+                from_before(address, s3, "small", flux, 2)
             s3.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["small", "large", "changed", "listing"])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--who", default="")
+    parser.add_argument("case", nargs="*", default=CASES, help=" ".join(CASES))
+    arguments = parser.parse_args()
+    WHO = arguments.who
+    main(arguments.case)

@@ -311,7 +311,8 @@ class _Run:
         As few as there are characters in which the names leave the way to that directory: many names, few requests.
         """
         assert isinstance(self._client, LevelLister)
-        found, seen = set(), self.listed
+        found: set[str] = set()
+        seen = self.listed
         with closing(self._client.names(level)) as pages:
             for page in pages:
                 seen += len(page)
