@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fluxsrc.auth import BasicAuth, Secret, StaticKeychain
-from fluxsrc.errors import VerificationError
+from fluxsrc.errors import RevisionNotFoundError, VerificationError
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import Access, OCISource, promote, push
 from fluxsrc.signatures import CosignKeySignature
@@ -111,6 +111,23 @@ def test_what_cosign_signs_verifies(place, home, key, layout):
         with pytest.raises(VerificationError) as caught:
             place.produce(repository, bad)
         assert caught.value.check == check
+
+
+def test_what_cosign_2_signs_as_a_referrer_verifies(place, home):
+    """Its first layout, but found through the list of referrers, and not below a tag."""
+    image = place.publish("theirs/referrer")
+    servers.run("cosign", "sign", "--key", "cosign.key", *OFFLINE_SIGN, *LAYOUTS["cosign"],
+                "--registry-referrers-mode=oci-1-1", *place.flags, image,
+                env=PASSWORD | {"COSIGN_EXPERIMENTAL": "1"}, cwd=home)  # fmt: skip
+    tag = f"{image.partition('@')[2].replace(':', '-')}.sig"
+    below = OCISource(f"oci://{place.host}/theirs/referrer:{tag}", insecure=True, keychain=place.access.keychain)
+    with pytest.raises(RevisionNotFoundError):
+        below.fetch().__enter__()
+    facts = dict(place.produce("theirs/referrer", CosignKeySignature.from_files(home / "cosign.pub")).verification)
+    assert facts["oci.layout"] == "cosign"
+    with pytest.raises(VerificationError) as caught:
+        place.produce("theirs/referrer", CosignKeySignature.from_files(home / "rsa.pub"))
+    assert caught.value.check == 8
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
