@@ -1,5 +1,6 @@
 """What `notation` itself signs, in JWS and COSE, with keys of every kind, in real registries; and its verdicts beside ours."""
 
+import base64
 import contextlib
 import datetime as dt
 import importlib.util
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fluxsrc.auth import BasicAuth, StaticKeychain
 from fluxsrc.errors import VerificationError
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import Access, OCISource, push
@@ -38,8 +40,12 @@ KINDS = ["rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"]
 class Workshop:
     """notation's configuration directory, with a CA and a signer for each kind of key."""
 
-    def __init__(self, root: Path, registry: str):
+    def __init__(self, root: Path, registry: str, *, log_in: bool = False):
         self.root, self.registry = root, registry
+        self.login = ["--username", servers.USER, "--password", servers.PASSWORD] if log_in else []
+        credentials = BasicAuth(servers.USER, servers.PASSWORD)
+        keychain = StaticKeychain.for_url(f"http://{registry}", credentials) if log_in else None
+        self.access = Access(insecure=True, keychain=keychain)
         self.config = root / "config" / "notation"
         self.ca = keys.issue(keys.name("Root"), keys.new_key("p256"), ca=True)
         self.signers = {kind: keys.issue(keys.name(kind), keys.new_key(kind), self.ca) for kind in KINDS}
@@ -81,24 +87,33 @@ class Workshop:
         assert not check or done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def docker_config(self):
+        """An environment in which other tools log in, too."""
+        auth = base64.b64encode(f"{servers.USER}:{servers.PASSWORD}".encode()).decode()
+        auths = {self.registry: {"auth": auth}} if self.login else {}
+        (self.root / "config.json").write_text(json.dumps({"auths": auths}))
+        return {**os.environ, "DOCKER_CONFIG": str(self.root)}
+
     def artifact(self, repository, files=None):
         """A new artifact; its reference by digest."""
         source = MemorySource(files or {"app.yaml": f"kind: App\nname: {repository}\n"})
-        pushed = push(source, f"oci://{self.registry}/{repository}:v1", access=Access(insecure=True))
+        pushed = push(source, f"oci://{self.registry}/{repository}:v1", access=self.access)
         return f"{self.registry}/{repository}@{pushed.digest}"
 
     def sign(self, reference, *words):
-        self.notation("sign", "--insecure-registry", *words, reference)
+        self.notation("sign", "--insecure-registry", *self.login, *words, reference)
 
     def theirs(self, reference):
         """Whether notation verifies it."""
-        return self.notation("verify", "--insecure-registry", reference, check=False).returncode == 0
+        return self.notation("verify", "--insecure-registry", *self.login, reference, check=False).returncode == 0
 
     def ours(self, reference, **options):
         """The facts."""
         policy = NotationSignature.from_directory(self.config, **options)
-        source = OCISource(f"oci://{reference}", insecure=True, verify=policy)
-        return dict(source.produce_artifact(MemoryStore()).verification)
+        return dict(self.source(reference, policy).produce_artifact(MemoryStore()).verification)
+
+    def source(self, reference, policy):
+        return OCISource(f"oci://{reference}", insecure=True, keychain=self.access.keychain, verify=policy)
 
     def refused(self, reference, **options):
         """The number of our check that fails; notation has to agree that one does."""
@@ -108,16 +123,28 @@ class Workshop:
         return caught.value.check
 
 
-@pytest.fixture(scope="module", params=["docker-registry", "crane"])
+@pytest.fixture(scope="module", params=["docker-registry", "crane", "zot"])
 def registry(request, tmp_path_factory):
-    root = tmp_path_factory.mktemp(request.param)
-    with servers.docker_registry(root) if request.param == "docker-registry" else servers.crane_registry(root) as host:
-        yield host
+    """Debian's knows no referrers API, so signatures are listed below a tag; the others know it. zot wants a login."""
+    start = {"docker-registry": servers.docker_registry, "crane": servers.crane_registry, "zot": servers.zot}
+    with start[request.param](tmp_path_factory.mktemp(request.param)) as host:
+        yield host, request.param
 
 
 @pytest.fixture
 def work(registry, tmp_path):
-    return Workshop(tmp_path, registry)
+    host, name = registry
+    return Workshop(tmp_path, host, log_in=name == "zot")
+
+
+@pytest.mark.parametrize("where", ["tag", "api"])
+def test_signatures_are_found_wherever_notation_lists_them(work, where):
+    """Below the tag `sha256-…`, which is its default, or by the referrers API, where there is one."""
+    reference = work.artifact(f"listed/{where}")
+    work.sign(reference, f"--force-referrers-tag={str(where == 'tag').lower()}")
+    assert work.theirs(reference)
+    assert work.ours(reference)["oci.layout"] == "notation"
+    assert work.ours(reference, repository=reference.partition("@")[0])["oci.statement"] == "all"
 
 
 @pytest.mark.parametrize("form", ["jws", "cose"])
@@ -175,15 +202,13 @@ def test_a_manifest_that_is_an_index_is_verified_as_one(work):
     first = work.artifact("index/app")
     crane = servers.tool("crane")
     tag = f"{work.registry}/index/app:all"
-    subprocess.run([crane, "index", "append", "--insecure", "-m", first, "-t", tag], check=True, capture_output=True)
-    digest = subprocess.run(
-        [crane, "digest", "--insecure", tag], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    where = {"env": work.docker_config(), "check": True, "capture_output": True, "text": True}
+    subprocess.run([crane, "index", "append", "--insecure", "-m", first, "-t", tag], **where)
+    digest = subprocess.run([crane, "digest", "--insecure", tag], **where).stdout.strip()
     reference = f"{work.registry}/index/app@{digest}"
     work.sign(reference)
     policy = NotationSignature.from_directory(work.config)
-    source = OCISource(f"oci://{reference}", insecure=True, verify=policy)
-    with source.fetch() as snapshot:
+    with work.source(reference, policy).fetch() as snapshot:
         assert dict(snapshot.verification)["oci.level"] == "strict"
 
 

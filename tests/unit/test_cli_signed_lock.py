@@ -120,3 +120,59 @@ def test_what_makes_no_sense_is_refused(run, words):
     assert code == 2
     assert out == ""
     assert err
+
+
+@pytest.fixture
+def program(capfd, work):
+    """Any command, beside a bucket that Ada approved."""
+    Path("bucket").mkdir()
+    Path("bucket/app.yaml").write_text("kind: App\n")
+    url = f"bucket+file://{work / 'bucket'}"
+    assert main(("pull", url, "--lock", "--store", "store")) == 0
+    assert main(("lock", "--sign", "ada")) == 0
+
+    def execute(command, *words, keys="ada.pub"):
+        capfd.readouterr()
+        code = main((command, url, *words, "--verify-lock", "fluxsrc.lock", "--verify-key", keys))
+        return code, *capfd.readouterr()
+
+    return execute
+
+
+def test_any_source_is_held_against_a_signed_lock(program):
+    """Who signed it, and which source it is there, are told; what is different content puts nothing anywhere."""
+    code, out, err = program("pull", "--output", "out", "--verify-identity", "ada@example.com")
+    assert (code, err) == (0, "")
+    assert "lock.signer: ada@example.com" in out
+    code, out, _ = program("resolve", "--json")
+    facts = dict(json.loads(out)["verification"])
+    assert (code, facts["lock.scheme"]) == (0, "ssh")
+    name = facts["lock.source"]
+    assert program("ls", "--verify-lock-source", name)[0] == 0
+    code, _, err = program("ls", "--verify-lock-source", "bucket/default/other")
+    assert (code, "check 11" in err) == (4, True)
+    Path("bucket/app.yaml").write_text("kind: Evil\n")
+    for command, place in (("pull", ("--output", "evil")), ("pull", ("--store", "fresh")), ("ls", ())):
+        code, out, err = program(command, *place)
+        assert (code, out, "check 13" in err) == (4, "", True)
+    assert not Path("evil").exists()
+
+
+def test_a_lock_that_is_not_signed_or_by_somebody_else_lets_nothing_through(program):
+    """With the numbers of the checks."""
+    code, out, err = program("ls", keys="eve.pub")
+    assert (code, out, "check 6" in err) == (4, "", True)
+    code, _, err = program("ls", "--verify-identity", "eve@example.com")
+    assert (code, "check 8" in err) == (4, True)
+    Path("fluxsrc.lock.sig").unlink()
+    code, out, err = program("ls")
+    assert (code, out, "check 3" in err) == (4, "", True)
+
+
+def test_a_signed_lock_does_not_stand_in_for_the_sources_own_signatures(program, work):
+    """Where both are asked for, both have to hold."""
+    code, _, err = program("ls", "--verify-layout", "bundle")
+    assert (code, "have no signatures" in err) == (2, True)
+    Path("trustpolicy.json").write_text("{}")
+    code, _, err = program("ls", "--verify-trust-policy", "trustpolicy.json")
+    assert (code, "have no signatures" in err) == (2, True)
