@@ -35,6 +35,7 @@ _ORDER: Final = (
     "ArtifactInStorage",
     "SourceVerified",
 )
+_STATUSES: Final = {"True": True, "False": False, "Unknown": None}
 _FAILURES: Final = ("Stalled", "StorageOperationFailed", "FetchFailed", "IncludeUnavailable", "ArtifactOutdated")
 
 
@@ -44,7 +45,7 @@ class Condition:
 
     Attributes:
         type: "Ready", "Reconciling", "Stalled", "FetchFailed", …
-        status: Whether it holds.
+        status: Whether it holds; None while nobody knows yet, "Unknown" in Kubernetes' words.
         reason: One CamelCase word.
         message: A sentence for people; of a failure the first word says which stage failed.
         since: When `status` became what it is.
@@ -52,17 +53,22 @@ class Condition:
     """
 
     type: str
-    status: bool
+    status: bool | None
     reason: str
     message: str
     since: dt.datetime
     observed_generation: int
 
+    @property
+    def word(self) -> str:
+        """Its status in Kubernetes' words: "True", "False" or "Unknown"."""
+        return "Unknown" if self.status is None else str(self.status)
+
     def document(self) -> dict[str, Any]:
         """As Kubernetes has it."""
         return {
             "type": self.type,
-            "status": str(self.status),
+            "status": self.word,
             "reason": self.reason,
             "message": self.message,
             "lastTransitionTime": _time(self.since),
@@ -104,7 +110,7 @@ class SourceStatus:
     def ready(self) -> bool:
         """Whether its artifact is what the source points at, as of the last look."""
         condition = self.conditions.get("Ready")
-        return condition is not None and condition.status
+        return condition is not None and condition.status is True
 
     @property
     def message(self) -> str:
@@ -167,9 +173,9 @@ class SourceStatus:
     def started(self, generation: int, now: dt.datetime) -> "SourceStatus":
         """A look begins."""
         reason = "ProgressingWithRetry" if self.failures else "Progressing"
-        changed = {"Reconciling": (True, reason, "reconciliation in progress")}
+        changed: dict[str, tuple[bool | None, str, str]] = {"Reconciling": (True, reason, "reconciliation in progress")}
         if "Ready" not in self.conditions or generation != self.observed_generation:
-            changed["Ready"] = (False, reason, "reconciliation in progress")
+            changed["Ready"] = (None, reason, "reconciliation in progress")
         return self._changed(changed, (), generation, now)
 
     def succeeded(
@@ -222,7 +228,7 @@ class SourceStatus:
         stalled = kind == "Stalled"
         if not stalled:
             changed["Reconciling"] = (True, "ProgressingWithRetry", f"will try again: {failure.line}")
-        if revision is not None and (self.artifact is None or self.artifact.revision != revision):
+        if revision is not None and self.artifact is not None and self.artifact.revision != revision:
             changed["ArtifactOutdated"] = (True, "NewRevision", f"new upstream revision '{revision}'")
         gone = tuple(each for each in ("Reconciling", *_FAILURES) if each not in changed)
         return attrs.evolve(
@@ -245,7 +251,11 @@ class SourceStatus:
         return self._changed(changed, (), generation, now)
 
     def _changed(
-        self, changed: Mapping[str, tuple[bool, str, str]], gone: tuple[str, ...], generation: int, now: dt.datetime
+        self,
+        changed: Mapping[str, tuple[bool | None, str, str]],
+        gone: tuple[str, ...],
+        generation: int,
+        now: dt.datetime,
     ) -> "SourceStatus":
         conditions = {name: each for name, each in self.conditions.items() if name not in gone}
         for name, (status, reason, message) in changed.items():
@@ -307,7 +317,7 @@ def artifact_document(artifact: Artifact, *, base_url: str | None = None) -> dic
 
 def _condition(document: Any) -> Condition | None:
     match document:
-        case {"type": str(kind), "status": "True" | "False" as status, "lastTransitionTime": str(since)}:
+        case {"type": str(kind), "status": "True" | "False" | "Unknown" as status, "lastTransitionTime": str(since)}:
             try:
                 moment = dt.datetime.fromisoformat(since)
             except ValueError:
@@ -315,7 +325,7 @@ def _condition(document: Any) -> Condition | None:
             generation = document.get("observedGeneration")
             return Condition(
                 type=kind,
-                status=status == "True",
+                status=_STATUSES[status],
                 reason=str(document.get("reason", "")),
                 message=str(document.get("message", "")),
                 since=moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC),

@@ -223,7 +223,7 @@ def _document(event: Event) -> dict[str, Any]:
 def _row(status: SourceStatus) -> tuple[str, ...]:
     revision = "" if status.artifact is None else status.artifact.revision.short
     known = status.conditions.get("Ready")
-    ready = "Unknown" if known is None else str(known.status)
+    ready = "Unknown" if known is None else known.word
     message = status.message.splitlines()[0] if status.message else ""
     return status.key.kind, f"{status.key.namespace}/{status.key.name}", revision, str(status.suspended), ready, message
 

@@ -105,7 +105,7 @@ def test_a_source_becomes_an_artifact_and_a_status(keeper, api):
     """First that it is under way, then that it is Ready, with an artifact that can be fetched; then nothing more."""
     status, delay = keeper.turn(api.object, None, never)
     assert delay == 60
-    assert api.take() == [("False", "Progressing"), ("True", "Succeeded")]
+    assert api.take() == [("Unknown", "Progressing"), ("True", "Succeeded")]
     document = api.object["status"]
     assert document["artifact"]["url"].startswith("http://here/gitrepository/team/app/")
     assert document["observedGeneration"] == 1

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import gc
+import logging
 import multiprocessing
 import os
 import threading
@@ -207,6 +208,23 @@ def test_a_callback_that_fails_harms_nobody(caplog):
     reconciler = Reconciler(MemoryStore(), [managed("a", files("a"))], on_event=lambda _: 1 / 0)
     assert all_ready(reconciler.run_once())
     assert "a callback failed" in caplog.text
+
+
+def test_logs_have_fields_for_machines(caplog):
+    """Which source, and what became of it: without taking the sentence apart."""
+    broken = managed("b", Scripted(Script(TransportError("refused"))))
+    with caplog.at_level(logging.INFO, "fluxsrc.reconcile"):
+        statuses = Reconciler(MemoryStore(), [managed("a", files("a")), broken]).run_once()
+    told = {record.fluxsrc_key: record for record in caplog.records}
+    artifact = statuses[key("a")].artifact
+    stored, failed = told["memory/default/a"], told["memory/default/b"]
+    assert (stored.levelname, stored.fluxsrc_revision, stored.fluxsrc_digest) == (
+        "INFO",
+        str(artifact.revision),
+        str(artifact.digest),
+    )
+    assert (failed.levelname, failed.fluxsrc_reason) == ("WARNING", "TransportFailed")
+    assert failed.message == "memory/default/b: fetch failed (TransportFailed): refused"
 
 
 # --- stages ---

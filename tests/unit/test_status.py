@@ -38,7 +38,9 @@ def test_a_first_success():
     status = SourceStatus(key=GIT)
     assert status.document() == {"observedGeneration": -1, "conditions": []}
     status = status.started(1, at(0))
-    assert shown(status) == [("Ready", False, "Progressing"), ("Reconciling", True, "Progressing")]
+    assert shown(status) == [("Ready", None, "Progressing"), ("Reconciling", True, "Progressing")]
+    assert [each["status"] for each in status.document()["conditions"]] == ["Unknown", "True"]
+    assert not status.ready
     status = status.succeeded(artifact(), 1, at(1), request="now")
     assert shown(status) == [("Ready", True, "Succeeded"), ("ArtifactInStorage", True, "Succeeded")]
     document = status.document(base_url="http://here:9090/")
@@ -81,6 +83,24 @@ def test_a_failure_keeps_the_artifact_and_the_generation_that_was_processed():
     again = status.succeeded(artifact(), 2, at(2))
     assert shown(again) == [("Ready", True, "Succeeded"), ("ArtifactInStorage", True, "Succeeded")]
     assert (again.observed_generation, again.failures, again.failure) == (2, 0, None)
+
+
+def test_what_has_no_artifact_is_not_outdated():
+    """As in Flux: there is nothing to be older than the source."""
+    status = SourceStatus(key=GIT).failed(Failure.of(TransportError("refused")), 1, at(0), revision=REVISION)
+    assert "ArtifactOutdated" not in status.conditions
+    assert "ArtifactInStorage" not in status.conditions
+
+
+def test_a_new_generation_is_not_ready_before_it_was_looked_at():
+    """Nor is it broken: nobody knows yet. Of the old generation nothing is forgotten on a look at the same."""
+    status = SourceStatus(key=GIT).succeeded(artifact(), 1, at(0))
+    assert status.started(1, at(1)).ready
+    begun = status.started(2, at(1))
+    assert shown(begun)[:2] == [("Ready", None, "Progressing"), ("Reconciling", True, "Progressing")]
+    again = SourceStatus.from_document(GIT, begun.document(), artifact=begun.artifact)
+    assert again == attrs.evolve(begun, checked=None)
+    assert begun.succeeded(artifact(), 2, at(2)).conditions["Ready"].since == at(2)
 
 
 def test_times_are_those_of_transitions_not_of_looks():
