@@ -23,6 +23,7 @@ class Asked:
         identity: Git: who may have signed. Registries, with an issuer: whose certificate it has to be, `/…/` for a pattern.
         issuer: Registries: who vouches for these identities, `/…/` for a pattern.
         trusted_root: Registries: the authorities and logs that are trusted; those of sigstore.dev if nothing is said.
+        tuf_cache: Registries: a directory into which sigstore.dev's current ones are fetched first.
         layout: Registries: where signatures may lie.
         annotation: Registries: what has to be signed besides, `NAME=VALUE`.
         repository: Registries: what has to be signed as the image's name, `HOST/REPOSITORY`; what a trust policy is asked about.
@@ -38,6 +39,7 @@ class Asked:
     identity: tuple[str, ...] = ()
     issuer: str | None = None
     trusted_root: Path | None = None
+    tuf_cache: Path | None = None
     layout: tuple[str, ...] = ()
     annotation: tuple[str, ...] = ()
     repository: str | None = None
@@ -84,6 +86,11 @@ _OPTIONS: Final = (
         multiple=True,
         type=click.Choice(("bundle", "cosign")),
         help="OCI: where signatures may lie; both, if none is named. Repeatable.",
+    ),
+    click.option(
+        "--verify-tuf-cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="OCI: fetch sigstore.dev's current authorities and logs into this directory first.",
     ),
     click.option(
         "--verify-trusted-root", type=_FILE, help="OCI: trust these authorities and logs, not sigstore.dev's."

@@ -53,7 +53,7 @@ def _signed(url: str, asked: Asked) -> Policy[Any]:
             f"{scheme} sources have no signatures that {next(iter(asked.flags))} could check",
             hint="sign their content: --verify-lock FILE",
         )
-    of_registries = ("issuer", "trusted-root", "layout", "annotation", "repository")
+    of_registries = ("issuer", "trusted-root", "tuf-cache", "layout", "annotation", "repository")
     of_notation = ("trust-policy", "trust-store", "crl")
     _refuse(asked, scheme, *(f"--verify-{name}" for name in (*of_registries, *of_notation)))
     if not asked.key:
@@ -63,7 +63,7 @@ def _signed(url: str, asked: Asked) -> Policy[Any]:
 
 def _notation(asked: Asked, file: Path) -> NotationSignature:
     """By notation's trust policy."""
-    for name in ("key", "identity", "issuer", "trusted-root", "layout"):
+    for name in ("key", "identity", "issuer", "trusted-root", "tuf-cache", "layout"):
         if f"--verify-{name}" in asked.flags:
             raise ConfigurationError(
                 f"--verify-{name} is about other signatures than --verify-trust-policy", hint="leave one out"
@@ -85,7 +85,7 @@ def _cosign(asked: Asked) -> Policy[Any]:
     layouts = asked.layout or ("bundle", "cosign")
     annotations = named_values(asked.annotation, "--verify-annotation")
     if asked.key:
-        for name in ("--verify-identity", "--verify-issuer", "--verify-trusted-root"):
+        for name in ("--verify-identity", "--verify-issuer", "--verify-trusted-root", "--verify-tuf-cache"):
             if name in asked.flags:
                 raise ConfigurationError(
                     f"{name} is about certificates, and --verify-key about keys", hint="leave one out"
@@ -96,14 +96,22 @@ def _cosign(asked: Asked) -> Policy[Any]:
     if not asked.identity or asked.issuer is None:
         raise _nobody(asked)
     issuer = _name(asked.issuer)
-    root = TrustedRoot.bundled() if asked.trusted_root is None else TrustedRoot.from_file(asked.trusted_root)
     return CosignKeylessSignature(
         [Identity(issuer, _name(identity)) for identity in asked.identity],
-        trusted_root=root,
+        trusted_root=_trusted_root(asked),
         layouts=layouts,
         annotations=annotations,
         repository=asked.repository,
     )
+
+
+def _trusted_root(asked: Asked) -> TrustedRoot:
+    """From a file, over TUF, or as it is installed."""
+    if asked.trusted_root is None:
+        return TrustedRoot.bundled() if asked.tuf_cache is None else TrustedRoot.refresh(asked.tuf_cache)
+    if asked.tuf_cache is not None:
+        raise ConfigurationError("--verify-tuf-cache and --verify-trusted-root are two roots", hint="leave one out")
+    return TrustedRoot.from_file(asked.trusted_root)
 
 
 def _name(text: str) -> str | re.Pattern[str]:

@@ -20,6 +20,7 @@ from fluxsrc.signing import CosignKeylessSigner, SigningConfig, ambient_token, s
 
 ROOT = Path(__file__).parent / "data" / "keyless" / "trusted_root.json"
 AMBIENT = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "GOOGLE_SERVICE_ACCOUNT_NAME", "SIGSTORE_ID_TOKEN")
+NAMED = ("--verify-identity", "ada", "--verify-issuer", "https://ci.example.com")
 
 
 def token(**claims):
@@ -150,6 +151,20 @@ def test_without_the_library_the_extra_is_named(image, monkeypatch):
         config().model(TrustedRoot(ROOT.read_bytes()))
 
 
+def test_the_command_line_refreshes_the_trusted_root_where_it_is_told_to(image, monkeypatch, capfd):
+    """Before anything is asked of the registry; the refresh itself is tested elsewhere."""
+    asked = []
+
+    def refresh(cache):
+        asked.append(cache)
+        return TrustedRoot.from_file(ROOT)
+
+    monkeypatch.setattr(TrustedRoot, "refresh", refresh)
+    assert main(["resolve", "oci-layout:images:v1", *NAMED, "--verify-tuf-cache", "cache"]) == 4
+    assert "check 2 (signature)" in capfd.readouterr().err
+    assert asked == [Path("cache")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -166,6 +181,11 @@ def test_without_the_library_the_extra_is_named(image, monkeypatch):
         (("resolve", "oci-layout:images:v1", "--verify-identity", "/(/", "--verify-issuer", "x"), "regular expression"),
         (("resolve", "oci-layout:images:v1", "--verify-key", "x.pub", "--verify-issuer", "x"), "leave one out"),
         (("resolve", "git+file://.", "--verify-key", "x", "--verify-issuer", "x"), "take no --verify-issuer"),
+        (("resolve", "git+file://.", "--verify-key", "x", "--verify-tuf-cache", "x"), "take no --verify-tuf-cache"),
+        (
+            ("resolve", "oci-layout:images:v1", *NAMED, "--verify-tuf-cache", "x", "--verify-trusted-root", "y"),
+            "two roots",
+        ),
     ],
 )
 def test_what_would_have_no_effect_or_names_nobody_is_refused(image, capfd, arguments, said):
