@@ -1,5 +1,6 @@
 """What `LocalStore` does besides the contract: its files, its locks, its errors."""
 
+import collections
 import datetime as dt
 import errno
 import json
@@ -261,6 +262,36 @@ def test_records_hold_everything_an_artifact_knows(store):
     artifact = put_new(store, **facts)
     assert LocalStore(store.path).lookup(KEY) == artifact
     assert store.verify().clean
+
+
+def test_a_put_and_a_lookup_cost_the_same_however_many_sources_there_are(store, monkeypatch):
+    """Counted in calls that touch the disk: nothing is listed, and no list is written anew."""
+    calls = collections.Counter()
+
+    def counting(name, real):
+        def counted(*args, **kwargs):
+            calls[name] += 1
+            return real(*args, **kwargs)
+
+        return counted
+
+    def cost(number):
+        calls.clear()
+        with monkeypatch.context() as patch:
+            for name in ("listdir", "lstat", "mkdir", "open", "read", "replace", "scandir", "stat", "unlink", "write"):
+                patch.setattr(os, name, counting(name, getattr(os, name)))
+            put_new(store, f"measured {number}", key=SourceKey("memory", "default", f"measured-{number}"))
+            put_new(store, f"again {number}", key=SourceKey("memory", "default", f"measured-{number}"))
+            assert store.lookup(SourceKey("memory", "default", f"measured-{number}")) is not None
+        return dict(calls)
+
+    put_new(store, key=SourceKey("memory", "default", "first"))
+    alone = cost(1)
+    for number in range(100):
+        put_new(store, key=SourceKey("memory", "default", f"other-{number}"))
+    assert alone.get("listdir", 0) + alone.get("scandir", 0) == 0
+    assert sum(alone.values()) > 20  # it does count
+    assert cost(2) == alone
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
