@@ -123,6 +123,12 @@ class Artifact:
     skipped: tuple[Skipped, ...] = ()
     verification: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def origin(self) -> str:
+        """What it was made from before it was published, as its publisher says (text, not verified); "" if nobody does."""
+        said = self.annotations.get(ANNOTATION_REVISION, "")
+        return "" if said == str(self.revision) else said
+
     def _repr_html_(self) -> str:
         """What notebooks show; everything in it that came from the source is escaped."""
         unpacked = f"{plural(self.files, 'file')}, {size(self.content_size)}; stored {size(self.size)}"

@@ -31,7 +31,7 @@ from fluxsrc._html.markup import Html, join, tag
 from fluxsrc._html.patch import changed
 from fluxsrc._html.tree import Tree
 from fluxsrc._units import plural, size
-from fluxsrc.artifact import ANNOTATION_REVISION, Artifact, SourceKey
+from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.entry import Mode
 from fluxsrc.errors import ConfigurationError, MissingExtraError
 from fluxsrc.inspect import Change, ChangeKind, Listed, Target
@@ -187,7 +187,7 @@ class History:
     def timeline(self) -> Picture:
         """Where the source was over time, one row for each revision, with what it was made from if that is known."""
         return timeline(
-            self.observations, origins={a.revision: _shortened(_origin(a)) for a in self.artifacts}, of=str(self.key)
+            self.observations, origins={a.revision: _shortened(a.origin) for a in self.artifacts}, of=str(self.key)
         )
 
     def sizes(self) -> Picture:
@@ -247,15 +247,9 @@ def _artifact_table(artifacts: Sequence[Artifact]) -> Html:
 
 
 def _revision(artifact: Artifact) -> Html:
-    origin = _origin(artifact)
-    made = tag("div", "made from ", tag("bdi", _shortened(origin), title=origin), class_="fx-dim") if origin else None
+    origin = tag("bdi", _shortened(artifact.origin), title=artifact.origin)
+    made = tag("div", "made from ", origin, class_="fx-dim") if artifact.origin else None
     return join(code(artifact.revision.short, full=str(artifact.revision)), made)
-
-
-def _origin(artifact: Artifact) -> str:
-    """What it was made from before it was published, where its annotations tell."""
-    origin = artifact.annotations.get(ANNOTATION_REVISION, "")
-    return "" if origin == str(artifact.revision) else origin
 
 
 def _shortened(revision: str) -> str:

@@ -59,6 +59,7 @@ COMMANDS: Final = {
     "get": Row("condition", "Show the sources of a store, as `flux get sources` does."),
     "lock": Row("locking", "Write down what the sources of a file are, or check them."),
     "serve": Row("serve", "Serve a store over HTTP: at Flux's URLs, and as a registry."),
+    "demo": Row("demo", "See what this is about: a tour of two minutes, without network."),
     "store": Row("store", "Look after a store of artifacts."),
 }
 """Every command, in the order of the help."""

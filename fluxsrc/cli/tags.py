@@ -3,7 +3,6 @@
 import click
 
 from fluxsrc import oci
-from fluxsrc.artifact import ANNOTATION_REVISION, Artifact
 from fluxsrc.cli.documents import artifact_document, revision_document, time_text
 from fluxsrc.cli.options import common_options, existing_store, optional_local_store, timeout_option
 from fluxsrc.cli.remotes import Remotes, remote_options, takes_source
@@ -96,7 +95,7 @@ def history(session: Session, source: Source, timeout: float, store: LocalStore)
             time_text(each.observed) or "",
             str(each.revision),
             "" if each.artifact is None else _short(each.artifact.content_digest),
-            "" if each.artifact is None else _origin(each.artifact),
+            "" if each.artifact is None else each.artifact.origin,
         )
         for each in seen
     ]
@@ -156,12 +155,6 @@ def candidates(
 def _state(one: Candidate) -> str:
     state = "complete" if one.complete else f"the registry lost {plural(len(one.missing), 'part')} of it"
     return state + (", in the store" if one.stored else "")
-
-
-def _origin(artifact: Artifact) -> str:
-    """What the artifact was made from before it was published, where its annotations tell."""
-    revision = artifact.annotations.get(ANNOTATION_REVISION, "")
-    return "" if revision == str(artifact.revision) else revision
 
 
 def _short(digest: Digest) -> str:
