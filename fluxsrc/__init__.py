@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fluxsrc.reconcile import Reconciler
     from fluxsrc.revision import Revision
     from fluxsrc.signatures import AllowedSigners, CosignKeylessSignature, CosignKeySignature, GitSignature, OpenPGPKeys
+    from fluxsrc.signatures.notation import NotationSignature
     from fluxsrc.signed_lock import SignedLock
     from fluxsrc.source import Snapshot, Source
     from fluxsrc.status import SourceStatus
@@ -85,6 +86,7 @@ else:
             "MemorySource": "memory",
             "MemoryStore": "stores",
             "Mode": "entry",
+            "NotationSignature": "signatures.notation",
             "OCISource": "oci",
             "OpenPGPKeys": "signatures",
             "Operation": "operation",
@@ -151,6 +153,7 @@ __all__ = [
     "MemorySource",
     "MemoryStore",
     "Mode",
+    "NotationSignature",
     "OCISource",
     "OpenPGPKeys",
     "Operation",

@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import io
 import json
 
 from cryptography import x509
@@ -10,6 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fluxsrc.oci.manifest import Descriptor, Manifest
+from fluxsrc.oci.repository import Document
+from fluxsrc.signatures.oci import NOTATION_ARTIFACT_TYPE
 
 PREFIX = "io.cncf.notary."
 PAYLOAD = "application/vnd.cncf.notary.payload.v1+json"
@@ -313,3 +318,32 @@ def cose(signer, document, *, algorithm=None, unprotected=None, chain=None, stam
     if stamp is not None:
         header[f"{PREFIX}timestampSignature"] = stamp(signature)
     return cbor(Tagged(18, [protected, header, document, signature]))
+
+
+def attach(signer, form="jws", *, target=None, **options):
+    """What signs as notation does, and puts the signature where notation does: for `push` and `sign`."""
+    media_type, make = {"jws": ("application/jose+json", jws), "cose": ("application/cose", cose)}[form]
+
+    def signature(repository, document):
+        subject = document.descriptor
+        about = target or payload(str(subject.digest), len(document.data), subject.media_type)
+        return put(repository, document, make(signer, about, **{"when": now()} | options), media_type)
+
+    return signature
+
+
+def put(repository, document, envelope, media_type="application/jose+json"):
+    """An envelope as a referrer; nothing is told of it."""
+    subject = document.descriptor
+    layer, config = Descriptor.of(envelope, media_type), Descriptor.of(b"{}", NOTATION_ARTIFACT_TYPE)
+    manifest = Manifest(
+        config=config,
+        layers=(layer,),
+        annotations={"io.cncf.notary.x509chain.thumbprint#S256": "[]"},
+        subject=Descriptor(media_type=subject.media_type, digest=subject.digest, size=len(document.data)),
+    )
+    for descriptor, data in ((layer, envelope), (config, b"{}")):
+        repository.push(descriptor, lambda data=data: io.BytesIO(data))
+    encoded = manifest.encode()
+    repository.push_document(Document(Descriptor.of(encoded, manifest.media_type), encoded))
+    return ()

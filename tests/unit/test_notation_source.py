@@ -1,7 +1,6 @@
 """Notation's signatures where they are used: in registries, on the command line, in manifests; and that attacks store nothing."""
 
 import importlib.util
-import io
 import json
 import logging
 from functools import partial
@@ -19,11 +18,8 @@ from fluxsrc.limits import Limits
 from fluxsrc.manifests import load_manifests
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import Access, OCISource, promote, push
-from fluxsrc.oci.manifest import Descriptor, Manifest
-from fluxsrc.oci.repository import Document
 from fluxsrc.signatures.cosign import CosignKeySignature
 from fluxsrc.signatures.notation import NotationSignature
-from fluxsrc.signatures.oci import NOTATION_ARTIFACT_TYPE
 from fluxsrc.signing import CosignSigner, SigningKey, sign
 from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore, MemoryStore
@@ -36,40 +32,11 @@ keys = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(keys)
 
 PLAIN = Access(insecure=True)
-FORMS = {"jws": ("application/jose+json", keys.jws), "cose": ("application/cose", keys.cose)}
+FORMS = ["jws", "cose"]
+attach, put = keys.attach, keys.put
 CA = keys.issue(keys.name("Root"), keys.new_key("p256"), ca=True)
 ADA = keys.issue(keys.name("Ada"), keys.new_key("p256"), CA)
 EVE = keys.issue(keys.name("Ada"), keys.new_key("p256"), keys.issue(keys.name("Root"), keys.new_key("p256"), ca=True))
-
-
-def attach(signer, form="jws", *, target=None, **options):
-    """Signs as notation does, and puts the signature where notation does."""
-    media_type, make = FORMS[form]
-
-    def signature(repository, document):
-        subject = document.descriptor
-        about = target or keys.payload(str(subject.digest), len(document.data), subject.media_type)
-        when = options.pop("when", keys.now())
-        return put(repository, document, make(signer, about, when=when, **options), media_type)
-
-    return signature
-
-
-def put(repository, document, envelope, media_type="application/jose+json"):
-    """An envelope as a referrer; nothing is told of it."""
-    subject = document.descriptor
-    layer, config = Descriptor.of(envelope, media_type), Descriptor.of(b"{}", NOTATION_ARTIFACT_TYPE)
-    manifest = Manifest(
-        config=config,
-        layers=(layer,),
-        annotations={"io.cncf.notary.x509chain.thumbprint#S256": "[]"},
-        subject=Descriptor(media_type=subject.media_type, digest=subject.digest, size=len(document.data)),
-    )
-    for descriptor, data in ((layer, envelope), (config, b"{}")):
-        repository.push(descriptor, lambda data=data: io.BytesIO(data))
-    encoded = manifest.encode()
-    repository.push_document(Document(Descriptor.of(encoded, manifest.media_type), encoded))
-    return ()
 
 
 def statement(**changes):
