@@ -132,7 +132,8 @@ def certified_bundle(
     Raises:
         AuthenticationError: The token is none, or expired.
         ConfigurationError: The signing config cannot be used.
-        TransportError: A service could not be reached, or refused.
+        TransportError: A service could not be reached.
+        RemoteProtocolError: One refused, or answered what nobody could make sense of.
         VerificationError: What came out does not verify with this trusted root.
         MissingExtraError: There is nothing to sign with.
     """
