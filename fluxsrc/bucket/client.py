@@ -233,7 +233,9 @@ class HTTPBucketClient:
         try:
             return parse(data)
         except ValueError as exc:
-            raise RemoteProtocolError(f"{self._dialect.url} answers no listing: {exc}", url=self._dialect.url) from exc
+            problem = str(exc)
+        # Outside of the handler: some of these errors hold all of the answer, and it may quote what was sent.
+        raise RemoteProtocolError(f"{self._dialect.url} answers no listing: {problem}", url=self._dialect.url)
 
     def _read(self, item: BucketObject, start: int, length: int) -> Content:
         part = None if length == item.size else f"bytes={start}-{start + length - 1}"

@@ -289,12 +289,11 @@ def _loads(data: bytes, where: str) -> dict[str, Any]:
 
     try:
         value = json.loads(data, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as exc:
-        begins = data[:40].lstrip().decode(errors="replace")
-        kind = "HTML" if begins.startswith("<") else "something that is not JSON"
-        raise RemoteProtocolError(f"{where}: {kind} where a manifest was expected", url=where) from exc
+    except (ValueError, RecursionError):
+        value = None  # not chained: the library's error has all of the answer in it, which may quote what was sent
     if not isinstance(value, dict):
-        raise RemoteProtocolError(f"{where}: JSON that is not a manifest", url=where)
+        kind = "HTML" if data[:40].lstrip().startswith(b"<") else "something that is no object in JSON"
+        raise RemoteProtocolError(f"{where}: {kind} where a manifest was expected", url=where)
     return value
 
 

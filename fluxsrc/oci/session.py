@@ -101,11 +101,11 @@ class Session:
         data, response = retrying(attempt, operation=self.operation, phase=phase)
         try:
             value = json.loads(data)
-        except (ValueError, RecursionError) as exc:
-            kind = "HTML" if data.lstrip()[:1] == b"<" else "something that is not JSON"
-            raise RemoteProtocolError(f"cannot {what}: the answer is {kind}", url=response.url) from exc
+        except (ValueError, RecursionError):
+            value = None  # not chained: the library's error has all of the answer in it, which may quote what was sent
         if not isinstance(value, dict):
-            raise RemoteProtocolError(f"cannot {what}: the answer is not a JSON object", url=response.url)
+            kind = "HTML" if data.lstrip()[:1] == b"<" else "not a JSON object"
+            raise RemoteProtocolError(f"cannot {what}: the answer is {kind}", url=response.url)
         return value, response
 
     def error(self, response: Response, what: str) -> SourceError:
