@@ -285,6 +285,28 @@ def test_curl_asks_whether_something_changed(url, artifact, tmp_path):
     assert curl("--path-as-is", "-o", "/dev/null", "-w", "%{http_code}", f"{url}/../../etc/passwd") == "404"
 
 
+def test_a_byte_that_is_flipped_while_curl_downloads_never_arrives(tmp_path):
+    """The transfer ends early, and all that arrived is right: nothing of what was read after the damage."""
+    store = LocalStore(tmp_path / "store", durable=False)
+    artifact = MemorySource({"data": random.Random(8).randbytes(40_000_000)}).produce_artifact(store, name="app")
+    blob, out = store.blob_path(artifact.digest), tmp_path / "out"
+    whole = blob.read_bytes()
+    blob.chmod(0o644)
+    with serving(app(store)) as url:
+        words = [servers.tool("curl"), "-sS", "--limit-rate", "8M", "-o", out, f"{url}/{artifact_path(artifact)}"]
+        download = subprocess.Popen([*map(str, words)], stderr=subprocess.DEVNULL)
+        while not out.exists() or not out.stat().st_size:
+            time.sleep(0.01)
+        with blob.open("r+b") as stream:
+            stream.seek(len(whole) - 1000)
+            stream.write(bytes([whole[-1000] ^ 1]))
+        assert download.wait(60) == 18, "curl's word for a transfer that is not complete"
+        assert fails("curl", "-sSf", f"{url}/{artifact_path(artifact)}").endswith("500\n")
+    arrived = out.read_bytes()
+    assert 0 < len(arrived) < len(whole) - 1000
+    assert whole.startswith(arrived)
+
+
 # --- load, while the store is collected ------------------------------------------------------------------------------
 
 
@@ -374,10 +396,12 @@ def test_under_load_no_request_is_lost_to_a_collector(tmp_path, size):
         with together(*(reader.run for reader in readers)):
             hot = wrk(f"{base}/memory/default/hot/latest", 4)
             fixed = wrk(f"{base}/{artifact_path(stays)}", 2)
+            registry = wrk(f"{base}/v2/memory/default/hot/manifests/latest", 2)
         churn.stop.set()
         writer.join()
     assert churn.failures == []
-    assert (hot["failed"], fixed["failed"], [reader.wrong for reader in readers]) == (0, 0, [[], []])
+    assert (hot["failed"], fixed["failed"], registry["failed"]) == (0, 0, 0)
+    assert [reader.wrong for reader in readers] == [[], []]
     assert min(reader.read for reader in readers) > 0
     assert churn.rounds > 5
     assert churn.swept > 5
