@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 
 from fluxsrc.artifact import SourceKey
-from fluxsrc.stores import LocalStore
+from fluxsrc.stores import LocalStore, _records
 from fluxsrc.testing.store_contract import make_artifact, put_new
 
 KEYS = [SourceKey("memory", "default", name) for name in ("alpha", "beta", "gamma")]
@@ -282,6 +282,7 @@ def kill_anytime(directory: Path, kills: int) -> dict:
 
 if __name__ == "__main__":
     os.fsync = lambda descriptor: None  # what it would make durable survives a kill anyway, and it is slow
+    _records.MAX_OBSERVATIONS = 5  # as long lists prove no more, and are read after each kill
     directory, task, *numbers = sys.argv[1:]
     result = (
         kill_everywhere(Path(directory)) if task == "everywhere" else kill_anytime(Path(directory), *map(int, numbers))
