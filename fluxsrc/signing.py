@@ -148,7 +148,7 @@ class CosignKeylessSigner:
         """One signature, and one more each time."""
         digest = document.descriptor.digest
         payload = statement(digest, self.identity or signed_name(repository), dict(self.annotations))
-        bundle, certified = certified_bundle(self.token, payload, self.config, self.trusted_root)
+        bundle, certified = certified_bundle(self.token, payload, self.config, self.trusted_root, repository.operation)
         facts = certified.facts
         return (
             Signed(

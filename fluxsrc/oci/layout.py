@@ -54,6 +54,11 @@ class LayoutRepository:
         """`oci-layout:PATH`."""
         return f"oci-layout:{self._root}"
 
+    @property
+    def operation(self) -> Operation:
+        """What it is open for."""
+        return self._operation
+
     def resolve(self, reference: str, /) -> Descriptor:
         """From `index.json`; a digest from the blob of that name."""
         self._operation.check("resolve", url=self.name)

@@ -18,6 +18,7 @@ from fluxsrc.oci.reference import is_tag
 from fluxsrc.oci.repository import BlobSource, Document, Repository, Sink, verified
 from fluxsrc.oci.session import Session
 from fluxsrc.oci.transfer import download, upload
+from fluxsrc.operation import Operation
 
 __all__ = ["RegistryRepository"]
 
@@ -39,6 +40,11 @@ class RegistryRepository:
     def name(self) -> str:
         """`oci://HOST/REPOSITORY`."""
         return self._session.name
+
+    @property
+    def operation(self) -> Operation:
+        """What it is open for."""
+        return self._session.operation
 
     def resolve(self, reference: str, /) -> Descriptor:
         """One HEAD; a GET where the registry does not answer that, or not fully."""

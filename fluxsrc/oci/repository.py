@@ -13,6 +13,7 @@ import attrs
 from fluxsrc.digest import Digest
 from fluxsrc.errors import DigestMismatchError, RemoteProtocolError
 from fluxsrc.oci.manifest import Descriptor
+from fluxsrc.operation import Operation
 
 __all__ = ["BlobSource", "Document", "Repository", "Sink", "Verifier"]
 
@@ -46,6 +47,11 @@ class Repository(Protocol):
     @property
     def name(self) -> str:
         """`oci://HOST/REPOSITORY` or `oci-layout:PATH`: printable."""
+        ...
+
+    @property
+    def operation(self) -> Operation:
+        """What it is open for: a deadline, and a switch to cancel it."""
         ...
 
     def resolve(self, reference: str, /) -> Descriptor:

@@ -4,6 +4,9 @@ import datetime as dt
 import json
 import os
 import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,9 +18,12 @@ from fluxsrc.errors import (
     AuthenticationError,
     ConfigurationError,
     MissingExtraError,
+    OperationCancelledError,
     RemoteProtocolError,
     TransportError,
+    TransportTimeoutError,
 )
+from fluxsrc.operation import Operation
 from fluxsrc.signatures.certified import Certified, Trust, verify_bundle
 from fluxsrc.signatures.identity import Identity
 from fluxsrc.signatures.trustedroot import TrustedRoot, embedded
@@ -32,6 +38,7 @@ _TARGET: Final = "signing_config.v0.2.json"
 _CLIENT: Final = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 _MAX_BYTES: Final = 1024 * 1024
 _MAX_TOLD: Final = 300
+_TICK: Final = 0.05
 _ANYBODY: Final = Identity(re.compile(".+"), re.compile(".+"))
 
 
@@ -116,15 +123,16 @@ def ambient_token() -> Secret:
 
 
 def certified_bundle(
-    token: Secret, statement: bytes, config: SigningConfig, root: TrustedRoot
+    token: Secret, statement: bytes, config: SigningConfig, root: TrustedRoot, operation: Operation
 ) -> tuple[bytes, Certified]:
     """Sign a statement: get a certificate for the token's identity, sign, and have it logged.
 
     Args:
         token: An OpenID Connect identity token for the audience `sigstore`.
         statement: The in-toto statement.
-        config: Which services are asked. They have no deadline: that is up to the library.
+        config: Which services are asked.
         root: What has to vouch for their answers, as if somebody else had signed.
+        operation: How long. A request that is under way when it ends is left to itself; what comes of it is not used.
 
     Returns:
         The bundle's JSON, and what is known of the signature.
@@ -132,7 +140,8 @@ def certified_bundle(
     Raises:
         AuthenticationError: The token is none, or expired.
         ConfigurationError: The signing config cannot be used.
-        TransportError: A service could not be reached.
+        TransportError: A service could not be reached, or not in time.
+        OperationCancelledError: The caller lost interest.
         RemoteProtocolError: One refused, or answered what nobody could make sense of.
         VerificationError: What came out does not verify with this trusted root.
         MissingExtraError: There is nothing to sign with.
@@ -143,9 +152,15 @@ def certified_bundle(
     from sigstore.sign import SigningContext  # noqa: PLC0415
 
     who = _identity(token)
-    try:
+
+    def work() -> bytes:
         with SigningContext.from_trust_config(trust).signer(who, cache=True) as signer:
-            bundle = signer.sign_dsse(Statement(statement)).to_json().encode()
+            return signer.sign_dsse(Statement(statement)).to_json().encode()
+
+    try:
+        bundle = _within(operation, work)
+    except (OperationCancelledError, TransportTimeoutError):
+        raise
     except ExpiredIdentity:
         raise AuthenticationError("the identity token has expired") from None
     except OSError as exc:  # what requests raises; with the request, and the token in it
@@ -153,6 +168,23 @@ def certified_bundle(
     except Exception as exc:  # noqa: BLE001 - each service has errors of its own, none of them public
         raise RemoteProtocolError(f"cannot sign: {_told(exc, token)}") from None
     return bundle, verify_bundle(bundle, b"", Trust(root=root, identities=[_ANYBODY], now=dt.datetime.now(dt.UTC)))
+
+
+def _within(operation: Operation, work: Callable[[], bytes]) -> bytes:
+    """Do what knows no deadline, with one."""
+    future: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
+            future.set_exception(exc)
+
+    operation.check("sign")
+    threading.Thread(target=run, name="fluxsrc-sign", daemon=True).start()
+    while not future.done():
+        wait([future], operation.remaining("sign", at_most=_TICK))
+    return future.result()
 
 
 def _identity(token: Secret) -> "IdentityToken":

@@ -12,9 +12,17 @@ import pytest
 
 from fluxsrc.auth import Secret
 from fluxsrc.cli import main
-from fluxsrc.errors import AuthenticationError, ConfigurationError, MissingExtraError, TransportError
+from fluxsrc.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    MissingExtraError,
+    OperationCancelledError,
+    TransportError,
+    TransportTimeoutError,
+)
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import push
+from fluxsrc.operation import Operation
 from fluxsrc.signatures import TrustedRoot
 from fluxsrc.signing import CosignKeylessSigner, SigningConfig, ambient_token, sign
 
@@ -96,6 +104,21 @@ def test_services_that_are_not_there_are_an_error_of_transport(image):
         sign(image, signer(secret))
     assert secret.reveal() not in "".join(traceback.format_exception(caught.value))
     assert secret.reveal() not in repr(signer(secret))
+
+
+def test_services_that_do_not_answer_are_not_waited_for_longer_than_asked(image):
+    """Their library knows no deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        valid = {"start": "2024-01-01T00:00:00Z"}
+        authority = [{"url": url, "majorApiVersion": 1, "operator": "small", "validFor": valid}]
+        silent = signer(token(), config(caUrls=authority))
+        with pytest.raises(TransportTimeoutError) as caught:
+            sign(image, silent, operation=Operation(timeout=0.5))
+        assert caught.value.phase == "sign"
+        calls = iter([*[False] * 20, True])
+        with pytest.raises(OperationCancelledError):
+            sign(image, silent, operation=Operation(cancel=lambda: next(calls, True)))
 
 
 @pytest.mark.parametrize(
