@@ -6,9 +6,11 @@ from fluxsrc.bucket.azure import AzureBucket
 from fluxsrc.bucket.gcs import GCSBucket
 from fluxsrc.bucket.google import GoogleDefaultCredentials, GoogleServiceAccount
 from fluxsrc.bucket.keys import AmbiguousKeys, UnsafeKeys
+from fluxsrc.bucket.ldap import LDAPIdentity
 from fluxsrc.bucket.local import Etags, LocalBucket
 from fluxsrc.bucket.microsoft import (
     AzureAccountKey,
+    AzureClientCertificate,
     AzureClientSecret,
     AzureDefaultCredential,
     AzureManagedIdentity,
@@ -30,6 +32,7 @@ __all__ = [
     "AmbiguousKeys",
     "AzureAccountKey",
     "AzureBucket",
+    "AzureClientCertificate",
     "AzureClientSecret",
     "AzureDefaultCredential",
     "AzureManagedIdentity",
@@ -45,6 +48,7 @@ __all__ = [
     "GCSBucket",
     "GoogleDefaultCredentials",
     "GoogleServiceAccount",
+    "LDAPIdentity",
     "LevelLister",
     "LocalBucket",
     "S3Bucket",

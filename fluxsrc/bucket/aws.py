@@ -9,6 +9,7 @@ from urllib.parse import quote
 import attrs
 
 from fluxsrc.auth import Anonymous, Proxy
+from fluxsrc.bucket.ldap import LDAPIdentity, ldap_key_finder
 from fluxsrc.bucket.sigv4 import AWSKeys
 from fluxsrc.errors import AuthenticationError, ConfigurationError, FluxSrcError, MissingExtraError, TransportError
 
@@ -20,7 +21,13 @@ _STS_TIMEOUT: Final = 10
 
 @attrs.frozen
 class AWSDefaultChain:
-    """What boto3 finds: environment, shared files, web identity, containers, instances."""
+    """What boto3 finds: environment, shared files, web identity, containers, instances.
+
+    Attributes:
+        sts_endpoint: Another token service than the region's, where the chain comes to assume a role.
+    """
+
+    sts_endpoint: str | None = None
 
 
 @attrs.frozen
@@ -66,7 +73,7 @@ class AWSWebIdentity:
     sts_endpoint: str | None = None
 
 
-AWSCredentials = Anonymous | AWSKeys | AWSProfile | AWSRole | AWSWebIdentity | AWSDefaultChain
+AWSCredentials = Anonymous | AWSKeys | AWSProfile | AWSRole | AWSWebIdentity | AWSDefaultChain | LDAPIdentity
 
 KeyFinder = Callable[[], AWSKeys | None]
 """Gives the keys of now; None is anonymous."""
@@ -89,6 +96,8 @@ def key_finder(credentials: AWSCredentials, *, region: str | None, proxy: Proxy 
         return lambda: None
     if isinstance(credentials, AWSKeys):
         return lambda: credentials
+    if isinstance(credentials, LDAPIdentity):
+        return ldap_key_finder(credentials, proxy=proxy, url=url)
     with _translated(url):
         found = _botocore_credentials(credentials, region, proxy)
     lock = threading.Lock()
@@ -125,7 +134,9 @@ def _botocore_credentials(
         )
     if isinstance(credentials, AWSProfile | AWSDefaultChain):
         session = boto3.session.Session(
-            profile_name=credentials.name if isinstance(credentials, AWSProfile) else None, region_name=region
+            profile_name=credentials.name if isinstance(credentials, AWSProfile) else None,
+            region_name=region,
+            botocore_session=_session(credentials.sts_endpoint) if isinstance(credentials, AWSDefaultChain) else None,
         )
         found = session.get_credentials()
         if found is None:
@@ -150,6 +161,21 @@ def _botocore_credentials(
         client, loader, credentials.role_arn, extra_args=extra
     ).fetch_credentials
     return DeferredRefreshableCredentials(fetch, "assume-role-with-web-identity")
+
+
+def _session(sts_endpoint: str | None) -> Any:
+    """A session whose chain asks this token service; None for one that needs nothing of its own."""
+    if sts_endpoint is None:
+        return None
+    from botocore.session import Session  # noqa: PLC0415 - an extra, and slow to import
+
+    class Elsewhere(Session):  # type: ignore[misc]  # botocore has no types
+        def create_client(self, service_name: str, *args: Any, **options: Any) -> Any:
+            if service_name == "sts":
+                options["endpoint_url"] = sts_endpoint
+            return super().create_client(service_name, *args, **options)
+
+    return Elsewhere()
 
 
 def _proxies(proxy: Proxy | None) -> dict[str, str] | None:

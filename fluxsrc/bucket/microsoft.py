@@ -19,6 +19,7 @@ from fluxsrc.errors import AuthenticationError, ConfigurationError, FluxSrcError
 
 __all__ = [
     "AzureAccountKey",
+    "AzureClientCertificate",
     "AzureClientSecret",
     "AzureCredentials",
     "AzureDefaultCredential",
@@ -83,6 +84,27 @@ class AzureClientSecret:
     authority_host: str | None = None
 
 
+@attrs.frozen(kw_only=True)
+class AzureClientCertificate:
+    """A service principal with a certificate.
+
+    Attributes:
+        tenant_id: Its directory.
+        client_id: Its name there.
+        certificate: The certificate and its private RSA key, PEM.
+        password: Opens an encrypted key.
+        send_chain: Send the certificate's chain as well, as authentication by subject name and issuer needs it.
+        authority_host: Another cloud's login service.
+    """
+
+    tenant_id: str
+    client_id: str
+    certificate: Secret = attrs.field(converter=_secret)
+    password: Secret | None = attrs.field(default=None, converter=attrs.converters.optional(_secret))
+    send_chain: bool = False
+    authority_host: str | None = None
+
+
 AzureCredentials = (
     Anonymous
     | AzureAccountKey
@@ -91,7 +113,11 @@ AzureCredentials = (
     | AzureDefaultCredential
     | AzureManagedIdentity
     | AzureClientSecret
+    | AzureClientCertificate
 )
+
+_Found = AzureDefaultCredential | AzureManagedIdentity | AzureClientSecret | AzureClientCertificate
+"""Those that azure-identity has to make a token of."""
 
 TokenFinder = Callable[[], Secret]
 """Gives the access token of now."""
@@ -137,12 +163,11 @@ def http_date(now: dt.datetime) -> str:
     return email.utils.format_datetime(now, usegmt=True)
 
 
-def token_finder(
-    credentials: AzureDefaultCredential | AzureManagedIdentity | AzureClientSecret, *, url: str, proxy: Proxy | None
-) -> TokenFinder:
+def token_finder(credentials: _Found, *, url: str, proxy: Proxy | None) -> TokenFinder:
     """How to find the token. Thread-safe; keeps what it found until it is about to expire.
 
     Raises:
+        ConfigurationError: There is no certificate with a key in what was given as one.
         MissingExtraError: azure-identity is needed, and not installed.
     """
     credential = _credential(credentials, proxy)
@@ -158,9 +183,7 @@ def token_finder(
     return find
 
 
-def _credential(
-    credentials: AzureDefaultCredential | AzureManagedIdentity | AzureClientSecret, proxy: Proxy | None
-) -> Any:
+def _credential(credentials: _Found, proxy: Proxy | None) -> Any:
     try:
         import azure.identity as theirs  # noqa: PLC0415 - an extra, and slow to import
     except ModuleNotFoundError:
@@ -168,13 +191,34 @@ def _credential(
     options: dict[str, Any] = {"proxies": {"http": proxy.url, "https": proxy.url}} if proxy is not None else {}
     if isinstance(credentials, AzureManagedIdentity):
         return theirs.ManagedIdentityCredential(client_id=credentials.client_id, **options)
+    if isinstance(credentials, AzureClientSecret | AzureClientCertificate) and credentials.authority_host is not None:
+        options["authority"] = credentials.authority_host
+    if isinstance(credentials, AzureClientCertificate):
+        return _certified(theirs, credentials, options)
     if isinstance(credentials, AzureClientSecret):
-        if credentials.authority_host is not None:
-            options["authority"] = credentials.authority_host
         return theirs.ClientSecretCredential(
             credentials.tenant_id, credentials.client_id, credentials.client_secret.reveal(), **options
         )
     return theirs.DefaultAzureCredential(**options)
+
+
+def _certified(theirs: Any, credentials: AzureClientCertificate, options: dict[str, Any]) -> Any:
+    password = None if credentials.password is None else credentials.password.reveal()
+    try:
+        return theirs.CertificateCredential(
+            credentials.tenant_id,
+            credentials.client_id,
+            certificate_data=credentials.certificate.reveal().encode(),
+            password=password,
+            send_certificate_chain=credentials.send_chain,
+            **options,
+        )
+    except (ValueError, TypeError):
+        pass  # what it says may quote what it read
+    raise ConfigurationError(
+        f"the certificate of the client {credentials.client_id} cannot be used",
+        hint="PEM, with the certificate and its RSA key; an encrypted key needs its password",
+    )
 
 
 def _get_token(credential: Any, url: str) -> tuple[Secret, float]:

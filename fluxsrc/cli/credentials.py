@@ -8,6 +8,7 @@ from typing import Final
 from fluxsrc.auth import BasicAuth, Keychain, Origin, Proxy, StaticKeychain
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.keychains import (
+    AzureDevOps,
     AzureRegistry,
     ChainKeychain,
     DockerConfig,
@@ -62,7 +63,7 @@ METHODS: Final[Mapping[str, Callable[[Sequence[str], str], Keychain]]] = {
     "docker": _docker,
     "ecr": _cloud(ElasticContainerRegistry),
     "google": _cloud(GoogleRegistry),
-    "azure": _cloud(AzureRegistry),
+    "azure": _cloud(lambda: ChainKeychain.of(AzureRegistry(), AzureDevOps())),
 }
 """How to make each keychain of the hosts that are asked and of what stands behind the colon."""
 

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from fluxsrc.keychains.helper import GitCredentialHelper
     from fluxsrc.keychains.netrc import NetrcKeychain
     from fluxsrc.keychains.registries import AzureRegistry, ElasticContainerRegistry, GoogleRegistry
+    from fluxsrc.keychains.repositories import AzureDevOps, CodeCommit
 else:
     __getattr__, __dir__ = names_of(
         __name__,
         {
+            "AzureDevOps": "repositories",
             "AzureRegistry": "registries",
             "ChainKeychain": "chain",
+            "CodeCommit": "repositories",
             "DockerConfig": "docker",
             "ElasticContainerRegistry": "registries",
             "GitCredentialHelper": "helper",
@@ -31,8 +34,10 @@ else:
     )
 
 __all__ = [
+    "AzureDevOps",
     "AzureRegistry",
     "ChainKeychain",
+    "CodeCommit",
     "DockerConfig",
     "ElasticContainerRegistry",
     "GitCredentialHelper",

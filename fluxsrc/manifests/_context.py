@@ -10,10 +10,13 @@ from fluxsrc.manifests._fields import Fields
 from fluxsrc.manifests._secrets import SecretData, Secrets
 from fluxsrc.recipe import Dialect
 
-__all__ = ["TIMEOUT", "Context", "Inclusion"]
+__all__ = ["IDENTITY_HINT", "NO_IDENTITY", "TIMEOUT", "Context", "Inclusion"]
 
 TIMEOUT: Final = 60.0
 """Seconds that an object without `spec.timeout` has, as in Flux."""
+
+NO_IDENTITY: Final = "the identity of a ServiceAccount is the cluster's to lend, and is not to be had by its name alone"
+IDENTITY_HINT: Final = "leave it out, and run this as that ServiceAccount: provider then logs in as whoever runs it; or give keys in a Secret"
 
 
 @attrs.frozen(kw_only=True)

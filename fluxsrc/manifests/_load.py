@@ -9,11 +9,12 @@ import attrs
 from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.managed import ManagedSource
+from fluxsrc.manifests._buckets import bucket
 from fluxsrc.manifests._context import Context, Inclusion
 from fluxsrc.manifests._fields import Fields
 from fluxsrc.manifests._include import composed
 from fluxsrc.manifests._secrets import ObjectReference, Resolver, Secrets
-from fluxsrc.manifests._sources import bucket, external_artifact, git_repository, oci_repository
+from fluxsrc.manifests._sources import external_artifact, git_repository, oci_repository
 from fluxsrc.manifests._tree import Node, documents, plain
 from fluxsrc.source import Source
 

@@ -1,42 +1,27 @@
 """From the `spec` of each kind to a source: Flux's defaults, its precedence, its ignore dialect."""
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fluxsrc.auth import Anonymous, Keychain, Origin, Proxy, TLSConfig
-from fluxsrc.bucket import (
-    AWSDefaultChain,
-    AWSKeys,
-    AzureAccountKey,
-    AzureBucket,
-    AzureClientSecret,
-    AzureDefaultCredential,
-    AzureManagedIdentity,
-    AzureSAS,
-    Bucket,
-    BucketSource,
-    GCSBucket,
-    GoogleDefaultCredentials,
-    GoogleServiceAccount,
-    S3Bucket,
-)
-from fluxsrc.errors import ConfigurationError
+from fluxsrc.auth import Keychain, Origin, Proxy, TLSConfig
 from fluxsrc.git import GitSource
 from fluxsrc.http_artifact import HTTPArtifactSource
-from fluxsrc.keychains import AzureRegistry, ChainKeychain, ElasticContainerRegistry, GoogleRegistry
-from fluxsrc.manifests._context import TIMEOUT, Context, Inclusion
+from fluxsrc.keychains import (
+    AzureDevOps,
+    AzureRegistry,
+    ChainKeychain,
+    CodeCommit,
+    ElasticContainerRegistry,
+    GoogleRegistry,
+)
+from fluxsrc.manifests._context import IDENTITY_HINT, NO_IDENTITY, TIMEOUT, Context, Inclusion
 from fluxsrc.manifests._fields import Fields
-from fluxsrc.manifests._secrets import SecretData
 from fluxsrc.manifests._verify import git_policy, oci_policy
 from fluxsrc.oci import LayerOperation, OCISource
 from fluxsrc.source import Source
 
-__all__ = ["bucket", "external_artifact", "git_repository", "oci_repository"]
-
-_AWS: Final = re.compile(r"(?:s3[.-](?:dualstack\.)?([a-z0-9-]+)|s3)\.amazonaws\.com(?:\.cn)?")
-_NO_IDENTITY: Final = "a pod's identity is not to be had outside of its cluster"
+__all__ = ["external_artifact", "git_repository", "oci_repository"]
 
 
 # --- Git -------------------------------------------------------------------------------------------------------------
@@ -56,7 +41,7 @@ def git_repository(spec: Fields, context: Context) -> Source:
         context.warnings.append(f"{spec.place('url')}: a file:// URL is for this machine only; Flux itself refuses it")
     elif scheme not in ("http", "https", "ssh"):
         spec.refuse("url", "must begin with https://, http:// or ssh://", hint="git@host:path is ssh://git@host/path")
-    spec.unsupported("serviceAccountName", _NO_IDENTITY)
+    spec.unsupported("serviceAccountName", NO_IDENTITY, hint=IDENTITY_HINT)
     spec.unsupported("accessFrom", "Flux never implemented it")
     if spec.choice("gitImplementation", "go-git", "libgit2") == "libgit2":
         context.warnings.append(f"{spec.place('gitImplementation')}: without effect, in Flux too")
@@ -110,12 +95,13 @@ def _git_ref(spec: Fields, context: Context) -> dict[str, Any]:
 
 def _git_access(spec: Fields, context: Context, url: str, proxy: Proxy | None) -> tuple[Keychain | None, TLSConfig]:
     provider = spec.choice("provider", "generic", "github", "azure", "aws")
-    if provider in ("azure", "aws"):
-        spec.refuse("provider", _NO_IDENTITY, hint="give a Secret with username and password")
     secret = context.secret(spec, "secretRef")
+    if provider in ("azure", "aws"):
+        # What else is in the Secret has no effect; so it is in Flux.
+        return _cloud_repositories(spec, provider, url, proxy), TLSConfig() if secret is None else secret.tls()
     if secret is None:
         if provider == "github":
-            spec.refuse("provider", "github needs a secretRef with the app's data")
+            spec.refuse("provider", "github needs a secretRef with the app's data", hint="githubAppID, …")
         return None, TLSConfig()
     if secret.is_github_app != (provider == "github"):
         spec.refuse(
@@ -128,6 +114,13 @@ def _git_access(spec: Fields, context: Context, url: str, proxy: Proxy | None) -
     if origin.scheme == "ssh":
         return secret.ssh(origin), TLSConfig()
     return secret.http(origin), secret.tls()
+
+
+def _cloud_repositories(spec: Fields, provider: str, url: str, proxy: Proxy | None) -> Keychain:
+    """The login of the machine, or of the pod, that this runs on."""
+    if urlsplit(url).scheme != "https":
+        spec.refuse("url", f"must begin with https:// for the provider {provider}", hint="else give keys in a Secret")
+    return AzureDevOps(proxy=proxy) if provider == "azure" else CodeCommit(url, proxy=proxy)
 
 
 # --- OCI -------------------------------------------------------------------------------------------------------------
@@ -154,15 +147,15 @@ def oci_repository(spec: Fields, context: Context) -> Source:
             ref["layer"] = selector.text("mediaType")
             ref["layer_operation"] = LayerOperation(selector.choice("operation", "extract", "copy"))
     insecure = spec.flag("insecure")
-    certificates = context.secret(spec, "certSecretRef")
+    certificates, proxy = context.secret(spec, "certSecretRef"), context.proxy(spec)
     return OCISource(
         url,
         **ref,
         **context.common(spec),
         verify=oci_policy(spec, context),
-        keychain=_oci_keychain(spec, context),
+        keychain=_oci_keychain(spec, context, proxy),
         tls=TLSConfig() if certificates is None else certificates.tls(),
-        proxy=context.proxy(spec),
+        proxy=proxy,
         insecure=insecure,
     )
 
@@ -186,7 +179,7 @@ def _oci_ref(spec: Fields, context: Context) -> dict[str, Any]:
         return {"tag": tag or "latest"}
 
 
-def _oci_keychain(spec: Fields, context: Context) -> Keychain | None:
+def _oci_keychain(spec: Fields, context: Context, proxy: Proxy | None) -> Keychain | None:
     """The Secret's and the ServiceAccount's registries; without any, the cloud's login."""
     provider = spec.choice("provider", "generic", "aws", "azure", "gcp")
     secret, account = context.secret(spec, "secretRef"), spec.text("serviceAccountName")
@@ -195,90 +188,12 @@ def _oci_keychain(spec: Fields, context: Context) -> Keychain | None:
     if pull is not None:
         found.append(pull)
     if not found and provider != "generic":
-        found.append(_CLOUDS[provider]())
+        if account is not None:
+            context.warnings.append(
+                f"{spec.place('serviceAccountName')}: this machine's own identity logs in, and not the ServiceAccount's"
+            )
+        found.append(_CLOUDS[provider](proxy=proxy))
     return ChainKeychain.of(*found) if found else None
-
-
-# --- buckets ---------------------------------------------------------------------------------------------------------
-
-
-def bucket(spec: Fields, context: Context) -> Source:
-    """A Bucket."""
-    provider = spec.choice("provider", "generic", "aws", "gcp", "azure")
-    spec.unsupported("sts", "a token service of its own is not supported", hint="give keys in a Secret")
-    spec.unsupported("serviceAccountName", _NO_IDENTITY)
-    spec.unsupported("accessFrom", "Flux never implemented it")
-    secret = context.secret(spec, "secretRef")
-    certificates = context.secret(spec, "certSecretRef")
-    tls, proxy = TLSConfig() if certificates is None else certificates.tls(), context.proxy(spec)
-    make = {"gcp": _gcs, "azure": _azure}.get(provider, _s3)
-    return BucketSource(
-        make(spec, provider, secret, {"tls": tls, "proxy": proxy}), spec.text("prefix") or "", **context.common(spec)
-    )
-
-
-def _s3(spec: Fields, provider: str, secret: SecretData | None, access: dict[str, Any]) -> Bucket:
-    endpoint, region = spec.need("endpoint"), spec.text("region")
-    if "://" in endpoint:
-        spec.refuse("endpoint", "is HOST[:PORT], without a scheme", hint="insecure: true means plain HTTP")
-    insecure = spec.flag("insecure")
-    aws = _AWS.fullmatch(endpoint)
-    if secret is not None:
-        credentials: Any = AWSKeys(secret.need("accesskey"), secret.need("secretkey"))
-    else:
-        credentials = AWSDefaultChain() if provider == "aws" else Anonymous()
-    return S3Bucket(
-        spec.need("bucketName"),
-        endpoint=None if aws and not insecure else f"{'http' if insecure else 'https'}://{endpoint}",
-        region=region or (aws[1] if aws else None),
-        credentials=credentials,
-        **access,
-    )
-
-
-def _gcs(spec: Fields, _: str, secret: SecretData | None, access: dict[str, Any]) -> Bucket:
-    spec.accept("endpoint", "region", "insecure")  # Google's own is asked whatever they say; so it is in Flux
-    credentials = GoogleDefaultCredentials() if secret is None else GoogleServiceAccount(secret.need("serviceaccount"))
-    return GCSBucket(spec.need("bucketName"), credentials=credentials, **access)
-
-
-def _azure(spec: Fields, _: str, secret: SecretData | None, access: dict[str, Any]) -> Bucket:
-    spec.accept("region", "insecure")
-    endpoint = spec.need("endpoint")
-    parts = urlsplit(endpoint)
-    if not parts.hostname or parts.scheme not in ("http", "https"):
-        spec.refuse("endpoint", "must be https://ACCOUNT.blob.core.windows.net")
-    # An emulator's account is the first part of the path, the cloud's is the first part of the host.
-    account = parts.path.strip("/").partition("/")[0] or parts.hostname.partition(".")[0]
-    return AzureBucket(
-        spec.need("bucketName"),
-        account=account,
-        endpoint=endpoint,
-        credentials=AzureDefaultCredential() if secret is None else _azure_credentials(secret),
-        **access,
-    )
-
-
-def _azure_credentials(secret: SecretData) -> Any:
-    if secret.get("clientCertificate") is not None:
-        raise ConfigurationError(
-            f"{secret.reference}: client certificates are not supported", hint="use a client secret"
-        )
-    tenant, client, password = secret.get("tenantId"), secret.get("clientId"), secret.get("clientSecret")
-    if tenant and client and password:
-        return AzureClientSecret(
-            tenant_id=tenant, client_id=client, client_secret=password, authority_host=secret.get("authorityHost")
-        )
-    if (key := secret.get("accountKey")) is not None:
-        return AzureAccountKey(key)
-    if (token := secret.get("sasKey")) is not None:
-        return AzureSAS(token)
-    if client and not tenant and not password:
-        return AzureManagedIdentity(client)
-    raise ConfigurationError(
-        f"{secret.reference} has no credentials for Azure",
-        hint="accountKey, sasKey, clientId, or tenantId with clientId and clientSecret",
-    )
 
 
 # --- what a running Flux made ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fluxsrc.auth import Anonymous
-from fluxsrc.bucket import AWSDefaultChain, AzureBucket, BucketSource, GCSBucket, S3Bucket
+from fluxsrc.bucket import AWSDefaultChain, AzureBucket, BucketSource, GCSBucket, LDAPIdentity, S3Bucket
 from fluxsrc.errors import ConfigurationError, MissingExtraError
 from fluxsrc.git import GitSource
 from fluxsrc.http_artifact import HTTPArtifactSource
@@ -150,6 +150,10 @@ def _bucket(source: BucketSource) -> tuple[str, dict[str, Any]]:
             spec["insecure"] = True
         if bucket.region is not None:
             spec["region"] = bucket.region
+        if isinstance(bucket.credentials, AWSDefaultChain) and bucket.credentials.sts_endpoint is not None:
+            spec["sts"] = {"provider": "aws", "endpoint": bucket.credentials.sts_endpoint}
+        if isinstance(bucket.credentials, LDAPIdentity):
+            raise ConfigurationError(f"{source.url}: a password belongs into a Secret", hint="write spec.sts by hand")
     elif isinstance(bucket, GCSBucket) and not isinstance(bucket.credentials, Anonymous):
         spec = {"provider": "gcp", "bucketName": bucket.name, "endpoint": "storage.googleapis.com"}
     elif isinstance(bucket, AzureBucket):

@@ -1,14 +1,22 @@
 """How the keys and tokens of the services are found; here by moto's token service, files, and the environment."""
 
 import base64
+import datetime as dt
 import hashlib
 import hmac
 import logging
 import sys
+import threading
 import time
 import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
+import attrs
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fluxsrc.auth import Anonymous, Proxy, Secret
 from fluxsrc.bucket import (
@@ -18,16 +26,24 @@ from fluxsrc.bucket import (
     AWSRole,
     AWSWebIdentity,
     AzureBucket,
+    AzureClientCertificate,
     AzureManagedIdentity,
     BucketSource,
     GCSBucket,
     GoogleServiceAccount,
+    LDAPIdentity,
     S3Bucket,
 )
 from fluxsrc.bucket import microsoft as azure_auth
 from fluxsrc.bucket.aws import key_finder
 from fluxsrc.bucket.microsoft import AzureAccountKey, AzureSAS, sas_query, shared_key
-from fluxsrc.errors import AuthenticationError, ConfigurationError, MissingExtraError, TransportError
+from fluxsrc.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    MissingExtraError,
+    RemoteProtocolError,
+    TransportError,
+)
 from fluxsrc.testing.object_server import ObjectServer
 
 SECRET = "hunter2!"
@@ -103,6 +119,161 @@ def test_a_role_is_assumed_with_a_token_from_a_file(moto, tmp_path):
     token.write_text("eyJ.a.b")
     keys = find(AWSWebIdentity(role_arn=ROLE, token_file=str(token), sts_endpoint=moto))
     assert keys.access_key.startswith("ASIA")
+
+
+def test_the_chain_assumes_its_role_at_the_service_that_is_named(moto, tmp_path, monkeypatch):
+    """As a pod does whose ServiceAccount has a role."""
+    token = tmp_path / "token"
+    token.write_text("eyJ.a.b")
+    monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    assert find(AWSDefaultChain(sts_endpoint=moto)).access_key.startswith("ASIA")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(TransportError, match="token service"):
+        find(AWSDefaultChain(sts_endpoint="http://127.0.0.1:1"))
+
+
+class Directory:
+    """MinIO's token service, which knows one person; what it lends lasts for `lasts` seconds."""
+
+    def __init__(self):
+        self.asked = []
+        self.lasts = 3600
+        self.answer = None
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler):  # noqa: N805 - `self` is the directory
+                form = parse_qs(handler.rfile.read(int(handler.headers["Content-Length"])).decode())
+                self.asked.append({name: values[0] for name, values in form.items()})
+                known = form["LDAPPassword"] == [SECRET]
+                body = self.answer or (self.lend() if known else b"<ErrorResponse/>")
+                handler.send_response(200 if known else 400)
+                handler.send_header("Content-Length", str(len(body)))
+                handler.end_headers()
+                handler.wfile.write(body)
+
+            def log_message(handler, *_):  # noqa: N805
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def lend(self):
+        end = dt.datetime.fromtimestamp(time.time() + self.lasts, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"""<?xml version="1.0" encoding="UTF-8"?>
+<AssumeRoleWithLDAPIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithLDAPIdentityResult>
+<Credentials><AccessKeyId>lent{len(self.asked)}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>
+<SessionToken>t</SessionToken><Expiration>{end}</Expiration></Credentials>
+</AssumeRoleWithLDAPIdentityResult></AssumeRoleWithLDAPIdentityResponse>""".encode()
+
+
+@pytest.fixture
+def directory():
+    found = Directory()
+    thread = threading.Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+    thread.join()
+
+
+def ldap(directory, password=SECRET):
+    return LDAPIdentity(endpoint=directory.url, username="ada", password=password)
+
+
+def test_keys_are_lent_to_somebody_in_the_directory_once(directory):
+    """By name and password; again only shortly before they end."""
+    find_keys = key_finder(ldap(directory), region=None, proxy=None, url="s3://models")
+    assert find_keys() == find_keys() == AWSKeys("lent1", "s", "t")
+    assert directory.asked == [
+        {
+            "Action": "AssumeRoleWithLDAPIdentity",
+            "Version": "2011-06-15",
+            "LDAPUsername": "ada",
+            "LDAPPassword": SECRET,
+        }
+    ]
+    directory.lasts = 60
+    find_keys = key_finder(ldap(directory), region=None, proxy=None, url="s3://models")
+    assert [find_keys().access_key for _ in range(2)] == ["lent2", "lent3"]
+
+
+def test_a_wrong_password_is_an_authentication_error_that_does_not_show_it(directory):
+    wrong = SECRET[::-1]
+    with pytest.raises(AuthenticationError, match="refuses to lend keys") as caught:
+        find(ldap(directory, wrong))
+    assert wrong not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"<a/>", b"<AssumeRoleWithLDAPIdentityResponse/>"])
+def test_an_answer_without_keys_is_a_protocol_error(directory, answer):
+    directory.answer = answer
+    with pytest.raises(RemoteProtocolError, match="has no keys"):
+        find(ldap(directory))
+
+
+def test_lent_keys_sign_the_requests_for_a_bucket(directory):
+    with ObjectServer() as server:
+        server.put("models", "a", b"1")
+        bucket = S3Bucket("models", endpoint=server.url, region="us-east-1", credentials=ldap(directory))
+        assert SECRET not in repr(bucket)
+        BucketSource(bucket).resolve_revision()
+        assert "Credential=lent1/" in server.requests[-1].headers["authorization"]
+        assert server.requests[-1].headers["x-amz-security-token"] == "t"
+
+
+@pytest.mark.parametrize("endpoint", ["minio.example.com", "ftp://minio", "https://ada:hunter2@minio"])
+def test_what_is_no_token_service_is_refused(endpoint):
+    with pytest.raises(ConfigurationError, match="no token service") as caught:
+        LDAPIdentity(endpoint=endpoint, username="ada", password=SECRET)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_client_certificate_reaches_azure_identity(monkeypatch):
+    """With its password, its chain and the authority; what cannot be one is said without quoting it."""
+    seen = {}
+
+    class Credential:
+        def __init__(self, tenant, client, **options):
+            if options["certificate_data"] != b"PEM":
+                raise ValueError(SECRET)
+            seen.update(options, tenant=tenant, client=client)
+
+    monkeypatch.setattr("azure.identity.CertificateCredential", Credential)
+    given = AzureClientCertificate(
+        tenant_id="t", client_id="c", certificate="PEM", password="p", send_chain=True, authority_host="https://l"
+    )
+    azure_auth.token_finder(given, url="az://models", proxy=None)
+    assert seen == {
+        "tenant": "t",
+        "client": "c",
+        "certificate_data": b"PEM",
+        "password": "p",
+        "send_certificate_chain": True,
+        "authority": "https://l",
+    }
+    with pytest.raises(ConfigurationError, match="the certificate of the client c") as caught:
+        azure_auth.token_finder(attrs.evolve(given, certificate=SECRET), url="az://models", proxy=None)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_real_certificate_is_one_that_azure_identity_takes():
+    """With the real class: a certificate and its encrypted key in one PEM, which only the right password opens."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ada")]), dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now)
+    text = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    text += key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(SECRET.encode()),
+    )
+    given = AzureClientCertificate(tenant_id="t", client_id="c", certificate=text.decode(), password=SECRET)
+    assert callable(azure_auth.token_finder(given, url="az://models", proxy=None))
+    for wrong in ({"password": "wrong"}, {"password": None}, {"certificate": "PEM"}):
+        with pytest.raises(ConfigurationError, match="the certificate of the client c"):
+            azure_auth.token_finder(attrs.evolve(given, **wrong), url="az://models", proxy=None)
 
 
 def test_a_token_service_that_is_not_there_is_a_transport_error_without_secrets(monkeypatch):

@@ -6,24 +6,33 @@ from pathlib import Path
 
 import pytest
 
-from fluxsrc.auth import Anonymous, BasicAuth, BearerToken, Origin, SSHKey
+from fluxsrc.auth import Anonymous, BasicAuth, BearerToken, Origin, Proxy, SSHKey, TLSConfig
 from fluxsrc.bucket import (
     AWSDefaultChain,
     AWSKeys,
     AzureAccountKey,
     AzureBucket,
+    AzureClientCertificate,
     AzureClientSecret,
     AzureManagedIdentity,
     AzureSAS,
     BucketSource,
     GCSBucket,
+    LDAPIdentity,
     LocalBucket,
     S3Bucket,
 )
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.git import GitSource
 from fluxsrc.http_artifact import HTTPArtifactSource
-from fluxsrc.keychains import ElasticContainerRegistry, GitHubApp
+from fluxsrc.keychains import (
+    AzureDevOps,
+    AzureRegistry,
+    CodeCommit,
+    ElasticContainerRegistry,
+    GitHubApp,
+    GoogleRegistry,
+)
 from fluxsrc.manifests import load_manifests, source_from_status, to_manifest, to_yaml
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import LayerOperation, OCISource
@@ -265,8 +274,44 @@ def test_registries_log_in_by_secret_by_service_account_or_as_the_cloud_says():
     for managed in (named, pulled):
         assert credentials(managed, "https://ghcr.io") == BasicAuth("ada", "pw")
         assert len(managed.source.keychain.keychains) == 1
-    assert isinstance(load(oci(provider="aws")).source.keychain.keychains[0], ElasticContainerRegistry)
+    for provider, cloud in (("aws", ElasticContainerRegistry), ("azure", AzureRegistry), ("gcp", GoogleRegistry)):
+        assert isinstance(load(oci(provider=provider)).source.keychain.keychains[0], cloud)
     assert load(oci()).source.keychain is None
+
+
+def test_a_service_account_without_registries_leaves_the_login_to_the_machine_and_that_is_told():
+    """In Flux it would be the ServiceAccount's own identity, which only its cluster can lend."""
+    managed = load(oci(provider="gcp", serviceAccountName="sa"), secret("sa", "ServiceAccount"))
+    assert isinstance(managed.source.keychain.keychains[0], GoogleRegistry)
+    assert "spec.serviceAccountName: this machine's own identity logs in" in managed.warnings[0]
+
+
+PROXY = secret("p", address="http://proxy.example:3128")
+
+
+def test_a_clouds_login_goes_through_the_proxy():
+    """As the registry's and the repository's own requests do."""
+    documents = [
+        oci(provider="azure", proxySecretRef={"name": "p"}),
+        git(url="https://dev.azure.com/o/p/_git/r", provider="azure", proxySecretRef={"name": "p"}),
+    ]
+    registry, repository = (
+        each.source.keychain for each in load_manifests([PROXY, documents[0]]) + load_manifests([PROXY, documents[1]])
+    )
+    assert registry.keychains[0].proxy == repository.proxy == Proxy(url="http://proxy.example:3128")
+
+
+CODE_COMMIT = "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/app"
+
+
+def test_repositories_log_in_as_the_cloud_says():
+    """Of a Secret only the certificates count then, as in Flux."""
+    azure = load(
+        git(url="https://dev.azure.com/o/p/_git/r", provider="azure", secretRef={"name": "s"}),
+        secret(**{"ca.crt": "CA", "username": "ada", "password": "hunter2"}),
+    ).source
+    assert (azure.keychain, azure.tls) == (AzureDevOps(), TLSConfig(ca="CA"))
+    assert load(git(url=CODE_COMMIT, provider="aws")).source.keychain == CodeCommit(CODE_COMMIT)
 
 
 def test_nothing_is_looked_up_but_through_the_resolver():
@@ -453,6 +498,23 @@ def test_each_provider_has_its_bucket(spec, expected):
         ({"accountKey": "a2V5"}, AzureAccountKey("a2V5")),
         ({"sasKey": "sig=x"}, AzureSAS("sig=x")),
         ({"clientId": "c"}, AzureManagedIdentity("c")),
+        ({"clientId": "c", "accountKey": "a2V5"}, AzureManagedIdentity("c")),
+        (
+            {"tenantId": "t", "clientId": "c", "clientCertificate": "PEM", "authorityHost": "https://login.example"},
+            AzureClientCertificate(
+                tenant_id="t", client_id="c", certificate="PEM", authority_host="https://login.example"
+            ),
+        ),
+        (
+            {
+                "tenantId": "t",
+                "clientId": "c",
+                "clientCertificate": "PEM",
+                "clientCertificatePassword": "p",
+                "clientCertificateSendChain": "True",
+            },
+            AzureClientCertificate(tenant_id="t", client_id="c", certificate="PEM", password="p", send_chain=True),
+        ),
         (
             {"tenantId": "t", "clientId": "c", "clientSecret": "p"},
             AzureClientSecret(tenant_id="t", client_id="c", client_secret="p"),
@@ -460,13 +522,41 @@ def test_each_provider_has_its_bucket(spec, expected):
     ],
 )
 def test_azure_secrets(data, expected):
-    """The four kinds that are supported."""
+    """All that Flux knows, in its order: who has a tenant's identity uses it before a key."""
     document = bucket(provider="azure", endpoint="https://acct.blob.core.windows.net", secretRef={"name": "s"})
     assert load(document, secret(**data)).source.bucket.credentials == expected
 
 
+def test_keys_are_lent_by_the_service_that_is_named():
+    """Amazon's, where the chain comes to assume a role; MinIO's, for somebody in its directory, with its own certificates."""
+    sts = {"provider": "aws", "endpoint": "https://sts.example.com"}
+    source = load(bucket(provider="aws", endpoint="s3.amazonaws.com", sts=sts)).source
+    assert source.bucket.credentials == AWSDefaultChain(sts_endpoint="https://sts.example.com")
+    assert to_manifest(source, name="app")["spec"]["sts"] == sts
+    sts = {"provider": "ldap", "endpoint": "https://minio.example.com", "secretRef": {"name": "s"}}
+    directory = bucket(sts=sts | {"certSecretRef": {"name": "c"}})
+    source = load(directory, secret(username="ada", password="hunter2"), secret("c", **{"ca.crt": "CA"})).source
+    assert source.bucket.credentials == LDAPIdentity(
+        endpoint="https://minio.example.com", username="ada", password="hunter2", tls=TLSConfig(ca="CA")
+    )
+    assert "hunter2" not in repr(source)
+    with pytest.raises(ConfigurationError, match="a password belongs into a Secret"):
+        to_manifest(source, name="app")
+
+
+def test_a_secret_goes_before_a_service_that_lends_keys():
+    """As in Flux; and it is told."""
+    sts = {"provider": "aws", "endpoint": "https://sts.example.com"}
+    managed = load(
+        bucket(provider="aws", sts=sts, secretRef={"name": "s"}), secret(accesskey="ada", secretkey="hunter2")
+    )
+    assert managed.source.bucket.credentials == AWSKeys("ada", "hunter2")
+    assert "spec.sts: without effect beside secretRef" in managed.warnings[0]
+
+
 # --- errors ---
 
+STS = {"provider": "aws", "endpoint": "https://sts.example.com"}
 BAD = [
     ("spec.ref.foo, line 12", "there is no such field", "    foo: bar"),
     ("spec.ref.branch, line 12", "text is needed, not the float 1.1", "    branch: 1.1"),
@@ -475,6 +565,7 @@ BAD = [
     ("spec.timeout, line 12", "is no duration", "  timeout: 5 minutes"),
     ("spec.include[0].repository, line 12", "not among", "  include: [{repository: {name: x}}]"),
     ("spec.provider, line 12", "is none of generic, github", "  provider: gitlab"),
+    ("spec.serviceAccountName, line 12", "run this as that ServiceAccount", "  serviceAccountName: sa"),
     ("spec.recurseSubmodules, line 12", "true or false", "  recurseSubmodules: 1"),
     ("spec.sparseCheckout, line 12", "a list is needed", "  sparseCheckout: deploy"),
     ("spec.secretRef.nome, line 12", "there is no such field", "  secretRef: {name: x, nome: y}"),
@@ -520,12 +611,22 @@ spec:
         (git(url="git@example.com:x"), "ssh://git@host/path"),
         (git(url="file:///etc"), "must begin with"),
         (git(interval=None), "spec.interval: is missing"),
-        (git(provider="azure"), "identity"),
+        (git(provider="github"), "spec.provider: github needs a secretRef"),
+        (git(provider="azure", url="ssh://git@ssh.dev.azure.com/v3/o/p/r"), "spec.url: must begin with https://"),
+        (git(provider="aws"), "no repository in CodeCommit"),
+        (git(provider="azure", serviceAccountName="sa"), "spec.serviceAccountName: the identity of a ServiceAccount"),
+        (bucket(provider="gcp", serviceAccountName="sa"), "spec.serviceAccountName: the identity of a ServiceAccount"),
         (oci(url="oci://ghcr.io/app:v1"), "without tag and digest"),
         (oci(verify={"provider": "cosign"}), "spec.verify"),
         (oci(ref={"digest": "sha256:1"}), "not a sha256 digest"),
         (bucket(endpoint="https://x"), "without a scheme"),
-        (bucket(sts={"provider": "aws"}), "token service"),
+        (bucket(sts={"provider": "aws"}), "spec.sts.endpoint: is missing"),
+        (bucket(sts=STS), "spec.sts.provider: 'aws' is none for the bucket provider generic (ldap is)"),
+        (bucket(provider="gcp", sts=STS), "'aws' is none for the bucket provider gcp (leave sts out)"),
+        (bucket(provider="aws", sts=STS | {"endpoint": "sts.example.com"}), "spec.sts.endpoint: must begin with"),
+        (bucket(provider="aws", sts=STS | {"secretRef": {"name": "s"}}), "spec.sts.secretRef: is not for"),
+        (bucket(sts=STS | {"provider": "ldap"}), "spec.sts.secretRef: is missing"),
+        (bucket(sts=STS | {"other": 1}), "'aws' is none"),
         (manifest("ExternalArtifact", {}), "there is no such field"),
         ("a: [", "no YAML"),
         ("[1, 2]", "a mapping is needed"),

@@ -1,0 +1,104 @@
+"""Logging in to the clouds' Git repositories with the identity of the machine: Azure DevOps, AWS CodeCommit."""
+
+import datetime as dt
+import hashlib
+import hmac
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+from fluxsrc.auth import BasicAuth, BearerToken, Keychain, redact_url
+from fluxsrc.errors import AuthenticationError, ConfigurationError
+from fluxsrc.keychains._cloud import CloudLogin, Login, library
+
+__all__ = ["AzureDevOps", "CodeCommit"]
+
+_DEVOPS: Final = re.compile(r"dev\.azure\.com|[a-z0-9][a-z0-9-]{0,48}\.visualstudio\.com")
+_DEVOPS_SCOPE: Final = "499b84ac-1321-427f-aa17-267ca6975798/.default"
+"""Azure DevOps, as Entra ID calls it."""
+_CODE_COMMIT: Final = re.compile(r"git-codecommit(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+_REPOSITORY: Final = re.compile(r"/v1/repos/[A-Za-z0-9._-]{1,100}")
+_SIGNED_SECONDS: Final = 900.0
+
+
+@attrs.frozen(kw_only=True)
+class AzureDevOps(CloudLogin):
+    """Azure DevOps over https, with whatever identity azure-identity finds: the environment, workload or managed identity, …"""
+
+    def _knows(self, host: str) -> bool:
+        return _DEVOPS.fullmatch(host) is not None
+
+    def _log_in(self, host: str) -> Login:
+        del host
+        identity = library("azure.identity", "Azure DevOps", "azure")
+        options = {} if self.proxy is None else {"proxies": {"http": self.proxy.url, "https": self.proxy.url}}
+        with identity.DefaultAzureCredential(**options) as credential:
+            token = credential.get_token(_DEVOPS_SCOPE)
+        return Login(BearerToken(token.token), float(token.expires_on))
+
+
+def _is_repository(_: object, _attribute: object, url: str) -> None:
+    parts = urlsplit(url)
+    if not (
+        parts.scheme == "https"
+        and _CODE_COMMIT.fullmatch(parts.hostname or "")
+        and parts.port in (None, 443)
+        and _REPOSITORY.fullmatch(parts.path)
+    ):
+        raise ConfigurationError(
+            f"{redact_url(url)} is no repository in CodeCommit",
+            hint="https://git-codecommit.REGION.amazonaws.com/v1/repos/NAME",
+        )
+
+
+@attrs.frozen
+class CodeCommit(CloudLogin):
+    """One repository in AWS CodeCommit, with whatever keys boto3 finds: they sign the repository's name for a quarter of an hour.
+
+    Attributes:
+        url: The repository: `https://git-codecommit.REGION.amazonaws.com/v1/repos/NAME`.
+    """
+
+    url: str = attrs.field(validator=_is_repository)
+
+    def _knows(self, host: str) -> bool:
+        return host == urlsplit(self.url).hostname
+
+    def _log_in(self, host: str) -> Login:
+        boto3 = library("boto3", "AWS CodeCommit", "s3")
+        found = boto3.session.Session().get_credentials()
+        if found is None:
+            raise AuthenticationError(f"no AWS credentials are found for {self.url}", url=self.url)
+        password = signed_password(
+            found.get_frozen_credentials(), host, urlsplit(self.url).path, dt.datetime.now(dt.UTC)
+        )
+        return Login(password, time.time() + _SIGNED_SECONDS)
+
+
+def signed_password(keys: Any, host: str, path: str, now: dt.datetime) -> BasicAuth:
+    """User name and password as `git-remote-codecommit` makes them: signature version 4 of a request with the method GIT.
+
+    Args:
+        keys: `access_key`, `secret_key`, `token`.
+        host: Of the repository.
+        path: Of the repository.
+        now: The time.
+    """
+    region = _CODE_COMMIT.fullmatch(host)
+    assert region is not None
+    stamp = now.astimezone(dt.UTC).strftime("%Y%m%dT%H%M%S")
+    request = f"GIT\n{quote(path, safe='/-._~')}\n\nhost:{host}\n\nhost\n"
+    parts = (stamp[:8], region["region"], "codecommit", "aws4_request")
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{'/'.join(parts)}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{keys.secret_key}".encode()
+    for part in parts:
+        key = hmac.digest(key, part.encode(), "sha256")
+    user = f"{keys.access_key}%{keys.token}" if keys.token else keys.access_key
+    return BasicAuth(user, f"{stamp}Z{hmac.digest(key, text.encode(), 'sha256').hex()}")
+
+
+if TYPE_CHECKING:
+    _: tuple[Keychain, ...] = (AzureDevOps(), CodeCommit(""))
