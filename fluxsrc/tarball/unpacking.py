@@ -70,8 +70,7 @@ def unpack(
     """
     destination = Path(os.path.abspath(destination))
     _check_free(destination)
-    with store_errors("unpack to", destination):
-        destination.parent.mkdir(parents=True, exist_ok=True)
+    with store_errors("unpack to", destination), _parents_made(destination):
         scratch = destination.with_name(f".{destination.name[:200]}.{secrets.token_hex(8)}.tmp")
         scratch.mkdir()  # 1
         told = 0
@@ -90,6 +89,22 @@ def unpack(
             shutil.rmtree(scratch, ignore_errors=True)
             raise
     return writer.count
+
+
+@contextlib.contextmanager
+def _parents_made(destination: Path) -> Iterator[None]:
+    """Make the directories above; take those away again that are new and empty, should the block fail."""
+    missing = [parent for parent in destination.parents if not parent.exists()]
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in missing:
+            try:
+                parent.rmdir()
+            except OSError:
+                break  # somebody else has put something there, or it was never made: what is above is no more ours
+        raise
 
 
 def _check_free(destination: Path) -> None:

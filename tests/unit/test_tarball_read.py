@@ -383,6 +383,22 @@ def test_an_empty_directory_is_a_fine_destination_and_its_parents_are_made(place
     assert (place / "a" / "b" / "file").read_bytes() == b"content"
 
 
+def test_parents_that_were_made_for_nothing_do_not_stay(place):
+    """All of them go, unless somebody else has begun to use them."""
+    with pytest.raises(UnsafeEntryError):
+        unpack(io.BytesIO(UNSAFE["dot-dot"] + END), place / "new" / "and" / "out")
+    assert not place.exists()
+
+    class Meddler(io.BytesIO):
+        def read(self, size=-1):
+            (place / "new" / "theirs").mkdir(exist_ok=True)
+            return super().read(size)
+
+    with pytest.raises(UnsafeEntryError):
+        unpack(Meddler(UNSAFE["dot-dot"] + END), place / "new" / "and" / "out")
+    assert [path.name for path in (place / "new").iterdir()] == ["theirs"]
+
+
 def test_a_destination_with_something_in_it_is_left_alone(place):
     place.mkdir()
     (place / "mine").write_text("mine")
