@@ -59,6 +59,7 @@ class NotationSignature:
     5. The certificates are a chain for signing code, and one of them is in a trust store for the signing scheme
        (*authenticity*). They were valid when it was signed, by an RFC 3161 timestamp or the signing authority's clock, or
        are still (*authenticTimestamp*). The signature did not expire (*expiry*). No certificate is revoked (*revocation*).
+    6. Of a transparency log notation knows nothing.
     7. The subject of the certificate is a trusted identity (*authenticity*).
     8. The signature holds over exactly the signed bytes (*integrity*).
     9. These name exactly the manifest that was resolved: digest, size and media type; and a statement is about its repository.
