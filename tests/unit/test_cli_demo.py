@@ -72,6 +72,7 @@ def test_people_and_programs_are_told_the_same(run):
     told = steps(run)
     for number, step in enumerate(told, 1):
         assert f"{number}. {step['title']}\n" in out
+        assert len(f"{number}. {step['title']}") <= 80
         assert all(line in out for line in step["diff"].splitlines())
         assert all(name in out for name in step["facts"])
     assert out.count(CONTENT) == 4

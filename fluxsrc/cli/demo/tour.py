@@ -28,7 +28,7 @@ class Step:
     """One thing that was done.
 
     Attributes:
-        title: What it is, in a sentence.
+        title: What it is, in a line.
         commands: What one types for it.
         facts: What came out, by name; numbers are bytes.
         diff: The lines that differ, where it is these that came out.
@@ -59,7 +59,7 @@ def tour(store: LocalStore, operation: Operation) -> Iterator[Step]:
 
     from_bucket = source_from_url(BUCKET).produce_artifact(store, operation=operation)
     yield Step(
-        title="A bucket holds the same files. Another place, another revision, the same content.",
+        title="A bucket has the same files: another place, another revision, same content.",
         commands=[_pull(BUCKET)],
         facts=_identity(from_bucket),
     )
@@ -76,7 +76,7 @@ def tour(store: LocalStore, operation: Operation) -> Iterator[Step]:
     prod = source_from_url(_PROD)
     released = prod.produce_artifact(store, operation=operation)
     yield Step(
-        title="Promote it: from now on the tag prod means this release. A store that pulls prod remembers where it was.",
+        title="Promote it: the tag prod means it now. A store that pulls prod remembers.",
         commands=[f"fluxsrc promote {_RELEASE} {_PROD}", _pull(_PROD)],
         facts=_identity(released) | {"uploaded": promoted.uploaded},
     )
@@ -85,7 +85,7 @@ def tour(store: LocalStore, operation: Operation) -> Iterator[Step]:
     hijacked = prod.produce_artifact(store, operation=operation)
     [moved] = moves(history(store, hijacked.key))
     yield Step(
-        title="Somebody pushes over prod, from a laptop. The store saw it move; what it is now names no commit.",
+        title="Somebody pushes over prod, from a laptop. The store has seen it move.",
         commands=[f"fluxsrc push {LAPTOP} {_PROD}", _pull(_PROD), f"fluxsrc history {_PROD} --store store"],
         facts={
             "was": moved.old,
@@ -109,7 +109,7 @@ def tour(store: LocalStore, operation: Operation) -> Iterator[Step]:
     restored = promote(earlier, _PROD, operation=operation)
     rolled_back = prod.produce_artifact(store, operation=operation)
     yield Step(
-        title="Back again: promote what prod was. Nothing is built, and all of it is still there.",
+        title="Back again: promote what it was. Nothing is built, all of it is still there.",
         commands=[f"fluxsrc candidates {_PROD} --store store", f"fluxsrc promote {earlier} {_PROD}", _pull(_PROD)],
         facts=_identity(rolled_back) | {"uploaded": restored.uploaded},
     )
@@ -123,7 +123,7 @@ def tour(store: LocalStore, operation: Operation) -> Iterator[Step]:
                 actual=str(artifact.content_digest),
             )
     yield Step(
-        title="One tree in three places, promoted, overwritten and rolled back: one content digest.",
+        title="One tree, three places, a detour and the way back: one content digest.",
         commands=["fluxsrc store list --store store"],
         facts={place: str(artifact.content_digest) for place, artifact in same.items()},
     )
