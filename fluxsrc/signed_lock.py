@@ -5,11 +5,8 @@ A bucket, a directory, a web server has no signatures. But whoever approves what
 the lock then decides: not over what the source calls its revision, but over the digest of all files that come out of it.
 """
 
-import base64
 import datetime as dt
 import enum
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,14 +19,9 @@ from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
 from fluxsrc.limits import DEFAULT_LIMITS
 from fluxsrc.lock import Locked, LockFile
-from fluxsrc.signatures import sshsig
 from fluxsrc.signatures.allowed_signers import AllowedSigners
-from fluxsrc.signatures.oci import BUNDLE_MEDIA_TYPE
-from fluxsrc.signatures.privatekeys import SigningKey
-from fluxsrc.signatures.publickeys import PublicKey, parse_public_keys
-from fluxsrc.signatures.sshsig import verify_ssh
-from fluxsrc.signatures.sshsign import BEGIN_PRIVATE, sign_ssh
-from fluxsrc.signatures.statements import Bundle, decode_base64
+from fluxsrc.signatures.detached import MAX_SIGNATURE, DetachedKeys, Keys, parse_keys, sign_detached
+from fluxsrc.signatures.publickeys import PublicKey
 from fluxsrc.signatures.verdict import Check, Signer, failed
 from fluxsrc.verify import CONTENT, ContentEvidence, Facts, Policy, policy_digest
 
@@ -37,10 +29,6 @@ __all__ = ["NAMESPACE", "LockCheck", "SignedLock", "sign_lock", "signature_path"
 
 NAMESPACE: Final = "fluxsrc-lock"
 """What `ssh-keygen -Y sign -n` has to be told."""
-_MAX_SIGNATURE: Final = 64 * 1024
-
-Keys = AllowedSigners | PublicKey
-"""Keys that are trusted."""
 
 
 class LockCheck(enum.IntEnum):
@@ -145,7 +133,7 @@ class SignedLock:
         except FileNotFoundError:
             raise ConfigurationError(f"there is no lock file {lock}", hint="make it with fluxsrc lock") from None
         try:
-            signed = _read(beside, "the signature", at_most=_MAX_SIGNATURE)
+            signed = _read(beside, "the signature", at_most=MAX_SIGNATURE)
         except FileNotFoundError:
             raise failed(Check.SIGNATURE, f"{lock} is not signed: there is no {beside}") from None
         return cls(
@@ -203,7 +191,7 @@ class SignedLock:
             VerificationError: One of them failed.
             MissingExtraError: There is nothing to check it with.
         """
-        signer = self._check_signature(now)
+        signer = DetachedKeys(self.keys, self.identities, self.namespace).verify(self.lock, self.signature, now=now)
         try:
             text = self.lock.decode("utf-8")
             lock = LockFile.parse(text)
@@ -214,52 +202,6 @@ class SignedLock:
                 LockCheck.LOCK, "the lock file is not written as fluxsrc writes it", hint="lock and sign again"
             )
         return lock, signer
-
-    def _check_signature(self, now: dt.datetime) -> Signer:
-        if not self.signature.strip():
-            raise failed(Check.SIGNATURE, "the lock file is not signed")
-        if len(self.signature) > _MAX_SIGNATURE:
-            raise failed(Check.FORM, f"a signature of more than {_MAX_SIGNATURE:,} bytes")
-        if self.signature.startswith(sshsig.BEGIN):
-            signers = tuple(each for key in self.keys if isinstance(key, AllowedSigners) for each in key.signers)
-            return verify_ssh(
-                self.signature,
-                self.lock,
-                AllowedSigners(signers),
-                when=now,
-                now=now,
-                identities=self.identities,
-                namespace=self.namespace,
-            )
-        signature = self._detached()
-        if self.identities:
-            raise failed(Check.SIGNER, f"signed with cosign, whose keys have no names: {' or '.join(self.identities)}")
-        keys = [key for key in self.keys if isinstance(key, PublicKey)]
-        if not keys:
-            raise failed(Check.KEY, "signed with cosign, and no public key is trusted")
-        for key in keys:
-            algorithm = key.verify(signature, self.lock)
-            if algorithm is not None:
-                return Signer("", key.fingerprint, now, "cosign", algorithm)
-        raise failed(Check.CRYPTOGRAPHY, "the signature is not one over this lock file by any of the keys")
-
-    def _detached(self) -> bytes:
-        """The signature that cosign made, out of its bundle or its base64."""
-        try:
-            if not self.signature.lstrip().startswith(b"{"):
-                return decode_base64(self.signature.decode("ascii").strip(), what="the signature")
-            bundle = Bundle.parse(self.signature)
-        except UnicodeDecodeError:
-            raise failed(Check.FORM, "neither an SSH signature, nor a bundle, nor base64") from None
-        except VerificationError as exc:
-            raise failed(Check.FORM, exc.message.partition("): ")[2] or exc.message) from None
-        if bundle.payload is not None:
-            raise failed(Check.FORM, "the bundle has an envelope of its own, not a signature of the lock file")
-        if "publicKey" not in bundle.material:
-            raise failed(Check.ALGORITHM, "the bundle is of a certificate, not of a key")
-        if bundle.message_digest is not None and bundle.message_digest.hex() != Digest.of(self.lock).hex:
-            raise failed(Check.CRYPTOGRAPHY, "the bundle is about another file")
-        return bundle.signature
 
     def _choose(self, lock: LockFile, evidence: ContentEvidence) -> tuple[str, Locked]:
         """Checks 11 to 13: the entry that vouches for the content."""
@@ -304,16 +246,7 @@ def sign_lock(
         MissingExtraError: There is nothing to sign with.
     """
     LockFile.parse(lock.decode(errors="replace"))
-    if BEGIN_PRIVATE in private_key.reveal():
-        return sign_ssh(lock, private_key, namespace=namespace, passphrase=passphrase)
-    key = SigningKey.parse(private_key, passphrase)
-    digest, signature = (base64.b64encode(each).decode() for each in (hashlib.sha256(lock).digest(), key.sign(lock)))
-    bundle = {
-        "mediaType": BUNDLE_MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": key.public.hint}},
-        "messageSignature": {"messageDigest": {"algorithm": "SHA2_256", "digest": digest}, "signature": signature},
-    }
-    return json.dumps(bundle).encode() + b"\n"
+    return sign_detached(lock, private_key, passphrase=passphrase, namespace=namespace)
 
 
 def _value(key: Keys) -> object:
@@ -326,12 +259,12 @@ def _value(key: Keys) -> object:
     ]
 
 
-def _read_keys(path: Path) -> tuple[Keys, ...]:
+def _read_keys(path: Path) -> Iterable[Keys]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"cannot read the keys in {path}: {exc}") from exc
-    return parse_public_keys(text) if "-----BEGIN " in text else (AllowedSigners.parse(text),)
+    return parse_keys(text)
 
 
 def _read(path: Path, what: str, *, at_most: int) -> bytes:
