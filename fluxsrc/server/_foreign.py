@@ -71,13 +71,13 @@ class _Listing:
         identity: Of the file they were read from.
         documents: All of them that can be read, and the manifests they hold, by digest.
         about: Who is about whom, by the digest of the subject.
-        names: The lines that have a name.
+        names: The lines with a name that says what it is about, by that: `sha256-<hex>` to names to digests.
     """
 
     identity: tuple[int, ...] | None
     documents: Mapping[Digest, ForeignDocument] = attrs.field(factory=dict)
     about: Mapping[Digest, Sequence[Descriptor]] = attrs.field(factory=dict)
-    names: Mapping[str, Digest] = attrs.field(factory=dict)
+    names: Mapping[str, Mapping[str, Digest]] = attrs.field(factory=dict)
 
 
 class Foreign:
@@ -107,8 +107,7 @@ class Foreign:
         todo = list(known)
         while todo:
             digest = todo.pop()
-            prefix = f"{digest.algorithm}-{digest.hex}"
-            named = {name: at for name, at in listing.names.items() if name.partition(".")[0] == prefix}
+            named = listing.names.get(f"{digest.algorithm}-{digest.hex}", {})
             tags |= named
             for each in (*(item.digest for item in listing.about.get(digest, ())), *named.values()):
                 for found in _with_parts(each, listing):
@@ -137,7 +136,7 @@ def _read(store: LocalStore, identity: tuple[int, ...], known: Mapping[Digest, F
     path = store.path / "index.json"
     documents: dict[Digest, ForeignDocument] = {}
     about: dict[Digest, list[Descriptor]] = {}
-    names: dict[str, Digest] = {}
+    names: dict[str, dict[str, Digest]] = {}
     try:
         with store_errors("read", path), os.fdopen(open_regular(path, what="index.json"), "rb") as stream:
             index = parse_document(stream.read(), where=str(path), media_type=INDEX_MEDIA_TYPE)
@@ -152,7 +151,7 @@ def _read(store: LocalStore, identity: tuple[int, ...], known: Mapping[Digest, F
                 _log.warning("what another tool attached is not served: %s", exc)
                 continue
             if (name := line.annotations.get(_REF_NAME)) is not None and _TAG_ABOUT.fullmatch(name):
-                names[name] = line.digest
+                names.setdefault(name.partition(".")[0], {})[name] = line.digest
             parsed = documents[line.digest].parsed
             if parsed.subject is not None:
                 kind = parsed.artifact_type or (parsed.config.media_type if isinstance(parsed, Manifest) else None)

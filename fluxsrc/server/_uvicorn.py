@@ -50,7 +50,8 @@ def listening(host: str, port: int, *, certificate: Path | None = None, key: Pat
         raise ConfigurationError("a certificate and its key belong together", hint="give both, or none")
     if certificate is not None:
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+            # Without a password an encrypted key would ask for one, on a terminal that may not be there.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
         except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
             raise ConfigurationError(f"cannot use the certificate {certificate} with the key {key}: {exc}") from exc
     if not 0 <= port <= _MAX_PORT:

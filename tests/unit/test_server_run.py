@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from fluxsrc.cli import main
 from fluxsrc.errors import ConfigurationError, MissingExtraError
@@ -97,6 +98,21 @@ def test_with_a_certificate_it_speaks_tls(store, artifact):
 )
 def test_what_cannot_be_served_is_said_before_anything_is(options, message):
     with pytest.raises(ConfigurationError, match=message), serving(app(MemoryStore()), **options):
+        pytest.fail("it serves")
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path):
+    key = serialization.load_pem_private_key((TLS / "server.key").read_bytes(), None)
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"a password"),
+        )
+    )
+    options = {"tls_cert": TLS / "server.pem", "tls_key": encrypted}
+    with pytest.raises(ConfigurationError, match="cannot use the certificate"), serving(app(MemoryStore()), **options):
         pytest.fail("it serves")
 
 
