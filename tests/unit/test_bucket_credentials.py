@@ -9,14 +9,12 @@ import sys
 import threading
 import time
 import traceback
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 import attrs
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fluxsrc.auth import Anonymous, Proxy, Secret
 from fluxsrc.bucket import (
@@ -240,7 +238,11 @@ def test_a_client_certificate_reaches_azure_identity(monkeypatch):
                 raise ValueError(SECRET)
             seen.update(options, tenant=tenant, client=client)
 
-    monkeypatch.setattr("azure.identity.CertificateCredential", Credential)
+    for name, members in (("azure", {}), ("azure.identity", {"CertificateCredential": Credential})):
+        module = types.ModuleType(name)
+        module.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(sys.modules["azure"], "identity", sys.modules["azure.identity"], raising=False)
     given = AzureClientCertificate(
         tenant_id="t", client_id="c", certificate="PEM", password="p", send_chain=True, authority_host="https://l"
     )
@@ -256,24 +258,6 @@ def test_a_client_certificate_reaches_azure_identity(monkeypatch):
     with pytest.raises(ConfigurationError, match="the certificate of the client c") as caught:
         azure_auth.token_finder(attrs.evolve(given, certificate=SECRET), url="az://models", proxy=None)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
-
-
-def test_a_real_certificate_is_one_that_azure_identity_takes():
-    """With the real class: a certificate and its encrypted key in one PEM, which only the right password opens."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ada")]), dt.datetime.now(dt.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now)
-    text = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    text += key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(SECRET.encode()),
-    )
-    given = AzureClientCertificate(tenant_id="t", client_id="c", certificate=text.decode(), password=SECRET)
-    assert callable(azure_auth.token_finder(given, url="az://models", proxy=None))
-    for wrong in ({"password": "wrong"}, {"password": None}, {"certificate": "PEM"}):
-        with pytest.raises(ConfigurationError, match="the certificate of the client c"):
-            azure_auth.token_finder(attrs.evolve(given, **wrong), url="az://models", proxy=None)
 
 
 def test_a_token_service_that_is_not_there_is_a_transport_error_without_secrets(monkeypatch):
