@@ -1,5 +1,6 @@
 """`fluxsrc demo`: what it claims holds, and what it says one types does the same."""
 
+import errno
 import json
 import os
 import pty
@@ -141,6 +142,19 @@ def test_digests_that_differ_are_a_failure(run, monkeypatch):
     assert code == 4
     assert out.startswith("1. ")
     assert "in bucket than in Git" in err
+
+
+def test_a_full_disk_is_no_bug(run, monkeypatch):
+    """Where the scene cannot be written, whoever runs the machine is told."""
+
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(demo, "lay_out", fail)
+    code, out, err = run("demo", "--output", "kept")
+    assert (code, out) == (5, "")
+    assert "No space left on device" in err
+    assert not Path("kept").exists()
 
 
 def test_the_settings_of_git_and_of_our_program_change_nothing(run, tmp_path, monkeypatch):

@@ -133,6 +133,14 @@ def test_a_history_tells_who_vouched_for_what():
     assert ">no</span>" in shown
 
 
+def test_the_origin_of_an_artifact_is_what_its_publisher_names():
+    """An artifact that was never published is no origin of itself."""
+    commit = f"main@sha1:{'a' * 40}"
+    assert artifact(annotations={"org.opencontainers.image.revision": commit}).origin == commit
+    itself = artifact(annotations={"org.opencontainers.image.revision": str(artifact().revision)})
+    assert itself.origin == artifact().origin == ""
+
+
 def test_what_was_skipped_is_counted_and_cut():
     """A source with a thousand symbolic links does not make a page of a thousand lines."""
     skipped = tuple(Skipped(f"link{number}", "symlink", "../secret") for number in range(1000))

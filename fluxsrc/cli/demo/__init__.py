@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fluxsrc._io.atomic import store_errors
 from fluxsrc.cli.demo.scene import lay_out
 from fluxsrc.cli.demo.show import document, show
 from fluxsrc.cli.demo.tour import tour
@@ -36,7 +37,8 @@ def demo(session: Session, output: Path | None) -> None:
     """
     steps = []
     with _place(output) as directory, contextlib.chdir(directory), session.operation(quiet=True) as operation:
-        lay_out(Path())
+        with store_errors("write", directory):
+            lay_out(Path())
         with LocalStore("store") as store:
             for step in tour(store, operation):
                 steps.append(document(step))
