@@ -639,9 +639,9 @@ def test_damaged_files_of_the_caller_are_errors_of_ours(data):
     try:
         if original is ROOT:
             assert TrustStore.parse("ca", "acme", damaged).certificates == (damaged,)
-        else:
-            found = RevocationList.parse(damaged).revoked(ADA.certificate, CA.certificate, NOW)
-            assert found is None or damaged == LIST
+        elif RevocationList.parse(damaged).revoked(ADA.certificate, CA.certificate, NOW) is not None:
+            read = x509.load_der_x509_crl
+            assert read(damaged).tbs_certlist_bytes == read(LIST).tbs_certlist_bytes
     except ConfigurationError as exc:
         assert exc.message  # noqa: PT017 - either outcome is looked at
 
@@ -817,6 +817,12 @@ def test_whatever_decides_changes_the_digest():
 
 # --- damaged bytes ---------------------------------------------------------------------------------------------------
 
+
+def certified(chain):
+    """What is signed of certificates. Their signatures themselves can be written in more than one way, and nobody signs which."""
+    return [x509.load_der_x509_certificate(each).tbs_certificate_bytes for each in chain]
+
+
 GOOD = {form: make(ADA, document(), when=NOW) for form, make in FORMS.items()}
 
 
@@ -841,7 +847,8 @@ def test_no_damaged_envelope_holds(data):
         assert exc.check in range(1, 11)  # noqa: PT017 - either outcome is looked at
         return
     kept, original = Envelope.parse(form, damaged), Envelope.parse(form, good)
-    assert (kept.signed, kept.signature, kept.chain) == (original.signed, original.signature, original.chain)
+    assert (kept.signed, kept.signature) == (original.signed, original.signature)
+    assert certified(kept.chain) == certified(original.chain)
 
 
 @given(st.binary(max_size=200), st.sampled_from(list(FORMS)))
