@@ -153,7 +153,7 @@ def rest_of(connection):
     try:
         while piece := connection.recv(65_536):
             data += piece
-    except ConnectionResetError:
+    except (ConnectionResetError, ssl.SSLEOFError):
         pass
     return bytes(data)
 
@@ -208,11 +208,18 @@ def test_a_client_that_does_not_finish_asking_is_given_up(said, monkeypatch):
         assert httpx.get(f"{url}/healthz").status_code == 200
 
 
-def test_a_client_that_takes_nothing_is_given_up(store, monkeypatch):
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_client_that_takes_nothing_is_given_up(store, monkeypatch, tls):
     """Its descriptor and its piece of memory are free again; what it got is the beginning of an answer."""
     artifact = MemorySource({"big": random.Random(3).randbytes(30_000_000)}).produce_artifact(store, name="app")
     monkeypatch.setattr("fluxsrc.server._patience._SECONDS", 0.5)
-    with serving(app(store)) as url, connected(url) as connection:
+    certificate = {"tls_cert": TLS / "server.pem", "tls_key": TLS / "server.key"} if tls else {}
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(serving(app(store), **certificate))
+        connection = stack.enter_context(connected(url))
+        if tls:
+            context = ssl.create_default_context(cafile=TLS / "ca.pem")
+            connection = stack.enter_context(context.wrap_socket(connection, server_hostname="127.0.0.1"))
         connection.sendall(b"GET /memory/default/app/latest HTTP/1.1\r\nHost: x\r\n\r\n")
         blob = str(store.blob_path(artifact.digest))
         for _ in range(600):
