@@ -117,7 +117,10 @@ def _peak(pid: int) -> int:
 def _load(url: str, pid: int, seconds: int) -> Load:
     before = _cpu(pid)
     printed = subprocess.run(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", url], capture_output=True, text=True, check=True
+        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "60s", url],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     count = int(re.search(r"(\d+) requests in", printed)[1])
     failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", printed)))

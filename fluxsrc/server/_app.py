@@ -5,7 +5,7 @@ import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -93,6 +93,7 @@ class _Application:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
+        counted = _Counted(send)
         request = Request.of(scope)
         route, path = self._route(request.path)
         # What may wait for a disk is done in another thread; hashing, which takes longest, in threads of its own.
@@ -111,13 +112,14 @@ class _Application:
             if request.method == "HEAD":
                 response = attrs.evolve(response, bodiless=True)
             try:
-                await send_response(response, receive, send)
+                await send_response(response, receive, counted)
             except FluxSrcError as exc:
                 _log.error("cut the answer to %r short: %s", request.path, exc)
                 raise  # a server closes the connection then, which is how the client learns of it
         finally:
             response.close()
-            self._meter.count(route, response, time.perf_counter() - began)
+            sent = response.length if counted.file else counted.sent
+            self._meter.count(route, response.status, sent, time.perf_counter() - began)
 
     def _answer(self, request: Request, route: str, path: str) -> Response:
         try:
@@ -162,6 +164,25 @@ class _Application:
             case "artifact":
                 return artifact_at(path, self._store)
         return _error(route, HTTPStatus.NOT_FOUND)
+
+
+class _Counted:
+    """Counts what is sent.
+
+    Attributes:
+        sent: Bytes of the body.
+        file: Whether the server was given a file, which it sends as a whole.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.sent = 0
+        self.file = False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        await self._send(message)
+        self.sent += len(message.get("body", b""))
+        self.file |= message["type"] == "http.response.pathsend"
 
 
 def _error(

@@ -15,8 +15,8 @@ _BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100
 class Meter(Protocol):
     """Counts requests."""
 
-    def count(self, route: str, response: Response, seconds: float) -> None:
-        """One more request is over."""
+    def count(self, route: str, status: HTTPStatus, sent: int, seconds: float) -> None:
+        """One more request is over, of whose body so many bytes were handed to the server."""
         ...
 
     def page(self) -> Response | None:
@@ -35,7 +35,7 @@ def meter(registry: Any) -> Meter:
 
 @attrs.frozen
 class _Nobody:
-    def count(self, route: str, response: Response, seconds: float) -> None:
+    def count(self, route: str, status: HTTPStatus, sent: int, seconds: float) -> None:
         """Forget it."""
 
     def page(self) -> None:
@@ -50,7 +50,9 @@ class _Prometheus:
         self._registries = (shown, own)
         labels = ("route", "status")
         self._requests = client.Counter("fluxsrc_http_requests", "Requests answered.", labels, registry=own)
-        self._bytes = client.Counter("fluxsrc_http_sent_bytes", "Bytes of bodies.", ("route",), registry=own)
+        self._bytes = client.Counter(
+            "fluxsrc_http_sent_bytes", "Bytes of bodies handed to the server.", ("route",), registry=own
+        )
         self._seconds = client.Histogram(
             "fluxsrc_http_request_duration_seconds",
             "From the request to the last byte handed to the server.",
@@ -59,10 +61,9 @@ class _Prometheus:
             registry=own,
         )
 
-    def count(self, route: str, response: Response, seconds: float) -> None:
-        self._requests.labels(route, str(int(response.status))).inc()
-        if not response.bodiless:
-            self._bytes.labels(route).inc(response.length)
+    def count(self, route: str, status: HTTPStatus, sent: int, seconds: float) -> None:
+        self._requests.labels(route, str(int(status))).inc()
+        self._bytes.labels(route).inc(sent)
         self._seconds.labels(route).observe(seconds)
 
     def page(self) -> Response:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from fluxsrc.artifact import SourceKey
 from fluxsrc.auth import Secret
@@ -870,6 +871,24 @@ def test_metrics_count_requests_beside_those_of_the_process(store):
     assert 'fluxsrc_http_requests_total{route="registry",status="200"} 1.0' in lines
     sent = next(line for line in lines if line.startswith('fluxsrc_http_sent_bytes_total{route="artifact"}'))
     assert float(sent.split()[1]) == artifact.size + len(b"not found\n")
+
+
+def test_what_is_cut_short_is_counted_as_far_as_it_was_sent(disk):
+    artifact = make(disk, big=True)
+    application = app(disk, metrics=CollectorRegistry())
+    sent = []
+
+    def flip(message):
+        sent.append(message)
+        if len(sent) == 2:
+            damage(disk, artifact)
+
+    with pytest.raises(DigestMismatchError):
+        call(application, "GET", LATEST, on_send=flip)
+    call(application, "HEAD", LATEST)
+    page = call(application, "GET", "/metrics").body.decode()
+    counted = next(line for line in page.splitlines() if line.startswith("fluxsrc_http_sent_bytes_total{"))
+    assert float(counted.rpartition(" ")[2]) == PIECE
 
 
 def test_without_prometheus_there_is_no_page_and_all_else_works(store, monkeypatch):
