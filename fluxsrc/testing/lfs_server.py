@@ -4,15 +4,14 @@ import base64
 import hashlib
 import json
 import ssl
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Self
 
 import attrs
 
 from fluxsrc.git.lfs import LFSPointer
+from fluxsrc.testing._loopback import Handler, Loopback
 
 __all__ = ["LFSRequest", "LFSServer"]
 
@@ -59,19 +58,15 @@ class LFSServer:
     spoil: Callable[[bytes], bytes] = lambda data: data
     objects: dict[str, bytes] = attrs.field(factory=dict, repr=False)
     requests: list[LFSRequest] = attrs.field(factory=list, repr=False)
-    _server: ThreadingHTTPServer = attrs.field(init=False)
-    _thread: threading.Thread = attrs.field(init=False)
+    _loopback: Loopback = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"lfs": self}))
-        if self.context is not None:
-            self._server.socket = self.context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._loopback = Loopback(type("Handler", (_Handler,), {"lfs": self}), self.context)
 
     @property
     def url(self) -> str:
         """Of the server itself; a repository's LFS endpoint is `{url}/NAME.git/info/lfs`."""
-        return f"{'http' if self.context is None else 'https'}://127.0.0.1:{self._server.server_port}"
+        return self._loopback.url
 
     @property
     def batches(self) -> list[list[str]]:
@@ -86,22 +81,18 @@ class LFSServer:
         return LFSPointer(oid, len(data))
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._loopback.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._loopback.stop()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # one packet per answer
+class _Handler(Handler):
     lfs: LFSServer
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
+    def _post(self) -> None:
+        body = self.body()
         self._note(body)
         if not self.path.endswith("/info/lfs/objects/batch"):
             self._answer(404, {"message": "Not found"})
@@ -110,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.lfs.batch({"transfer": "basic", "objects": objects})
             self._answer(200, answer)
 
-    def do_GET(self) -> None:
+    def _get(self) -> None:
         self._note(b"")
         data = self.lfs.objects.get(self.path.partition("?")[0].rpartition("/")[2])
         if data is None:
@@ -120,8 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.lfs.token or self._knows_password():
             self._send(200, self.lfs.spoil(data), "application/octet-stream")
 
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+    do_POST, do_GET = _post, _get  # noqa: N815 - the base class's names
 
     def _note(self, body: bytes) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -147,8 +137,4 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, answer if isinstance(answer, bytes) else json.dumps(answer).encode(), _MEDIA_TYPE)
 
     def _send(self, status: int, data: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.reply(status, data, {"Content-Type": kind})

@@ -22,14 +22,13 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import attrs
 
-from fluxsrc.testing.registry import Fault, Request
+from fluxsrc.testing._loopback import Fault, Faults, Handler, Loopback, Request
 
 __all__ = ["Fault", "ObjectServer", "Request"]
 
@@ -65,6 +64,7 @@ class ObjectServer:
         page: Objects on a page, at most.
         secret: A text that each request must carry in its Authorization or its query; None lets everybody in.
         requests: What was asked, in order.
+        faults: What is still to go wrong.
         buckets: What it holds, by name of the bucket and key.
         on_request: Called with each request before it is answered.
         checks_preconditions: Whether it does; some services that speak S3 do not.
@@ -88,28 +88,22 @@ class ObjectServer:
         self.keeps_alive = keeps_alive
         self.requests: list[Request] = []
         self.buckets: dict[str, dict[str, _Stored]] = {}
-        self._faults: list[Fault] = []
+        self.faults = Faults()
         self._generation = 0
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        if context is not None:
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._scheme = "http" if context is None else "https"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._loopback = Loopback(type("Handler", (_Handler,), {"store": self}), context)
 
     @property
     def url(self) -> str:
         """`http://127.0.0.1:PORT`, or https with a TLS context."""
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
+        return self._loopback.url
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._loopback.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._loopback.stop()
 
     def put(self, bucket: str, key: str, data: bytes, *, checksums: Mapping[str, str] | None = None) -> None:
         """Store an object; makes the bucket if it is not there.
@@ -131,11 +125,11 @@ class ObjectServer:
 
     def inject(self, match: str, **options: Any) -> None:
         """Make requests fail; see `Fault`."""
-        self._faults.append(Fault(match, **options))
+        self.faults.inject(match, **options)
 
     def asked(self, match: str) -> list[str]:
         """The requests that a regular expression finds, each as `METHOD PATH?QUERY`."""
-        lines = [f"{request.method} {request.path}" for request in self.requests]
+        lines = [request.line for request in self.requests]
         return [line for line in lines if re.search(match, line)]
 
     def answer(self, request: Request) -> tuple[_Reply, Fault | None]:
@@ -144,16 +138,10 @@ class ObjectServer:
             self.on_request(request)
         with self._lock:
             self.requests.append(request)
-            fault = next((f for f in self._faults if f.times != 0 and self._hits(f, request)), None)
-            if fault is not None:
-                fault.times = None if fault.times is None else fault.times - 1
-                if fault.status is not None:
-                    return _Reply(fault.status, fault.body, dict(fault.headers)), None
+            fault = self.faults.take(request.line)
+            if fault is not None and fault.status is not None:
+                return _Reply(fault.status, fault.body, dict(fault.headers)), None
             return self._answer(request), fault
-
-    @staticmethod
-    def _hits(fault: Fault, request: Request) -> bool:
-        return re.search(fault.match, f"{request.method} {request.path}") is not None
 
     def _answer(self, request: Request) -> _Reply:
         parts = urlsplit(request.path)
@@ -330,43 +318,13 @@ class _Azure(_Dialect):
         return _Reply(status, b"<Error/>", {"x-ms-error-code": code})
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+class _Handler(Handler):
+    store: ObjectServer
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the tests."""
+    def _get(self) -> None:
+        reply, fault = self.store.answer(self.received())
+        if not self.store.keeps_alive:
+            reply.headers["Connection"] = "close"  # which the base class obeys, too
+        self.reply(reply.status, reply.body, reply.headers, fault)
 
-
-def _handler(server: ObjectServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = 64 << 10
-
-        def do_GET(self) -> None:
-            reply, fault = server.answer(Request(self.command, self.path, dict(self.headers)))
-            body = reply.body
-            if fault is not None and fault.corrupt and body:
-                body = bytes([body[0] ^ 1]) + body[1:]
-            self.send_response(reply.status)
-            for name, value in {"Content-Length": str(len(body)), **reply.headers}.items():
-                self.send_header(name, value)
-            if not server.keeps_alive:
-                self.send_header("Connection", "close")
-                self.close_connection = True
-            self.end_headers()
-            if self.command == "HEAD":
-                return
-            if fault is not None and fault.cut_after is not None:
-                self.wfile.write(body[: fault.cut_after])
-                self.close_connection = True
-                return
-            self.wfile.write(body)
-
-        do_HEAD = do_GET  # noqa: N815 - the base class's names
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
-            """Tests look at `ObjectServer.requests`."""
-
-    return Handler
+    do_GET = do_HEAD = _get  # noqa: N815 - the base class's names

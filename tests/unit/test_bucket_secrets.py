@@ -95,7 +95,7 @@ def test_no_failure_tells_a_secret_or_takes_it_elsewhere(kind, match, tmp_path, 
                 source.produce_artifact(store, operation=operation)
             texts += texts_of(caught.value)
             texts.append(pickle.dumps(caught.value).decode("latin-1"))
-            server._faults.clear()
+            server.faults.clear()
         assert other.requests == []
         artifact = source.produce_artifact(store)
         texts += [repr(artifact), str(artifact), caplog.text, *map(repr, caplog.records), *told]

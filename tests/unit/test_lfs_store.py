@@ -206,7 +206,6 @@ def test_a_download_that_is_cut_short_is_tried_again(server, open_store):
         return data
 
     server.spoil = fail_once
-    server._server.handle_error = lambda *_: None
     assert open_store().read(pointer) == b"hello world"
 
 

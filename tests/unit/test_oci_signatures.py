@@ -25,8 +25,8 @@ from fluxsrc.signatures.publickeys import parse_public_keys
 from fluxsrc.signatures.statements import Bundle, Claim, key_bundle, pre_authentication, simple_signing, statement
 from fluxsrc.signing import CosignSigner, sign
 from fluxsrc.stores import MemoryStore
-from fluxsrc.testing import registry as fake
 from fluxsrc.testing.registry import Registry
+from fluxsrc.testing.registry import handler as fake
 from fluxsrc.verify import AllOf, AnyOf, Policy, UnsafeNoVerification
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "cosign" / "vectors.json").read_text())
@@ -559,7 +559,7 @@ def test_endless_pages_of_referrers_come_to_an_end(server, monkeypatch):
         item = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2}
         page = [item | {"digest": str(Digest.of(b"%d-%d" % (number, at)))} for at in range(100)]
         headers = {"Link": f'</v2/{name}/referrers/{digest}?page={number}>; rel="next"'}
-        handler._json({"schemaVersion": 2, "mediaType": fake._INDEX, "manifests": page}, headers)
+        handler._json({"schemaVersion": 2, "mediaType": fake.INDEX, "manifests": page}, headers)
 
     route = next(route for route in fake._ROUTES if "referrers" in route[1])
     monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], endless), *fake._ROUTES])
@@ -574,7 +574,7 @@ def test_a_page_of_referrers_with_nothing_in_it_and_a_next_one_is_an_error(serve
 
     def empty(handler, name, digest):
         headers = {"Link": f'</v2/{name}/referrers/{digest}?page=2>; rel="next"'}
-        handler._json({"schemaVersion": 2, "mediaType": fake._INDEX, "manifests": []}, headers)
+        handler._json({"schemaVersion": 2, "mediaType": fake.INDEX, "manifests": []}, headers)
 
     route = next(route for route in fake._ROUTES if "referrers" in route[1])
     monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], empty), *fake._ROUTES])
