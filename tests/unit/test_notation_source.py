@@ -23,8 +23,8 @@ from fluxsrc.signatures.notation import NotationSignature
 from fluxsrc.signing import CosignSigner, SigningKey, sign
 from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore, MemoryStore
-from fluxsrc.testing import registry as fake
 from fluxsrc.testing.registry import Registry
+from fluxsrc.testing.registry import handler as fake
 from fluxsrc.verify import AllOf, AnyOf, UnsafeNoVerification
 
 _spec = importlib.util.spec_from_file_location("notation_keys_source", Path(__file__).parents[1] / "notation_keys.py")
@@ -256,7 +256,7 @@ def test_attack_endless_pages_of_referrers_come_to_an_end(server, config, monkey
         item = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2}
         page = [item | {"digest": str(Digest.of(b"%d-%d" % (number, at)))} for at in range(100)]
         headers = {"Link": f'</v2/{name}/referrers/{digest}?page={number}>; rel="next"'}
-        handler._json({"schemaVersion": 2, "mediaType": fake._INDEX, "manifests": page}, headers)
+        handler._json({"schemaVersion": 2, "mediaType": fake.INDEX, "manifests": page}, headers)
 
     route = next(route for route in fake._ROUTES if "referrers" in route[1])
     monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], endless), *fake._ROUTES])
