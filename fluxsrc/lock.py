@@ -155,11 +155,13 @@ class LockFile:
         """The same of a source that may be locked under another name: the one of this address and recipe counts then.
 
         Raises:
-            ConfigurationError: As `need`.
+            ConfigurationError: As `need`; or it is locked under several names, and not as the same.
         """
         if name not in self.sources:
-            alike = [other for other, each in self.sources.items() if each.url == source.url]
-            same = [other for other in alike if self.sources[other].recipe == source.recipe.digest]
+            alike = {other: each for other, each in self.sources.items() if each.url == source.url}
+            same = {other: each for other, each in alike.items() if each.recipe == source.recipe.digest}
+            if len(set(same.values())) > 1:
+                raise ConfigurationError(f"{source.url} is locked as different things: {', '.join(same)}")
             name = next(iter(same or alike), source.url)
         return self.need(name, source)
 

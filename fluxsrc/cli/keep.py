@@ -96,7 +96,7 @@ def reconcile(
             on_status=saved.save,
             known=saved.load(each.key for each in sources),
         )
-        _save_all(reconciler, saved)
+        _save_suspended(reconciler, saved)
         with _table(reconciler) if live else contextlib.nullcontext():
             if once:
                 with _forwarding(cancel, reconciler.cancel):
@@ -109,10 +109,11 @@ def reconcile(
     return _exit_code(statuses) if once else 0
 
 
-def _save_all(reconciler: Reconciler, saved: SavedStatuses) -> None:
-    """Who is suspended now: no look will say so."""
+def _save_suspended(reconciler: Reconciler, saved: SavedStatuses) -> None:
+    """No look will say so."""
     for status in reconciler.statuses.values():
-        saved.save(status)
+        if status.suspended:
+            saved.save(status)
 
 
 def _run(
@@ -127,7 +128,7 @@ def _run(
                 if fresh != text:
                     text = fresh
                     reconciler.apply(pins.of_all(described.load()))
-                    _save_all(reconciler, saved)
+                    _save_suspended(reconciler, saved)
             except FluxSrcError as exc:  # what runs goes on as it was described before
                 click.echo(f"error: {Failure.of(exc)}", err=True)
 

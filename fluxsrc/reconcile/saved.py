@@ -52,8 +52,9 @@ class SavedStatuses:
 
     def save(self, status: SourceStatus) -> None:
         """Keep a status, unless it only says that a look is under way. What cannot be written is logged: the sources go on."""
-        gist = _gist(status)
-        if self._written.get(status.key, (None, False, None)) == gist:
+        gist, ready = _gist(status), status.conditions.get("Ready")
+        under_way = ready is not None and ready.status is None and not status.suspended
+        if under_way or self._written.get(status.key, (None, False, None)) == gist:
             return
         try:
             self.store.write_status(status.key, _document(status))

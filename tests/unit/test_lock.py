@@ -15,6 +15,7 @@ from fluxsrc.managed import ManagedSource
 from fluxsrc.memory import MemorySource
 from fluxsrc.reconcile import Reconciler
 from fluxsrc.revision import Revision
+from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore, MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 
@@ -92,7 +93,7 @@ def test_a_reconciler_says_that_a_locked_source_moved(repository):
     artifact, locked = repository.lock(store)
     repository.builder.commit({"app.yaml": "v2"})
     moved = attrs.evolve(repository.managed, source=LockedSource(repository.managed.source, locked))
-    reconciler = Reconciler(store, [moved])
+    reconciler = Reconciler(store, [moved], known=[SourceStatus(key=moved.key, artifact=artifact)])
     status = reconciler.run_once()[moved.key]
     assert (status.failure.reason, store.lookup(moved.key)) == ("RefMoved", artifact)
     newer = repository.managed.source.resolve_revision()
@@ -172,6 +173,23 @@ def test_a_source_that_is_not_the_one_that_was_locked_is_not_held_against_it():
         with pytest.raises(ConfigurationError, match=says):
             lock.need(name, other)
     assert lock.stale(["b"]) == ("a",)
+
+
+def test_a_source_is_found_under_any_name_unless_they_say_different_things():
+    """By its address, and the one made by the same options first."""
+    source = MemorySource({"app.yaml": "v1"})
+    locked = Locked.of(source, source.produce_artifact(MemoryStore()))
+    other = attrs.evolve(locked, recipe=Digest.of(b"other"))
+    assert LockFile({"a": other, "b": locked}).find("mine", source) == locked
+    assert LockFile({"a": locked, "b": locked}).find("mine", source) == locked
+    assert LockFile({"mine": locked, "a": other}).find("mine", source) == locked
+    with pytest.raises(ConfigurationError, match="ignore rules"):
+        LockFile({"a": other}).find("mine", source)
+    with pytest.raises(ConfigurationError, match="is not locked"):
+        LockFile().find("mine", source)
+    moved = attrs.evolve(locked, content_digest=Digest.of(b"other"))
+    with pytest.raises(ConfigurationError, match="locked as different things: a, b"):
+        LockFile({"a": locked, "b": moved}).find("mine", source)
 
 
 def test_a_file_is_written_whole_and_only_when_it_changes(tmp_path):
