@@ -13,7 +13,7 @@ The origin goes *around* the library: it writes to the remote directly, so that 
 import concurrent.futures
 import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 import pytest
@@ -66,6 +66,21 @@ TREE: Final[Mapping[str, MemoryFile]] = {
     "large.bin": MemoryFile(bytes(range(256)) * 2000),
     "run.sh": MemoryFile(b"#!/bin/sh\n", Mode.EXECUTABLE),
 }
+
+_APP: Final = TREE["deploy/prod/app.yaml"].data
+CHANGES: Final[Sequence[Mapping[str, MemoryFile | None]]] = (
+    {"a.b": None, "a/b": None, "zz": MemoryFile(b"last\n")},
+    {"a": MemoryFile(b"a file where a directory was\n"), "large.bin": MemoryFile(bytes(range(256)) * 2001)},
+    {"deploy/.sourceignore": MemoryFile(b"base/\n")},
+    {"deploy/.sourceignore": None, "deploy/base/app.yaml": MemoryFile(b"kind: Deployment\n", Mode.EXECUTABLE)},
+    {
+        "deploy/prod/app.yaml": None,
+        "deploy/prod/moved.yaml": MemoryFile(_APP),
+        "deploy/stage/app.yaml": MemoryFile(_APP),
+    },
+    {"a": None, "a/c/d": MemoryFile(b"a directory where a file was\n"), "README.md": None, "zz": None},
+)
+"""One after the other, on top of `TREE`; None is removed."""
 
 
 def _contents(snapshot: Snapshot) -> dict[str, bytes]:
@@ -255,6 +270,21 @@ class SourceContract:
         fresh = MemorySource(self._changed(published)).produce_artifact(MemoryStore())
         assert second.content_digest == fresh.content_digest != first.content_digest
         assert [artifact.revision for artifact in store.history(first.key)] == [second.revision, first.revision]
+
+    def test_changes_of_every_kind_make_what_a_fresh_start_makes(self, published: Origin) -> None:
+        """Added, removed, moved, ignored, executable, a file for a directory and back: what was reused never shows."""
+        store = MemoryStore()
+        source = published.source()
+        tree = self._expected(published)
+        source.produce_artifact(store)
+        for change in CHANGES:
+            tree = {path: file for path, file in {**tree, **change}.items() if file is not None}
+            if not published.keeps_modes:
+                tree = {path: MemoryFile(file.data) for path, file in tree.items()}
+            published.publish(tree)
+            fresh = MemorySource(tree).produce_artifact(MemoryStore())
+            artifact = source.produce_artifact(store)
+            assert (artifact.content_digest, artifact.files) == (fresh.content_digest, fresh.files), change
 
     def test_ignore_rules_decide(self, published: Origin) -> None:
         """The source's own, and those of `.sourceignore` files in the tree."""

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import json
 import os
 import shutil
 
@@ -236,6 +237,47 @@ class ReadsWhatIsThereNow(_Faulty):
         return {"entries": entries}
 
 
+class StaleContentIds(_Faulty):
+    """Names contents by their paths: what changed looks like what was there."""
+
+    def change(self, snapshot):
+        return {
+            "entries": lambda: (attrs.evolve(entry, content_id=f"path:{entry.path}") for entry in snapshot.entries())
+        }
+
+
+@attrs.frozen
+class _ForgetfulSnapshot(_Changed):
+    """Says what changed since an earlier revision, but for what is below a directory."""
+
+    def entries(self):
+        return (attrs.evolve(each, content_id=str(Digest.of(each.read()))) for each in self.inner.entries())
+
+    def entries_from(self, path):
+        return (each for each in self.entries() if each.path >= path)
+
+    def survey(self):
+        return json.dumps({each.path: each.content_id for each in self.entries()})
+
+    def changed_since(self, revision, survey):
+        before, now = json.loads(survey), json.loads(self.survey())
+        changed = {path for path, _ in before.items() ^ now.items()}
+        return sorted(path for path in changed if "/" not in path or self.replaced.get("is honest"))
+
+
+class ForgetsChanges(SharedMemorySource):
+    is_honest = False
+
+    @contextlib.contextmanager
+    def fetch(self, revision=None, /, *, operation=None):
+        with super().fetch(revision, operation=operation) as snapshot:
+            yield _ForgetfulSnapshot(snapshot, {"is honest": self.is_honest})
+
+
+class ForgetsNothing(ForgetsChanges):
+    is_honest = True
+
+
 class ForeignExceptionForMissing(SharedMemorySource):
     def resolve_revision(self, *, operation=None):
         return super().resolve_revision(operation=operation) if self.label != "missing" else _PUBLISHED[object()]
@@ -318,8 +360,12 @@ def failures(origin):
     return failed
 
 
-def test_the_contract_accepts_the_source_that_the_faults_are_planted_in():
-    assert failures(MemoryOrigin()) == []
+@pytest.mark.parametrize("honest", [SharedMemorySource, ForgetsNothing])
+def test_the_contract_accepts_the_sources_that_the_faults_are_planted_in(honest):
+    """Else the next test would prove nothing."""
+    origin = MemoryOrigin()
+    origin.cls = honest
+    assert failures(origin) == []
 
 
 @pytest.mark.parametrize(
@@ -334,6 +380,8 @@ def test_the_contract_accepts_the_source_that_the_faults_are_planted_in():
         (ForeignException, "test_a_snapshot_holds_exactly_what_was_published"),
         (ForeignExceptionWhenContentGoes, "test_content_that_goes_away_while_it_is_read_is_one_of_our_errors"),
         (ReadsWhatIsThereNow, "test_content_that_goes_away_while_it_is_read_is_one_of_our_errors"),
+        (StaleContentIds, "test_a_changed_source_makes_a_new_artifact"),
+        (ForgetsChanges, "test_changes_of_every_kind_make_what_a_fresh_start_makes"),
         (ForeignExceptionForMissing, "test_a_missing_origin_is_one_of_our_errors"),
         (SecretInAnError, "test_a_missing_origin_is_one_of_our_errors"),
         (SecretInRepr, "test_it_shows_no_secret"),
