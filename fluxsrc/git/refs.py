@@ -3,14 +3,19 @@
 import enum
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from fluxsrc._lazy import later
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, RemoteProtocolError, RevisionNotFoundError
 from fluxsrc.revision import Revision
-from fluxsrc.semver import Range, TagPattern, select_tag
+
+if TYPE_CHECKING:
+    from fluxsrc import semver
+else:
+    semver = later("fluxsrc.semver")  # few sources follow a range
 
 __all__ = ["GitRef", "RefKind", "Selector", "check_ref_name", "commit_digest"]
 
@@ -80,9 +85,9 @@ class Selector:
             case RefKind.COMMIT:
                 commit_digest(self.value)
             case RefKind.SEMVER:
-                Range.parse(self.value)
+                semver.Range.parse(self.value)
                 if self.tag_pattern is not None:
-                    TagPattern.parse(self.tag_pattern)
+                    semver.TagPattern.parse(self.tag_pattern)
             case RefKind.HEAD:
                 pass
 
@@ -166,8 +171,8 @@ class Selector:
 
     def _choose_tag(self, refs: Mapping[str, GitRef], url: str) -> str:
         tags = [name.removeprefix(TAGS) for name in refs if name.startswith(TAGS)]
-        pattern = None if self.tag_pattern is None else TagPattern.parse(self.tag_pattern)
-        selected = select_tag(tags, Range.parse(self.value), pattern)
+        pattern = None if self.tag_pattern is None else semver.TagPattern.parse(self.tag_pattern)
+        selected = semver.select_tag(tags, semver.Range.parse(self.value), pattern)
         if selected is None:
             among = f"none of the {len(tags)} tags" if tags else "there are no tags, so none"
             raise RevisionNotFoundError(f"{among} in {url} is a version within {self.value!r}", url=url)

@@ -14,7 +14,6 @@ from fluxsrc.entry import Entry, Mode, Skipped, check_path
 from fluxsrc.errors import ContentError, PathNotFoundError, SourceError
 from fluxsrc.git.commit import Commit
 from fluxsrc.git.lfs import MAX_POINTER_BYTES, MIN_POINTER_BYTES, LFSPointer, LFSPolicy
-from fluxsrc.git.lfs_store import LFSStore
 from fluxsrc.git.objects import ObjectDatabase
 from fluxsrc.git.packfile import Kind
 from fluxsrc.git.tree import DIRECTORY, Node, changed_paths, is_selected, lookup, parse_tree, walk
@@ -24,9 +23,12 @@ from fluxsrc.revision import Revision
 from fluxsrc.snapshot import IGNORE_FILE, ShownSnapshot
 from fluxsrc.source import Comparable, Snapshot
 
+if TYPE_CHECKING:
+    from fluxsrc.git.lfs_store import LFSStore
+
 __all__ = ["GitSnapshot", "OpenLFS", "SnapshotOptions"]
 
-OpenLFS = Callable[[bytes | None], LFSStore]
+OpenLFS = Callable[[bytes | None], "LFSStore"]
 """Opens the store of LFS files, given the content of `.lfsconfig`."""
 _ATTRIBUTES: Final = ".gitattributes"
 _LFS_CONFIG: Final = ".lfsconfig"
@@ -309,7 +311,7 @@ class GitSnapshot(ShownSnapshot):
         refuse = partial(_refuse_lfs, path)
         return Entry(path, mode, pointer.size, refuse, None, refuse)
 
-    def _lfs_store(self, open_lfs: OpenLFS) -> LFSStore:
+    def _lfs_store(self, open_lfs: OpenLFS) -> "LFSStore":
         if self._lfs is None:
             config = self._lfs_config()
             with self._lock:

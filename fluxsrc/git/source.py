@@ -12,30 +12,35 @@ from urllib.parse import quote
 
 import attrs
 
+from fluxsrc import signatures
+from fluxsrc._lazy import later
 from fluxsrc.auth import Keychain, Proxy, TLSConfig, redact_url
 from fluxsrc.entry import check_path
 from fluxsrc.errors import ConfigurationError, LimitExceededError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.git.address import GitAddress
 from fluxsrc.git.cache import GitCache
 from fluxsrc.git.lfs import LFSPolicy
-from fluxsrc.git.lfs_store import LFSStore
 from fluxsrc.git.local import LocalRepository, local_errors, peel, read_tags
 from fluxsrc.git.objects import ObjectDatabase
 from fluxsrc.git.packfile import Kind
 from fluxsrc.git.refs import TAGS, RefKind, Selector
-from fluxsrc.git.remote import RemoteRepository
 from fluxsrc.git.snapshot import GitSnapshot, SnapshotOptions
-from fluxsrc.git.submodules import MAX_DEPTH, parse_modules, submodule_address
-from fluxsrc.git.transport import Access
-from fluxsrc.mounted import MountedSnapshot
 from fluxsrc.operation import Operation
 from fluxsrc.produce import Earlier, Packing, SourceOptions
 from fluxsrc.revision import Revision
 from fluxsrc.select import select
-from fluxsrc.signatures import GitEvidence
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
 from fluxsrc.verify import Facts, split_policy
+
+if TYPE_CHECKING:
+    from fluxsrc import mounted
+    from fluxsrc.git import lfs_store, remote, submodules, transport
+else:  # to import all of it takes longer than a local repository's revision, or a remote one's poll
+    mounted = later("fluxsrc.mounted")
+    lfs_store, remote, submodules, transport = (
+        later(f"fluxsrc.git.{name}") for name in ("lfs_store", "remote", "submodules", "transport")
+    )
 
 __all__ = ["GitSource"]
 
@@ -181,15 +186,17 @@ class GitSource(SourceOptions):
         links = snapshot.submodules()
         if not links:
             return snapshot
-        if self._depth >= MAX_DEPTH:
+        if self._depth >= submodules.MAX_DEPTH:
             raise LimitExceededError(
-                f"{self.url}: submodules within submodules, {MAX_DEPTH} deep", limit="MAX_DEPTH", allowed=MAX_DEPTH
+                f"{self.url}: submodules within submodules, {submodules.MAX_DEPTH} deep",
+                limit="MAX_DEPTH",
+                allowed=submodules.MAX_DEPTH,
             )
-        urls = parse_modules(snapshot.read_from_root(".gitmodules"))
+        urls = submodules.parse_modules(snapshot.read_from_root(".gitmodules"))
         mounts = []
         for link in links:
             whole = f"{self.path}/{link.path}" if self.path else link.path
-            address = submodule_address(self.address, whole, urls.get(whole))
+            address = submodules.submodule_address(self.address, whole, urls.get(whole))
             at_home = address.origin == self.address.origin
             source = GitSource(
                 address,
@@ -206,7 +213,7 @@ class GitSource(SourceOptions):
             )
             mounts.append((link.path, stack.enter_context(source.fetch(operation=operation))))
         replaces = frozenset(link.path for link in links)
-        return MountedSnapshot(revision=snapshot.revision, base=snapshot, mounts=mounts, replaces=replaces)
+        return mounted.MountedSnapshot(revision=snapshot.revision, base=snapshot, mounts=mounts, replaces=replaces)
 
     def _recipe_options(self) -> tuple[tuple[str, str], ...]:
         options = []
@@ -240,7 +247,7 @@ class GitSource(SourceOptions):
         if "tag" in policy.needs:
             tag = (self.selector.ref_of(revision) or "").removeprefix(TAGS)
             tags = self._read_tags(objects, revision, operation)
-        evidence = GitEvidence(
+        evidence = signatures.GitEvidence(
             subject=f"{self.url} at {revision.short}",
             now=dt.datetime.now(dt.UTC),
             commit_id=revision.digest,
@@ -276,13 +283,17 @@ class GitSource(SourceOptions):
             self._check_commit(objects, revision)
             yield objects
 
-    def _open_lfs(self, stack: ExitStack, revision: Revision, operation: Operation, config: bytes | None) -> LFSStore:
+    def _open_lfs(
+        self, stack: ExitStack, revision: Revision, operation: Operation, config: bytes | None
+    ) -> "lfs_store.LFSStore":
         """The LFS files of a revision: beside its objects, where those are kept, and as long as the snapshot, else."""
         elsewhere = [self._local().lfs_objects] if self.address.is_local else []
         directory = None if self.address.is_local else self._remote().lfs_directory(revision)
         if directory is None:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="fluxsrc-lfs-", ignore_cleanup_errors=True)))
-        store = LFSStore(self._access(), directory, operation, config=config, url=self.lfs_url, elsewhere=elsewhere)
+        store = lfs_store.LFSStore(
+            self._access(), directory, operation, config=config, url=self.lfs_url, elsewhere=elsewhere
+        )
         return stack.enter_context(store)
 
     def _sparse_paths(self) -> tuple[str, ...]:
@@ -297,11 +308,13 @@ class GitSource(SourceOptions):
         with local_errors(self._path):
             return LocalRepository.find(self._path)
 
-    def _remote(self) -> RemoteRepository:
-        return RemoteRepository(self._access(), self.cache, self.url)
+    def _remote(self) -> "remote.RemoteRepository":
+        return remote.RemoteRepository(self._access(), self.cache, self.url)
 
-    def _access(self) -> Access:
-        return Access(address=self.address, keychain=self.keychain, tls=self.tls, proxy=self.proxy, limits=self.limits)
+    def _access(self) -> "transport.Access":
+        return transport.Access(
+            address=self.address, keychain=self.keychain, tls=self.tls, proxy=self.proxy, limits=self.limits
+        )
 
     def _check_commit(self, objects: ObjectDatabase, revision: Revision) -> None:
         oid = bytes.fromhex(revision.digest.hex)

@@ -1,17 +1,24 @@
 """From an address to a conversation with its server, by whatever the scheme says."""
 
+from typing import TYPE_CHECKING
+
 import attrs
 
+from fluxsrc._lazy import later
 from fluxsrc.auth import BasicAuth, Credentials, Keychain, Proxy, StaticKeychain, TLSConfig
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.git.address import GitAddress
 from fluxsrc.git.protocol import Advertisement
-from fluxsrc.git.transport_daemon import DuplexConnection, open_daemon
-from fluxsrc.git.transport_http import HTTPConnection
-from fluxsrc.git.transport_ssh import open_upload_pack
 from fluxsrc.git.upload_pack import Connection, UploadPack
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
+
+if TYPE_CHECKING:
+    from fluxsrc.git import transport_daemon, transport_http, transport_ssh
+else:  # whoever speaks HTTP needs no SSH, and the other way round
+    transport_daemon, transport_http, transport_ssh = (
+        later(f"fluxsrc.git.transport_{name}") for name in ("daemon", "http", "ssh")
+    )
 
 __all__ = ["Access", "converse"]
 
@@ -69,7 +76,7 @@ def _connect(access: Access, operation: Operation) -> Connection:
     address = access.address
     match address.scheme:
         case "http" | "https":
-            return HTTPConnection.open(
+            return transport_http.HTTPConnection.open(
                 address,
                 keychain=access.effective_keychain,
                 tls=access.tls,
@@ -78,11 +85,13 @@ def _connect(access: Access, operation: Operation) -> Connection:
                 operation=operation,
             )
         case "ssh":
-            stream = open_upload_pack(address, access.credentials(), operation=operation, proxy=access.proxy)
-            return DuplexConnection(address.url, stream)
+            stream = transport_ssh.open_upload_pack(
+                address, access.credentials(), operation=operation, proxy=access.proxy
+            )
+            return transport_daemon.DuplexConnection(address.url, stream)
         case "git":
             if access.proxy is not None:
                 raise ConfigurationError(f"{address.url}: git:// does not go through proxies")
-            return open_daemon(address, operation=operation)
+            return transport_daemon.open_daemon(address, operation=operation)
         case _:
             raise ConfigurationError(f"{address.url} is not a remote repository")
