@@ -8,9 +8,9 @@ from hypothesis import given
 
 from fluxsrc._io.http import retry_after
 from fluxsrc._io.http.bound import Bound
-from fluxsrc._io.http.client import _redirected, _Target
 from fluxsrc._io.http.message import exchange
 from fluxsrc._io.http.network import Channel
+from fluxsrc._io.http.target import Target, redirected
 from fluxsrc.errors import FluxSrcError, RemoteProtocolError
 from fluxsrc.operation import Operation
 
@@ -78,9 +78,9 @@ def test_any_retry_after_is_seconds_or_nothing(value):
 @given(st.text() | st.text("/:?#[]@htps.\\%\r\n a0"), st.sampled_from(["http", "https"]))
 def test_any_location_leads_somewhere_or_is_refused(location, scheme):
     """And never from https to anything else, nor anywhere with a password."""
-    source = _Target.of(f"{scheme}://host.example/path?query")
+    source = Target.of(f"{scheme}://host.example/path?query")
     with contextlib.suppress(RemoteProtocolError):
-        target = _redirected(source, location)
+        target = redirected(source, location)
         assert target.origin.scheme in ("http", "https")
         assert scheme == "http" or target.origin.scheme == "https"
         assert target.url.isascii()

@@ -96,7 +96,7 @@ def test_small_objects_are_requested_ahead_within_a_window_too(server, window):
         entries = snapshot.entries()
         read = [next(entries).read() for _ in range(40)]
         asked = len(server.asked(rf"GET /{NAME}/\d"))
-    assert len(read) <= asked <= len(read) + 12 + 1
+    assert len(read) <= asked <= len(read) + 12 + 8  # the window, and the batch that fills it
 
 
 @pytest.mark.parametrize(

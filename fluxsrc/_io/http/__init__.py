@@ -10,8 +10,9 @@
 No type of a third-party HTTP library shows. Everything raised is a `FluxSrcError`, also while a body is read.
 """
 
-from fluxsrc._io.http.client import HTTPClient, Response, Transport
+from fluxsrc._io.http.client import HTTPClient, Transport
 from fluxsrc._io.http.message import Content, Headers
+from fluxsrc._io.http.response import Response
 from fluxsrc._io.http.retry import Attempts, RetryPolicy, retrying
 from fluxsrc._io.http.status import raise_for_status, retry_after, status_error
 

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Final
 
-from fluxsrc._io.http.client import Response
+from fluxsrc._io.http.response import Response
 from fluxsrc.errors import (
     AuthenticationError,
     PermissionDeniedError,
