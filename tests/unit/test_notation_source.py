@@ -1,5 +1,6 @@
 """Notation's signatures where they are used: in registries, on the command line, in manifests; and that attacks store nothing."""
 
+import base64
 import importlib.util
 import json
 import logging
@@ -19,7 +20,7 @@ from fluxsrc.manifests import load_manifests
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import Access, OCISource, promote, push
 from fluxsrc.signatures.cosign import CosignKeySignature
-from fluxsrc.signatures.notation import NotationSignature
+from fluxsrc.signatures.notation import NotationSignature, TrustPolicy, TrustStore
 from fluxsrc.signing import CosignSigner, SigningKey, sign
 from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore, MemoryStore
@@ -90,8 +91,8 @@ def published(server, signer=None, *, name="team/app", tag="v1", text="replicas:
     return push(MemorySource({"app.yaml": text}), home, access=PLAIN, attach=signer).digest
 
 
-def source(server, config, *, name="team/app", limits=None, **options):
-    policy = NotationSignature.from_directory(config(), **options)
+def source(server, config, *, name="team/app", limits=None, policy=None, **options):
+    policy = policy or NotationSignature.from_directory(config(), **options)
     extra = {} if limits is None else {"limits": limits}
     return OCISource(f"oci://{server.host}/{name}:v1", insecure=True, verify=policy, **extra)
 
@@ -104,6 +105,66 @@ def refused(found):
     assert f"check {caught.value.check} (" in str(caught.value)
     assert not list(store.sources())
     return caught.value.check
+
+
+# --- what the real notation signed ---------------------------------------------------------------------------------------
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "notation" / "vectors.json").read_text())
+
+
+def restored(server, case):
+    """Put what a real notation left in a registry into ours."""
+    repository = server.repository("team/app")
+    repository.manifests.update({key: (kind, text.encode()) for key, (kind, text) in case["manifests"].items()})
+    repository.blobs.update({key: base64.b64decode(text) for key, text in case["blobs"].items()})
+    repository.tags.update(case["tags"])
+
+
+@pytest.fixture(params=VECTORS["cases"])
+def recorded(request, server):
+    """A registry with an artifact that notation signed; how."""
+    restored(server, VECTORS["cases"][request.param])
+    return server, *request.param.split("/")
+
+
+def recorded_policy(*stores, identities=("*",), **options):
+    document = {"version": "1.0", "trustPolicies": [statement(trustStores=stores, trustedIdentities=list(identities))]}
+    policy = TrustPolicy.parse(json.dumps(document))
+    return NotationSignature(
+        policy,
+        [TrustStore.parse(kind, name, VECTORS["roots"][kind].encode()) for kind, name in policy.stores],
+        **options,
+    )
+
+
+def test_what_notation_signed_holds(recorded):
+    """Whose certificate is over by now, by the timestamp; by who signed, with the metadata, in each envelope."""
+    server, kind, form = recorded
+    subject = f"x509.subject: C=US, ST=WA, O=Acme, CN={kind}"
+    stores = ["ca:acme", "tsa:clock"] if kind == "stamped" else ["ca:acme"]
+    policy = recorded_policy(*stores, identities=[subject], annotations={"env": "prod"})
+    facts = dict(source(server, None, policy=policy).produce_artifact(MemoryStore()).verification)
+    assert facts["oci.signer"] == f"CN={kind},O=Acme,ST=WA,C=US"
+    assert facts["oci.algorithm"] == {"rsa2048": "PS256"}.get(kind, "ES256")
+    assert facts.get("oci.timestamped", "")[:10] == (facts["oci.signed"][:10] if kind == "stamped" else "")
+    media_type = "application/jose+json" if form == "jws" else "application/cose"
+    assert any(media_type in text for _, text in VECTORS["cases"][f"{kind}/{form}"]["manifests"].values())
+
+
+def test_what_notation_signed_does_not_hold_for_others(recorded):
+    """Without a trusted clock where it is needed, by another root, under another name, with other metadata."""
+    server, kind, _ = recorded
+    refusals = {
+        recorded_policy("tsa:acme"): 5,
+        recorded_policy("ca:acme", identities=["x509.subject: C=US, ST=WA, O=Acme, CN=other"]): 7,
+    }
+    if kind == "stamped":
+        refusals[recorded_policy("ca:acme")] = 5
+    else:
+        refusals[recorded_policy("ca:acme", annotations={"env": "test"})] = 10
+        refusals[recorded_policy("ca:acme", "tsa:clock")] = 5
+    for policy, check in refusals.items():
+        assert refused(source(server, None, policy=policy)) == check
 
 
 # --- what holds, and where it is told ----------------------------------------------------------------------------------

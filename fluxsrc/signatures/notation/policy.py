@@ -205,7 +205,7 @@ class NotationSignature:
         validations = Validations(
             statement=statement, stores=self.stores, crls=self.crls, now=evidence.now, subject=evidence.subject
         )
-        warnings = validations.warnings(envelope, chain)  # 5, 7
+        judged = validations.judge(envelope, chain)  # 5, 7
         signed = _check_payload(envelope.payload, evidence)  # 9: no level passes over whose signature it is
         for name, wanted in self.annotations:
             if signed.get(name) != wanted:
@@ -222,7 +222,7 @@ class NotationSignature:
             statement=statement.name,
             level=statement.level,
         )
-        return (*warnings, *facts)
+        return (*judged, *facts)
 
 
 def _check_payload(payload: bytes, evidence: OCIEvidence) -> Mapping[str, Any]:

@@ -37,11 +37,13 @@ class Timestamp:
     """When something was signed at the latest, by somebody else's clock.
 
     Attributes:
-        earliest: The time of the token, less its accuracy.
-        latest: The time of the token, and its accuracy.
+        time: The time of the token.
+        earliest: That, less its accuracy.
+        latest: That, and its accuracy.
         chain: The authority's certificates, up to a trusted root.
     """
 
+    time: dt.datetime
     earliest: dt.datetime
     latest: dt.datetime
     chain: Chain
@@ -94,7 +96,7 @@ def _checked(token: bytes, signature: bytes, roots: "list[x509.Certificate]") ->
             milliseconds=info.accuracy.millis or 0,
             microseconds=info.accuracy.micros or 0,
         )
-    return Timestamp(info.gen_time - accuracy, info.gen_time + accuracy, chain)
+    return Timestamp(info.gen_time, info.gen_time - accuracy, info.gen_time + accuracy, chain)
 
 
 def _path(answer: Any, roots: "Iterable[x509.Certificate]") -> list[bytes]:

@@ -41,25 +41,25 @@ class Validations:
     now: dt.datetime
     subject: str
 
-    def warnings(self, envelope: Envelope, chain: Chain) -> Facts:
-        """Validate a signature whose integrity is known; returns what failed of what the trust policy only logs.
+    def judge(self, envelope: Envelope, chain: Chain) -> Facts:
+        """Validate a signature whose integrity is known; returns what failed of what the trust policy only logs, and the time of a timestamp.
 
         Raises:
             VerificationError: 5 or 7: something failed that it enforces. 4: a timestamp's algorithms are too weak.
         """
-        checks: dict[Validation, Callable[[Envelope, Chain], None]] = {
+        checks: dict[Validation, Callable[[Envelope, Chain], Facts]] = {
             Validation.AUTHENTICITY: self._check_authenticity,
             Validation.TIMESTAMP: self._check_times,
             Validation.EXPIRY: self._check_expiry,
             Validation.REVOCATION: self._check_revocation,
         }
-        found = []
+        found: list[tuple[str, str]] = []
         for validation, check in checks.items():
             action = self.statement.action(validation)
             if action is Action.SKIP:
                 continue
             try:
-                check(envelope, chain)
+                found += check(envelope, chain)
             except VerificationError as exc:
                 if action is Action.ENFORCE:
                     raise
@@ -67,7 +67,7 @@ class Validations:
                 found.append((f"oci.warning.{validation.value}", exc.message))
         return tuple(found)
 
-    def _check_authenticity(self, envelope: Envelope, chain: Chain) -> None:
+    def _check_authenticity(self, envelope: Envelope, chain: Chain) -> Facts:
         """Checks 5 and 7: by whom."""
         kind = StoreKind.CA if envelope.scheme == Scheme.X509 else StoreKind.AUTHORITY
         if not chain.trusted_by(self._anchors(kind)):
@@ -78,19 +78,20 @@ class Validations:
         identities = self.statement.identities
         if identities is not None and not any(each.matches(chain.attributes) for each in identities):
             raise failed(OCICheck.SIGNER, f"{chain.subject[:200]!a} is no trusted identity")
+        return ()
 
-    def _check_times(self, envelope: Envelope, chain: Chain) -> None:
+    def _check_times(self, envelope: Envelope, chain: Chain) -> Facts:
         """Check 5: when. The signer's own word for it counts only against it."""
         if envelope.signing_time > self.now + _SKEW:
             raise failed(OCICheck.CERTIFICATE, f"signed in the future, at {envelope.signing_time:%Y-%m-%d %H:%M} UTC")
         if envelope.scheme == Scheme.AUTHORITY:
             chain.check_time(envelope.signing_time, "when the authority signed")
-            return
+            return ()
         # What the policy names decides, not what is in it: a store without certificates trusts nobody's clock.
         stamped = any(kind is StoreKind.TSA for kind, _ in self.statement.stores)
         if not stamped or not (self.statement.timestamp_always or _is_over(chain, self.now)):
             chain.check_time(self.now, "now")
-            return
+            return ()
         if envelope.timestamp is None:
             raise failed(OCICheck.CERTIFICATE, "there is no timestamp", hint="notation sign --timestamp-url")
         timestamp = check_timestamp(envelope.timestamp, envelope.signature, self._anchors(StoreKind.TSA))
@@ -99,15 +100,18 @@ class Validations:
         chain.check_time(timestamp.earliest, "when it was timestamped")
         chain.check_time(timestamp.latest, "when it was timestamped")
         timestamp.chain.check_revocation(self.crls, self.now)
+        return (("oci.timestamped", f"{timestamp.time:%Y-%m-%dT%H:%M:%SZ}"),)
 
-    def _check_expiry(self, envelope: Envelope, _: Chain) -> None:
+    def _check_expiry(self, envelope: Envelope, _: Chain) -> Facts:
         """Check 5: whether the signer still wants it to be used."""
         if envelope.expiry is not None and self.now >= envelope.expiry:
             raise failed(OCICheck.CERTIFICATE, f"the signature expired at {envelope.expiry:%Y-%m-%d %H:%M} UTC")
+        return ()
 
-    def _check_revocation(self, _: Envelope, chain: Chain) -> None:
+    def _check_revocation(self, _: Envelope, chain: Chain) -> Facts:
         """Check 5: whether somebody took a certificate back."""
         chain.check_revocation(self.crls, self.now)
+        return ()
 
     def _anchors(self, kind: StoreKind) -> list[bytes]:
         """The certificates of the stores of this kind that the statement names."""
