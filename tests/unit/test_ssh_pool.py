@@ -4,6 +4,8 @@ import gc
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -267,3 +269,24 @@ def test_a_source_pickles_while_its_connection_rests(server):
     source = source_of(server)
     source.resolve_revision()
     assert pickle.loads(pickle.dumps(source)) == source
+
+
+LEAVING = """
+import sys
+from fluxsrc.auth import SSHKey, StaticKeychain
+from fluxsrc.git import GitSource
+from fluxsrc.git.ssh_pool import IDLE_CONNECTIONS
+url, identity, known_hosts = sys.argv[1:]
+key = SSHKey(identity=identity, known_hosts=known_hosts)
+source = GitSource(url, branch="main", cache=None, keychain=StaticKeychain.for_url(url, key))
+print(source.resolve_revision().pointer, len(IDLE_CONNECTIONS))
+"""
+
+
+def test_a_program_ends_quietly_while_a_connection_rests(server):
+    """No warning of a socket, a loop or a task that was left, and nothing that it waits for."""
+    url = server.url("app.git")
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", LEAVING]
+    command += [url, server.key.identity.reveal(), server.known_hosts]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "main 1\n", "")
