@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import attrs
@@ -219,6 +220,36 @@ def describe(remote):
     api = "source.toolkit.fluxcd.io/v1"
     document = {"apiVersion": api, "kind": "GitRepository", "metadata": {"name": "app"}, "spec": spec}
     Path("sources.yaml").write_text(json.dumps(document))
+
+
+def test_a_lock_that_is_approved_anew_takes_effect_while_reconcile_runs(tmp_path, run):
+    """Nobody has to start it again."""
+    server, make = git(tmp_path)
+    with server:
+        remote = make()
+        describe(remote)
+        run("lock", "-f", "sources.yaml")
+        words = ["reconcile", "-f", "sources.yaml", "--store", "store", "--frozen", "--json"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fluxsrc", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        patience = threading.Timer(60, process.kill)
+        patience.start()
+        try:
+            moves = (json.loads(line) for line in process.stdout)
+            moves = (event for event in moves if event["event"] in ("NewArtifact", "RefMoved"))
+            first = next(moves)["artifact"]["revision"]
+            remote.change()
+            run("lock", "-f", "sources.yaml")
+            moved = next(moves)
+            assert (moved["event"], moved["old"]) == ("RefMoved", first)
+            process.terminate()
+            process.stdout.read()
+            assert process.wait(30) == 143
+        finally:
+            patience.cancel()
+            process.kill()
+            process.communicate()
 
 
 def test_reconcile_keeps_to_the_lock(tmp_path, run, capfd):
