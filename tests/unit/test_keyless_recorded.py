@@ -213,6 +213,23 @@ def test_an_attack_on_an_entry_of_the_second_rekor_fails_at_the_check_that_is_me
     assert refused(POLICY, record("bundle-v2", bundle)) == check
 
 
+def test_a_timestamp_of_another_signature_tells_no_time():
+    """A good one, of a trusted authority and of the same minute, but over something else."""
+    bundle = recorded("bundle-v1")
+    del _entry(bundle)["inclusionPromise"]
+    stamps = recorded("bundle-v2")["verificationMaterial"]["timestampVerificationData"]
+    bundle["verificationMaterial"]["timestampVerificationData"] = stamps
+    assert refused(POLICY, record("bundle-v1", bundle)) == 5
+
+
+def test_a_timestamp_of_another_authority_tells_no_time():
+    """The trusted one has other certificates."""
+    root = json.loads(ROOT)
+    chain = root["certificateAuthorities"][0]["certChain"]
+    root["timestampAuthorities"][0]["certChain"] = chain
+    assert refused(policy(small.canonical(root)), record("bundle-v2")) == 5
+
+
 @pytest.mark.parametrize("service", ["timestampAuthorities", "tlogs"])
 @pytest.mark.parametrize("period", [small.period(end=SIGNED - DAY), small.period(SIGNED + DAY)], ids=["past", "future"])
 def test_what_was_not_in_use_when_it_was_signed_vouches_for_nothing(service, period):
