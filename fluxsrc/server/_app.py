@@ -14,7 +14,8 @@ import attrs
 from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, DigestMismatchError, FluxSrcError
 from fluxsrc.server._artifacts import artifact_at
-from fluxsrc.server._blobs import blobs_of
+from fluxsrc.server._blobs import Blobs, StreamBlobs
+from fluxsrc.server._files import FileBlobs
 from fluxsrc.server._http import ASGIApplication, Receive, Request, Response, Scope, Send, send_response
 from fluxsrc.server._leases import Leases
 from fluxsrc.server._metrics import meter
@@ -22,6 +23,7 @@ from fluxsrc.server._registry import Registry, registry_error
 from fluxsrc.server._serve import Representation, Responder
 from fluxsrc.server._token import Token, admits, token_source
 from fluxsrc.store import Store
+from fluxsrc.stores import LocalStore
 
 __all__ = ["app"]
 
@@ -75,8 +77,8 @@ class _Application:
         self._prefix = "".join(f"{word}/" for word in words)
         self._store = store
         self._token = token_source(token)
-        self._blobs = blobs_of(store)
-        self._responder = Responder(self._blobs, Leases(store), private=self._token is not None)
+        blobs: Blobs = FileBlobs(store.blob_path) if isinstance(store, LocalStore) else StreamBlobs(store)
+        self._responder = Responder(blobs, Leases(store), private=self._token is not None)
         self._registry = Registry(store, self._prefix)
         self._meter = meter(metrics)
 

@@ -3,9 +3,11 @@
 import os
 import random
 
+from fluxsrc.artifact import SourceKey
 from fluxsrc.memory import MemorySource
 from fluxsrc.server._http import PIECE
 
+KEY = SourceKey("memory", "default", "app")
 LATEST = "/memory/default/app/latest.tar.gz"
 BIG = random.Random(1).randbytes(3 * PIECE)
 """Nothing gzip could make smaller: the archive is sent in pieces."""

@@ -31,7 +31,7 @@ _spec = importlib.util.spec_from_file_location("served", Path(__file__).with_nam
 served = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(served)
 call = asgi.call
-LATEST, BIG = served.LATEST, served.BIG
+LATEST = served.LATEST
 make, stored, damage = served.make, served.stored, served.damage
 
 

@@ -24,7 +24,7 @@ _spec = importlib.util.spec_from_file_location("served", Path(__file__).with_nam
 served = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(served)
 call = asgi.call
-LATEST, BIG = served.LATEST, served.BIG
+LATEST = served.LATEST
 make, stored, damage = served.make, served.stored, served.damage
 
 
@@ -76,12 +76,12 @@ def test_a_damaged_blob_that_heals_is_served_again(disk):
 
 
 def test_a_blob_is_hashed_once_for_many_requests(disk, monkeypatch):
-    from fluxsrc.server import _blobs
+    from fluxsrc.server import _files
 
     artifact = make(disk, big=True)
     hashed = []
-    real = _blobs._hash
-    monkeypatch.setattr(_blobs, "_hash", lambda *args: hashed.append(args) or real(*args))
+    real = _files._hash
+    monkeypatch.setattr(_files, "_hash", lambda *args: hashed.append(args) or real(*args))
     application = app(disk)
 
     async def many():
@@ -94,12 +94,12 @@ def test_a_blob_is_hashed_once_for_many_requests(disk, monkeypatch):
 
 
 def test_whoever_gives_up_waiting_for_a_proof_does_not_take_it_from_others(disk, monkeypatch):
-    from fluxsrc.server import _blobs
+    from fluxsrc.server import _files
 
     make(disk)
     go = threading.Event()
-    real = _blobs._hash
-    monkeypatch.setattr(_blobs, "_hash", lambda *args: (go.wait(10), real(*args))[1])
+    real = _files._hash
+    monkeypatch.setattr(_files, "_hash", lambda *args: (go.wait(10), real(*args))[1])
     application = app(disk)
 
     async def two():
@@ -136,7 +136,7 @@ def test_a_blob_that_is_cut_short_while_it_is_sent_ends_the_answer(disk):
 def test_a_byte_that_is_flipped_while_the_blob_is_sent_is_not_sent(disk, keep_time, nowait, monkeypatch):
     """Neither in this answer, which ends early, nor in any other; pieces that were read before are right."""
     if not nowait:  # as where all reading may wait
-        monkeypatch.setattr("fluxsrc.server._blobs._NOWAIT", None)
+        monkeypatch.setattr("fluxsrc.server._files._NOWAIT", None)
     artifact = make(disk, big=True)
     whole = stored(disk, artifact)
     application = app(disk)
@@ -156,17 +156,17 @@ def test_a_byte_that_is_flipped_while_the_blob_is_sent_is_not_sent(disk, keep_ti
 
 def test_a_byte_that_is_flipped_right_after_the_proof_is_noticed(disk, monkeypatch):
     """Though a file system's clock stands still between two of its ticks."""
-    from fluxsrc.server import _blobs
+    from fluxsrc.server import _files
 
     artifact = make(disk, big=True)
-    real = _blobs._hash
+    real = _files._hash
 
     def then_damaged(descriptor, algorithm):
         found = real(descriptor, algorithm)
         damage(disk, artifact, keep_time=True)
         return found
 
-    monkeypatch.setattr(_blobs, "_hash", then_damaged)
+    monkeypatch.setattr(_files, "_hash", then_damaged)
     with pytest.raises(DigestMismatchError):
         call(app(disk), "GET", LATEST)
 
@@ -187,7 +187,7 @@ def test_what_changes_all_the_time_while_it_is_sent_is_given_up(disk):
     assert call(application, "GET", LATEST).status == 200
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "pread", pread)
-        patch.setattr("fluxsrc.server._blobs._NOWAIT", None)
+        patch.setattr("fluxsrc.server._files._NOWAIT", None)
         with pytest.raises(StoreError, match="all the time"):
             call(application, "GET", LATEST)
 
@@ -317,12 +317,12 @@ def test_requests_leave_no_descriptor_and_no_thread_behind(disk):
 
 def test_a_request_that_is_cancelled_leaves_no_descriptor_behind(disk, monkeypatch):
     """Neither while it is looked up, nor while it is proven."""
-    from fluxsrc.server import _blobs
+    from fluxsrc.server import _files
 
     make(disk, big=True)
     application = app(disk)
     opened, go = threading.Event(), threading.Event()
-    real_open, real_hash = _blobs._FileBlobs.open, _blobs._hash
+    real_open, real_hash = _files.FileBlobs.open, _files._hash
 
     def slow(real):
         def wait(*args):
@@ -342,7 +342,7 @@ def test_a_request_that_is_cancelled_leaves_no_descriptor_behind(disk, monkeypat
         go.set()
         for _ in range(100):  # what was begun comes to its end
             await asyncio.sleep(0.01)
-            if not application._blobs._proofs and descriptors() == before:
+            if not application._responder.blobs._proofs and descriptors() == before:
                 break
 
     def descriptors():
@@ -350,25 +350,57 @@ def test_a_request_that_is_cancelled_leaves_no_descriptor_behind(disk, monkeypat
 
     before = descriptors()
     with monkeypatch.context() as patch:
-        patch.setattr(_blobs._FileBlobs, "open", slow(real_open))
+        patch.setattr(_files.FileBlobs, "open", slow(real_open))
         asyncio.run(cancelled())
     assert descriptors() == before
-    application._blobs._verdicts.clear()
+    application._responder.blobs._verdicts.clear()
     opened.clear()
     go.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(_blobs, "_hash", slow(real_hash))
+        patch.setattr(_files, "_hash", slow(real_hash))
         asyncio.run(cancelled())
     assert descriptors() == before
+
+
+def test_a_file_that_is_still_read_for_somebody_who_left_is_closed_after_that(disk, monkeypatch):
+    """Closed at once, its number could be another file's when the thread comes back to it."""
+    make(disk, big=True)
+    application = app(disk)
+    call(application, "GET", LATEST)
+    begun, go, seen = threading.Event(), threading.Event(), []
+    real = os.pread
+
+    def slow(descriptor, *args):
+        begun.set()
+        go.wait(10)
+        seen.append(os.fstat(descriptor).st_ino)
+        return real(descriptor, *args)
+
+    monkeypatch.setattr("fluxsrc.server._files._NOWAIT", None)
+    monkeypatch.setattr(os, "pread", slow)
+    inode = disk.blob_path(disk.lookup(served.KEY).digest).stat().st_ino
+
+    async def leave():
+        task = asyncio.create_task(asgi.acall(application, "GET", LATEST))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go.set()
+
+    before = os.listdir("/proc/self/fd")
+    asyncio.run(leave())
+    assert seen == [inode]
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_what_is_swept_while_it_is_proven_is_served_nevertheless(disk, monkeypatch):
     """Whoever found it has it open."""
-    from fluxsrc.server import _blobs
+    from fluxsrc.server import _files
 
     artifact = make(disk, big=True)
     whole = stored(disk, artifact)
-    real = _blobs._hash
+    real = _files._hash
 
     def sweep(*args):
         disk.forget(artifact.key)
@@ -376,7 +408,7 @@ def test_what_is_swept_while_it_is_proven_is_served_nevertheless(disk, monkeypat
         assert not disk.blob_path(artifact.digest).exists()
         return real(*args)
 
-    monkeypatch.setattr(_blobs, "_hash", sweep)
+    monkeypatch.setattr(_files, "_hash", sweep)
     assert call(app(disk), "GET", LATEST).body == whole
 
 
