@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Flux's own decisions on ignore rules and version ranges, as a program; go.mod pins them.
-set -euo pipefail
-cd "$(dirname "$0")/peers/oracle"
+source "$(dirname "$0")/common.sh"
 
-export GOBIN="${GOBIN:-$(go env GOPATH)/bin}"
-mkdir -p "$GOBIN"
-go build -o "$GOBIN/flux-oracle" .
+with_go
+(cd tests/servers/peers/oracle && go build -o "$GOBIN/flux-oracle" .)
