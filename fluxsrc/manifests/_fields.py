@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
@@ -11,7 +12,9 @@ from fluxsrc.manifests._tree import Node, plain
 __all__ = ["Fields", "seconds"]
 
 _DURATION: Final = re.compile(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+_LONGEST: Final = Decimal(2**63 - 1) / 10**9
+"""Seconds in Go's longest duration, 292 years; it refuses longer ones."""
 
 
 def seconds(text: str) -> float | None:
@@ -22,7 +25,9 @@ def seconds(text: str) -> float | None:
     """
     if not _DURATION.fullmatch(text):
         return None
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", text))
+    # In decimal: 1400ms are 1.4 s, and not the sum of what floats make of the parts.
+    found = sum(Decimal(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", text))
+    return float(found) if found <= _LONGEST else None
 
 
 class Fields:

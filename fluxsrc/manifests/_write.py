@@ -1,6 +1,7 @@
 """And back: the manifest that describes a source."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from fluxsrc.source import Source
 __all__ = ["to_manifest", "to_yaml"]
 
 _API: Final = "source.toolkit.fluxcd.io/v1"
+_LINE_ENDS: Final = frozenset("\r\x85\u2028\u2029")
 
 
 def to_manifest(
@@ -91,7 +93,16 @@ def to_yaml(manifest: Mapping[str, Any]) -> str:
         import yaml  # noqa: PLC0415 - belongs to an extra
     except ImportError:
         raise MissingExtraError("writing YAML manifests", extra="manifests") from None
-    text: str = yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True)
+
+    class Dumper(yaml.SafeDumper):
+        """Escapes the line ends that YAML reads as others than it writes."""
+
+    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+        style = '"' if _LINE_ENDS & set(text) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, represent)
+    text: str = yaml.dump(dict(manifest), Dumper=Dumper, sort_keys=False, allow_unicode=True)
     return text
 
 
@@ -197,7 +208,7 @@ def _check_recipe(source: Source) -> None:
 
 def _duration(seconds: float) -> str:
     if seconds != int(seconds):
-        return f"{round(seconds * 1000)}ms"
+        return f"{Decimal(str(seconds)) * 1000:f}".rstrip("0").rstrip(".") + "ms"
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [f"{value}{unit}" for value, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if value]
