@@ -37,6 +37,15 @@ _DELETIONS: Final = 3
 
 
 @attrs.frozen
+class _Wanted:
+    """What is to be there: a commit, what it was chosen by, and the paths of it that matter; all of them, if none."""
+
+    revision: Revision
+    selector: Selector
+    paths: Sequence[str]
+
+
+@attrs.frozen
 class RemoteRepository:
     """A repository behind a server.
 
@@ -98,7 +107,7 @@ class RemoteRepository:
     ) -> Iterator[ObjectDatabase]:
         """The objects of a commit, or of some of its paths, fetched if they are not there."""
         with self._repository(revision) as repository:
-            objects, fetched = self._obtain(repository, revision, selector, paths, operation)
+            objects, fetched = self._obtain(repository, _Wanted(revision, selector, paths), operation)
             with objects:
                 try:
                     yield objects
@@ -109,74 +118,54 @@ class RemoteRepository:
             self.cache.evict(keep=repository.directory)
 
     def _obtain(
-        self,
-        repository: CachedRepository,
-        revision: Revision,
-        selector: Selector,
-        paths: Sequence[str],
-        operation: Operation,
+        self, repository: CachedRepository, wanted: _Wanted, operation: Operation
     ) -> tuple[ObjectDatabase, bool]:
         """The objects, and whether they had to be fetched. Again, if somebody deletes the cache meanwhile."""
         for _ in range(_DELETIONS):
             with suppress(CacheDeletedError):
-                objects = self._open_held(repository, revision, paths, operation)
+                objects = self._open_held(repository, wanted, operation)
                 if objects is not None:
                     return objects, False
-                return self._open_fetched(repository, revision, selector, paths, operation), True
-        return self._open_fetched(repository, revision, selector, paths, operation), True
+                return self._open_fetched(repository, wanted, operation), True
+        return self._open_fetched(repository, wanted, operation), True
 
-    def _open_fetched(
-        self,
-        repository: CachedRepository,
-        revision: Revision,
-        selector: Selector,
-        paths: Sequence[str],
-        operation: Operation,
-    ) -> ObjectDatabase:
+    def _open_fetched(self, repository: CachedRepository, wanted: _Wanted, operation: Operation) -> ObjectDatabase:
         with repository.locked(operation, shared=False):
             contents: Contents = {}
-            if not repository.holds(revision.digest.hex, paths):  # whoever held the lock before may have fetched this
+            # Whoever held the lock before may have fetched just this.
+            if not repository.holds(wanted.revision.digest.hex, wanted.paths):
                 repository.tidy()
-                contents = self._fetch(repository, revision, selector, paths, operation)
-            objects = self._open_all(repository, revision)
+                contents = self._fetch(repository, wanted, operation)
+            objects = self._open_all(repository, wanted)
             objects.expect(contents)
             return objects
 
-    def _open_all(self, repository: CachedRepository, revision: Revision) -> ObjectDatabase:
+    def _open_all(self, repository: CachedRepository, wanted: _Wanted) -> ObjectDatabase:
         objects = repository.open_objects(self.access.limits)
-        if bytes.fromhex(revision.digest.hex) in objects:
+        if bytes.fromhex(wanted.revision.digest.hex) in objects:
             return objects
         objects.close()
         raise repository.deleted()
 
-    def _open_held(
-        self, repository: CachedRepository, revision: Revision, paths: Sequence[str], operation: Operation
-    ) -> ObjectDatabase | None:
+    def _open_held(self, repository: CachedRepository, wanted: _Wanted, operation: Operation) -> ObjectDatabase | None:
         with repository.locked(operation, shared=True):
-            if not repository.holds(revision.digest.hex, paths):
+            if not repository.holds(wanted.revision.digest.hex, wanted.paths):
                 return None
             with suppress(ContentError, CacheDeletedError):
-                return self._open_all(repository, revision)
+                return self._open_all(repository, wanted)
         with repository.locked(operation, shared=False):  # a pack is cut short, empty or gone, as after a power cut
             repository.clear()
         return None
 
-    def _fetch(
-        self,
-        repository: CachedRepository,
-        revision: Revision,
-        selector: Selector,
-        paths: Sequence[str],
-        operation: Operation,
-    ) -> Contents:
+    def _fetch(self, repository: CachedRepository, wanted: _Wanted, operation: Operation) -> Contents:
         """Fetch; return the contents of small objects that came, to spare reading them back."""
         fetcher = Fetcher(self.access, repository, operation, self.url)
 
         def fetch(session: UploadPack) -> Contents:
             with session:
-                if not paths:
-                    return fetcher.fetch_commit(session, revision, selector).contents
-                fetcher.fetch_paths(session, revision, selector, paths)
+                if not wanted.paths:
+                    return fetcher.fetch_commit(session, wanted.revision, wanted.selector).contents
+                fetcher.fetch_paths(session, wanted.revision, wanted.selector, wanted.paths)
                 return {}
 
         session = self._unpark(operation)

@@ -2,12 +2,14 @@
 
 import concurrent.futures
 import contextlib
+import importlib.util
 import os
 import pickle
 import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,51 +20,15 @@ from fluxsrc.git.cached_repository import CachedRepository
 from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
-from fluxsrc.testing.git_server import GitHTTPServer
 
 FILTERS = {"uploadpack.allowFilter": "true"}
 
 
-@pytest.fixture
-def repository(tmp_path):
-    return GitRepositoryBuilder(tmp_path / "served" / "repository.git")
-
-
-@pytest.fixture
-def serve(tmp_path, repository):
-    """Start servers over the repository's directory; they end with the test."""
-    started = []
-
-    def start(**options):
-        server = GitHTTPServer(tmp_path / "served", **options).__enter__()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.__exit__(None, None, None)
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return GitCache(path=tmp_path / "cache")
-
-
-def contents(source):
-    with source.fetch() as snapshot:
-        return {entry.path: entry.read() for entry in snapshot.entries()}
-
-
-def posts(server):
-    """The bodies of the requests that were posted, of the served ones."""
-    time.sleep(0.05)  # the server notes a request after it has answered it
-    return [served for served in server.take_served() if served.method == "POST"]
-
-
-def monorepo(teams=10, files=20):
-    return {
-        f"teams/{team:02}/app-{number:02}.yaml": os.urandom(300) for team in range(teams) for number in range(files)
-    }
+_spec = importlib.util.spec_from_file_location("small_git", Path(__file__).with_name("small_git.py"))
+small = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(small)
+repository, serve, cache = small.repository, small.serve, small.cache
+contents, posts, monorepo = small.contents, small.posts, small.monorepo
 
 
 def directories(cache):

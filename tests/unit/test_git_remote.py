@@ -1,10 +1,12 @@
 """Remote repositories: one exchange to resolve, one commit to fetch, nothing twice, and every way to fail."""
 
 import concurrent.futures
+import importlib.util
 import os
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +24,7 @@ from fluxsrc.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from fluxsrc.git import GitCache, GitSource
+from fluxsrc.git import GitSource
 from fluxsrc.git.pktline import FLUSH_PKT, pkt, pkts
 from fluxsrc.limits import Limits
 from fluxsrc.memory import MemoryFile
@@ -30,52 +32,16 @@ from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
-from fluxsrc.testing.git_server import GitHTTPServer
 
 FILTERS = {"uploadpack.allowFilter": "true"}
 STRICT = {"uploadpack.allowAnySHA1InWant": "false"}
 
 
-@pytest.fixture
-def repository(tmp_path):
-    return GitRepositoryBuilder(tmp_path / "served" / "repository.git")
-
-
-@pytest.fixture
-def serve(tmp_path, repository):
-    """Start servers over the repository's directory; they end with the test."""
-    started = []
-
-    def start(**options):
-        server = GitHTTPServer(tmp_path / "served", **options).__enter__()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.__exit__(None, None, None)
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return GitCache(path=tmp_path / "cache")
-
-
-def contents(source):
-    with source.fetch() as snapshot:
-        return {entry.path: entry.read() for entry in snapshot.entries()}
-
-
-def posts(server):
-    """The bodies of the requests that were posted, of the served ones."""
-    time.sleep(0.05)  # the server notes a request after it has answered it
-    return [served for served in server.take_served() if served.method == "POST"]
-
-
-def monorepo(teams=10, files=20):
-    return {
-        f"teams/{team:02}/app-{number:02}.yaml": os.urandom(300) for team in range(teams) for number in range(files)
-    } | {"README.md": b"# readme\n", ".sourceignore": b"*.md\n"}
+_spec = importlib.util.spec_from_file_location("small_git", Path(__file__).with_name("small_git.py"))
+small = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(small)
+repository, serve, cache = small.repository, small.serve, small.cache
+contents, posts, monorepo = small.contents, small.posts, small.monorepo
 
 
 class TestResolving:
