@@ -81,8 +81,6 @@ def reconcile(
     """
     if store is None:
         raise ConfigurationError("which store?", hint="give --store DIR")
-    if pins.named is not None and not pins.given:
-        raise ConfigurationError("--lock-file: what for?", hint="say --locked or --frozen as well")
     retention = None if keep is None else Retention(records=keep, ttl=ttl)
     live = sys.stdout.isatty() and not session.json
     with LocalStore(store) as target, session.cancelling() as cancel:

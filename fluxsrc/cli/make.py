@@ -15,7 +15,6 @@ from fluxsrc.cli.render import echo_json, facts, plural, size
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError
-from fluxsrc.lock import Locked, LockFile
 from fluxsrc.produce import source_key
 from fluxsrc.source import Source
 
@@ -31,8 +30,8 @@ _SHOWN = 10
 @click.option("--replace", is_flag=True, help="Let --output replace a directory that holds something else.")
 @click.option("--archive", type=click.Path(dir_okay=False, path_type=Path), help="Save the artifact as this file.")
 @optional_store
-@click.option("--lock", "write_lock", is_flag=True, help="Write into the lock file what the source is now.")
 @lock_options
+@click.option("--lock", is_flag=True, help="Write into the lock file what the source is now.")
 @common_options
 @pass_session
 def pull(
@@ -45,7 +44,6 @@ def pull(
     pins: Pins,
     *,
     replace: bool,
-    write_lock: bool,
 ) -> None:
     """Resolve a source, make an artifact of it, and put that where it is wanted.
 
@@ -54,14 +52,10 @@ def pull(
 
     What --lock has written, --locked and --frozen take. --frozen touches no network for what the store has.
     """
-    if write_lock and pins.given:
-        raise ConfigurationError("--lock writes what --locked and --frozen take", hint="say one of them")
-    if pins.named is not None and not (write_lock or pins.given):
-        raise ConfigurationError("--lock-file: what for?", hint="say --lock, --locked or --frozen as well")
     if output is None and archive is None and store is None:
         raise ConfigurationError("where should the artifact go?", hint="give --output, --archive or --store")
-    locking = write_lock or pins.given
-    placed = {"output": output, "archive": archive, "store": store, "lock_file": pins.file if locking else None}
+    lock_file = pins.file if pins.in_use else None
+    placed = {"output": output, "archive": archive, "store": store, "lock_file": lock_file}
     source, left_out = apart(source, {f"--{name.replace('_', '-')}": place for name, place in placed.items()})
     with a_store(store) as target, session.operation(timeout) as operation:
         known = target.lookup(source_key(source))
@@ -71,9 +65,7 @@ def pull(
             untouched = not unpack_tree(target, artifact, output, replace=replace, operation=operation)
         if archive is not None:
             save_archive(target, artifact, archive)
-    if write_lock:  # last: what could not be put where it is wanted is not what anybody approved
-        file = LockFile.load(pins.file) if pins.file.exists() else LockFile()
-        LockFile({**file.sources, str(artifact.key): Locked.of(source, artifact)}).save(pins.file)
+    pins.approve(source, artifact)  # last: what could not be put where it is wanted is nothing to approve
     if session.json:
         texts = {name: None if place is None else str(place) for name, place in placed.items()}
         echo_json(artifact_document(artifact) | {"unchanged": unchanged, "left_out": left_out} | texts)

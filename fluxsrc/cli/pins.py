@@ -1,4 +1,4 @@
-"""`--locked`, `--frozen`: the options that hold a command's sources against a lock file."""
+"""`--lock`, `--locked`, `--frozen`: the options that write a lock file, or hold a command's sources against it."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -8,8 +8,9 @@ from typing import Any, Final
 import attrs
 import click
 
+from fluxsrc.artifact import Artifact
 from fluxsrc.errors import ConfigurationError
-from fluxsrc.lock import LockedSource, LockFile
+from fluxsrc.lock import Locked, LockedSource, LockFile
 from fluxsrc.managed import ManagedSource
 from fluxsrc.produce import source_key
 from fluxsrc.source import Source
@@ -28,20 +29,31 @@ class Pins:
         named: The lock file, if one is named.
         locked: The sources must be what is locked.
         frozen: What is locked is taken, and nobody is asked what the sources are.
+        write: What the sources are is written down.
     """
 
     named: Path | None
     locked: bool
     frozen: bool
+    write: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.locked and self.frozen:
             raise ConfigurationError("--locked and --frozen are two different things", hint="say one of them")
+        if self.write and self.holds:
+            raise ConfigurationError("--lock writes what --locked and --frozen take", hint="say one of them")
+        if self.named is not None and not self.in_use:
+            raise ConfigurationError("--lock-file: what for?", hint="say --locked or --frozen as well")
 
     @property
-    def given(self) -> bool:
+    def holds(self) -> bool:
         """Whether sources are held against the file."""
         return self.locked or self.frozen
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a lock file at all."""
+        return self.holds or self.write
 
     @property
     def file(self) -> Path:
@@ -50,7 +62,7 @@ class Pins:
 
     def text(self) -> str:
         """What the file says, to see whether that changed; empty without the options."""
-        return str(LockFile.load(self.file)) if self.given else ""
+        return str(LockFile.load(self.file)) if self.holds else ""
 
     def of(self, source: Source) -> Source:
         """A source of a URL as it is locked; itself without the options.
@@ -58,14 +70,25 @@ class Pins:
         Raises:
             ConfigurationError: There is no lock file, or it has another source or none.
         """
-        if not self.given:
+        if not self.holds:
             return source
         locked = LockFile.load(self.file).find(str(source_key(source)), source)
         return LockedSource(source, locked, frozen=self.frozen)
 
+    def approve(self, source: Source, artifact: Artifact) -> None:
+        """Write down what a source is, beside what the file has; without the option, nothing.
+
+        Raises:
+            ConfigurationError: What is there is no lock file.
+            StoreError: It cannot be written.
+        """
+        if self.write:
+            file = LockFile.load(self.file) if self.file.exists() else LockFile()
+            LockFile({**file.sources, str(artifact.key): Locked.of(source, artifact)}).save(self.file)
+
     def of_all(self, sources: Iterable[ManagedSource]) -> tuple[ManagedSource, ...]:
         """The same of sources with names; the file is read once."""
-        if not self.given:
+        if not self.holds:
             return tuple(sources)
         file = LockFile.load(self.file)
         return tuple(
@@ -81,8 +104,10 @@ def lock_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--locked`, `--frozen`, `--lock-file`. The command is given `pins`."""
 
     @functools.wraps(command)
-    def with_pins(*args: Any, lock_file: Path | None, locked: bool, frozen: bool, **kwargs: Any) -> Any:
-        return command(*args, pins=Pins(named=lock_file, locked=locked, frozen=frozen), **kwargs)
+    def with_pins(
+        *args: Any, lock_file: Path | None, locked: bool, frozen: bool, lock: bool = False, **kwargs: Any
+    ) -> Any:
+        return command(*args, pins=Pins(named=lock_file, locked=locked, frozen=frozen, write=lock), **kwargs)
 
     for option in (
         click.option(
