@@ -59,13 +59,15 @@ class Address:
             ) from None
         location = text[found.end() :].partition("#")[0].partition("?")[0]
         if scheme in _ON_DISK:
-            location = unquote(location.removeprefix("//"))
+            location = unquote(location.removeprefix("//"), errors="surrogateescape")
+        if scheme != "file" and not _is_text(location):  # a directory may have any name
+            raise ConfigurationError(f"not UTF-8: {redact_url(text)!a}")
         options = dict(pairs)
         if len(options) != len(pairs):
             raise ConfigurationError(f"an option is given twice: {redact_url(text)}")
         key, _, path = fragment.partition("=")
         if fragment and key != "path":
-            raise ConfigurationError(f"the fragment of {redact_url(text)} is not '#path=SUB/TREE'")
+            raise ConfigurationError(f"the fragment of {redact_url(text.partition('#')[0])} is not '#path=SUB/TREE'")
         return cls(scheme, location, options, unquote(path).strip("/"))
 
     def take(self, *names: str) -> dict[str, str]:
@@ -80,6 +82,15 @@ class Address:
                 f"{self.scheme} sources have no option {unknown[0]!r}", hint=f"known: {', '.join(names) or 'none'}"
             )
         return dict(self.options)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it is without the surrogates that stand for bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def flag(value: str, name: str) -> bool:

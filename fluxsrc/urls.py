@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import attrs
 
 from fluxsrc.address import Address, flag
+from fluxsrc.auth import redact_url
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.source import Source
 
@@ -184,6 +185,11 @@ def _kind(address: Address) -> _Kind:
     if kind is None:
         hint = f"known: {', '.join(_KINDS)}"
         if f"git+{address.scheme}" in _KINDS:
-            hint = f"for a Git repository write git+{address.scheme}:{address.location}"
+            url = f"git+{address.scheme}:{address.location}"
+            # The user of SSH belongs to the address; whatever else stands before the host may be a password.
+            shown = (
+                url if address.scheme == "ssh" and ":" not in address.location.rpartition("@")[0] else redact_url(url)
+            )
+            hint = f"for a Git repository write {shown}"
         raise ConfigurationError(f"no source has the scheme {address.scheme!r}", hint=hint)
     return kind

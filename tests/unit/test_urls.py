@@ -27,6 +27,7 @@ DIGEST = "sha256:" + "ab" * 32
 
 SOURCES = [
     DirectorySource("/srv/a b"),
+    DirectorySource("/srv/\udcff"),
     DirectorySource("deploy", path="prod/eu"),
     GitSource("git+file:///srv/a%20b.git"),
     GitSource("git+https://example.com/team/app.git", branch="feature/x+y&z"),
@@ -93,7 +94,12 @@ def test_the_form_of_scp_is_a_git_repository(tmp_path, monkeypatch):
     ("text", "words"),
     [
         ("https://example.com/app.git", "for a Git repository write git+https://example.com/app.git"),
-        ("ssh://git@example.com/app.git", "write git+ssh:"),
+        ("https://ada:pw@example.com/app.git", "write git+https://example.com/app.git"),
+        ("ssh://git@example.com/app.git", "write git+ssh://git@example.com/app.git"),
+        ("ssh://git:pw@example.com/app.git", "write git+ssh://example.com/app.git"),
+        ("git+https://example.com/app.git#pw", "the fragment of git+https://example.com/app.git is not"),
+        ("git+file:///srv/%FF.git", "not UTF-8"),
+        ("git@example.com:\udcff", "not UTF-8"),
         ("ftp://example.com/x", "known: "),
         ("oci://ghcr.io/team/app?tag=v1", "known: semver"),
         ("oci://ghcr.io/team/app?insecure=true", "known: semver"),
