@@ -214,3 +214,16 @@ def test_no_target_leads_out(store, artifact, target):
     with serving(app(store)) as url, connected(url) as connection:
         connection.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % target)
         assert rest_of(connection).split(b"\r\n")[0] in (b"HTTP/1.1 404 Not Found", b"HTTP/1.1 400 Bad Request")
+
+
+def test_a_field_that_comes_twice_is_neither_of_the_two(store, artifact):
+    """A proxy may have looked at the first one, or at the last; here both together are one value, which is no token."""
+    ask = b"GET /memory/default/app/latest HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\n"
+    right, wrong = b"Authorization: Bearer right\r\n", b"Authorization: Bearer wrong\r\n"
+    found = {}
+    for fields in (right, right + wrong, wrong + right, right + right):
+        with serving(app(store, token="right")) as url, connected(url) as connection:
+            connection.sendall(ask % fields)
+            found[fields] = rest_of(connection).split(b"\r\n")[0]
+    assert found.pop(right) == b"HTTP/1.1 200 OK"
+    assert set(found.values()) == {b"HTTP/1.1 401 Unauthorized"}
