@@ -40,7 +40,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!fluxsrc\.).*"),
     ("py:.*", r"fluxsrc\.(_|.*\._).*"),  # private
-    ("py:.*", r"fluxsrc\.\w+\.\w+\.\w+"),  # inside a package whose face does not show it
+    ("py:.*", r"fluxsrc(\.\w+){3,}"),  # inside a package whose face does not show it
 ]
 
 
