@@ -1,7 +1,6 @@
 """`MountedSnapshot`: one snapshot with others mounted in its directories, still sorted, still lazy."""
 
 import datetime as dt
-import enum
 import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import attrs
 
 from fluxsrc.entry import Entry, Skipped, check_path
 from fluxsrc.errors import UnsafeEntryError
+from fluxsrc.recipe import Choice
 from fluxsrc.revision import Revision
 from fluxsrc.snapshot import ShownSnapshot
 from fluxsrc.source import Snapshot
@@ -19,7 +19,7 @@ from fluxsrc.source import Snapshot
 __all__ = ["Collisions", "MountedSnapshot"]
 
 
-class Collisions(enum.StrEnum):
+class Collisions(Choice):
     """What becomes of a path that two snapshots have, or that is a file in one and a directory in the other.
 
     ERROR refuses; BASE keeps what was there before; MOUNT takes what is mounted, of several the last.

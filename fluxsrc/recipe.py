@@ -2,27 +2,35 @@
 
 import enum
 import json
-from typing import Final
+from typing import Final, NoReturn
 
 import attrs
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError
 
-__all__ = ["FORMAT_VERSION", "Compression", "Dialect", "Recipe", "SymlinkPolicy"]
+__all__ = ["FORMAT_VERSION", "Choice", "Compression", "Dialect", "Recipe", "SymlinkPolicy"]
 
 FORMAT_VERSION: Final = 1
 """The version of the canonical tar; a change of its bytes is a change of this number."""
 
 
-class Dialect(enum.StrEnum):
+class Choice(enum.StrEnum):
+    """One word out of a few, such as an option of a source takes; any other word is the caller's mistake."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ConfigurationError(f"{str(value)[:40]!r} is no {cls.__name__}", hint=f"choose one of {', '.join(cls)}")
+
+
+class Dialect(Choice):
     """Whose ignore rules: git's own verdicts, or Flux's."""
 
     GITIGNORE = "gitignore"
     FLUX = "flux"
 
 
-class Compression(enum.StrEnum):
+class Compression(Choice):
     """How the stored archive is compressed."""
 
     GZIP = "gzip"
@@ -35,7 +43,7 @@ class Compression(enum.StrEnum):
         return "" if self is Compression.NONE else f"+{self.value}"
 
 
-class SymlinkPolicy(enum.StrEnum):
+class SymlinkPolicy(Choice):
     """What becomes of symbolic links.
 
     ERROR refuses the source; SKIP leaves the link out and reports it; KEEP packs it as a link if it stays inside the tree

@@ -10,7 +10,6 @@ r"""From keys to paths. A key is any text; a path is safe to write anywhere. Thi
 What is skipped is reported. Of two that collide the first in byte order stays. Nothing is ever overwritten silently.
 """
 
-import enum
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,7 @@ from fluxsrc.bucket.protocol import BucketObject
 from fluxsrc.entry import Skipped, check_path
 from fluxsrc.errors import ContentError, UnsafeEntryError
 from fluxsrc.limits import Limits
+from fluxsrc.recipe import Choice
 
 __all__ = ["AmbiguousKeys", "Screening", "UnsafeKeys", "is_marker", "screen"]
 
@@ -30,14 +30,14 @@ _REASON_UNSAFE: Final = "unsafe-path"
 _REASON_AMBIGUOUS: Final = "ambiguous-path"
 
 
-class UnsafeKeys(enum.StrEnum):
+class UnsafeKeys(Choice):
     """What becomes of keys that cannot be a path."""
 
     ERROR = "error"
     SKIP = "skip"
 
 
-class AmbiguousKeys(enum.StrEnum):
+class AmbiguousKeys(Choice):
     """What becomes of keys that are different here, and the same file on systems that fold case or normal forms."""
 
     ERROR = "error"

@@ -1,7 +1,6 @@
 """`LocalBucket`: a directory that plays a bucket."""
 
 import contextlib
-import enum
 import hashlib
 import os
 import stat
@@ -21,6 +20,7 @@ from fluxsrc.errors import (
     UnsafeEntryError,
 )
 from fluxsrc.operation import Operation
+from fluxsrc.recipe import Choice
 
 __all__ = ["Etags", "LocalBucket"]
 
@@ -29,7 +29,7 @@ _CHUNK: Final = 1 << 20
 _FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-class Etags(enum.StrEnum):
+class Etags(Choice):
     """What names a file's content."""
 
     MD5 = "md5"

@@ -7,7 +7,6 @@ deadline, proxy and certificates as everything else, and cost a fraction.
 import base64
 import contextlib
 import datetime as dt
-import enum
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from fluxsrc.errors import (
     RevisionNotFoundError,
 )
 from fluxsrc.operation import Operation
+from fluxsrc.recipe import Choice
 
 __all__ = ["Addressing", "S3Bucket"]
 
@@ -50,7 +50,7 @@ _BAD_KEYS: Final = frozenset(
 _WANT_CHECKSUM: Final = {"x-amz-checksum-mode": "ENABLED"}
 
 
-class Addressing(enum.StrEnum):
+class Addressing(Choice):
     """Where the bucket's name stands in a request."""
 
     AUTO = "auto"

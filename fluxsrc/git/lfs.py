@@ -1,10 +1,11 @@
 """Git LFS: small pointer files in the repository that stand for large files elsewhere."""
 
-import enum
 import re
 from typing import Final
 
 import attrs
+
+from fluxsrc.recipe import Choice
 
 __all__ = ["MAX_POINTER_BYTES", "LFSPointer", "LFSPolicy"]
 
@@ -16,7 +17,7 @@ _POINTER: Final = re.compile(
 )
 
 
-class LFSPolicy(enum.StrEnum):
+class LFSPolicy(Choice):
     """What becomes of LFS pointers.
 
     KEEP packs the pointer as it is and reports it; ERROR refuses to read it, unless it is ignored; FETCH packs the file it

@@ -1,6 +1,5 @@
 """Which layers of a manifest make a source's files, and how: extract one, apply all, take them as files, copy one."""
 
-import enum
 import hashlib
 from typing import Final
 
@@ -12,6 +11,7 @@ from fluxsrc.oci.manifest import Descriptor, Manifest
 from fluxsrc.oci.repository import Repository
 from fluxsrc.oci.stream import BlobStream, as_binary, reading
 from fluxsrc.operation import Operation
+from fluxsrc.recipe import Choice
 from fluxsrc.tarball.codec import Stream
 from fluxsrc.tarball.tree import FileTree, Spool
 
@@ -24,7 +24,7 @@ _MAGICS: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 _USTAR: Final = slice(257, 262)
 
 
-class LayerOperation(enum.StrEnum):
+class LayerOperation(Choice):
     """What becomes of the layers.
 
     EXTRACT unpacks one: the first, or the first of the media type that is asked for. COPY keeps that one byte for byte.

@@ -16,7 +16,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Mode, check_path
 from fluxsrc.errors import ConfigurationError, FluxSrcError, LimitExceededError, SourceChangedError, UnsafeEntryError
 from fluxsrc.limits import Limits
-from fluxsrc.recipe import Recipe
+from fluxsrc.recipe import Recipe, SymlinkPolicy
 from fluxsrc.revision import Revision
 
 SHA1 = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
@@ -131,6 +131,13 @@ def test_limits_are_positive_and_name_their_knob():
     with pytest.raises(LimitExceededError, match=r"Limits\(max_entries=\.\.\.\)") as caught:
         Limits(max_entries=3).check("max_entries", 4, what="the tree")
     assert (caught.value.allowed, caught.value.actual, caught.value.limit) == (3, 4, "max_entries")
+
+
+def test_an_option_is_one_of_its_words():
+    """Whatever it is an option of: the error is of the caller's kind, and says which there are."""
+    assert Recipe(symlinks="keep").symlinks is SymlinkPolicy.KEEP
+    with pytest.raises(ConfigurationError, match=r"'follow' is no SymlinkPolicy.*error, skip, keep, dereference"):
+        Recipe(symlinks="follow")
 
 
 def test_a_recipe_s_digest_depends_on_each_field():
