@@ -6,10 +6,9 @@ azure-identity finds the tokens; keys and SAS tokens are used here; requests tra
 import base64
 import datetime as dt
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
 import attrs
@@ -18,6 +17,7 @@ from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret, TLSConfig
 from fluxsrc.bucket.client import Ask, Delimiter, Dialect, Failure, connect, listed_object
 from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
+from fluxsrc.bucket.found import Found, Unfound
 from fluxsrc.bucket.microsoft import (
     AzureAccountKey,
     AzureCredentials,
@@ -51,16 +51,8 @@ _PAGE: Final = "5000"
 _CODE: Final = re.compile(r"[A-Za-z]{1,60}")
 
 
-@attrs.define(eq=False)
-class _Shared:
-    """What all clients of one bucket value share, and no pickle carries."""
-
-    lock: threading.Lock = attrs.field(factory=threading.Lock)
-    find: TokenFinder | None = None
-
-
 @attrs.frozen
-class AzureBucket:
+class AzureBucket(Unfound):
     """A container of Azure Blob Storage.
 
     Attributes:
@@ -79,17 +71,13 @@ class AzureBucket:
     credentials: AzureCredentials = attrs.field(factory=AzureDefaultCredential, kw_only=True)
     tls: TLSConfig = attrs.field(factory=TLSConfig, kw_only=True)
     proxy: Proxy | None = attrs.field(default=None, kw_only=True)
-    _shared: _Shared = attrs.field(factory=_Shared, init=False, eq=False, repr=False)
+    _found: Found[TokenFinder] = attrs.field(factory=Found, init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ConfigurationError(f"not the name of a container: {self.name[:80]!r}")
         if not _ACCOUNT.fullmatch(self.account):
             raise ConfigurationError(f"not the name of a storage account: {self.account[:80]!r}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self)) if field.init}
-        return _rebuild, (fields,)
 
     @property
     def url(self) -> str:
@@ -101,10 +89,6 @@ class AzureBucket:
     def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
         """See `Bucket`."""
         return connect(_Azure(self), operation, tls=self.tls, proxy=self.proxy)
-
-
-def _rebuild(fields: dict[str, Any]) -> AzureBucket:
-    return AzureBucket(**fields)
 
 
 class _Azure:
@@ -198,11 +182,10 @@ class _Azure:
         elif isinstance(credentials, BearerToken):
             fields["Authorization"] = Secret(f"Bearer {credentials.token.reveal()}")
         elif not isinstance(credentials, Anonymous):
-            shared = self._bucket._shared  # noqa: SLF001 - the same room
-            with shared.lock:
-                if shared.find is None:
-                    shared.find = token_finder(credentials, url=self.url, proxy=self._bucket.proxy)
-            fields["Authorization"] = Secret(f"Bearer {shared.find().reveal()}")
+            find = self._bucket._found.finder(  # noqa: SLF001 - the same room
+                lambda: token_finder(credentials, url=self.url, proxy=self._bucket.proxy)
+            )
+            fields["Authorization"] = Secret(f"Bearer {find().reveal()}")
         return Ask(self._server, f"{path}?{text}" if text else path, fields)
 
 

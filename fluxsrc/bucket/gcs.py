@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Anonymous, Proxy, Secret, TLSConfig
 from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
 from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
+from fluxsrc.bucket.found import Found, Unfound
 from fluxsrc.bucket.google import GCSCredentials, GoogleDefaultCredentials, TokenFinder, token_finder
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
 from fluxsrc.errors import ConfigurationError, FluxSrcError, PermissionDeniedError, RevisionNotFoundError
@@ -34,16 +34,8 @@ _PAGE: Final = "1000"
 _EMULATOR: Final = "STORAGE_EMULATOR_HOST"
 
 
-@attrs.define(eq=False)
-class _Shared:
-    """What all clients of one bucket value share, and no pickle carries."""
-
-    lock: threading.Lock = attrs.field(factory=threading.Lock)
-    find: TokenFinder | None = None
-
-
 @attrs.frozen
-class GCSBucket:
+class GCSBucket(Unfound):
     """A bucket of Google Cloud Storage.
 
     Attributes:
@@ -61,7 +53,7 @@ class GCSBucket:
     user_project: str | None = attrs.field(default=None, kw_only=True)
     tls: TLSConfig = attrs.field(factory=TLSConfig, kw_only=True)
     proxy: Proxy | None = attrs.field(default=None, kw_only=True)
-    _shared: _Shared = attrs.field(factory=_Shared, init=False, eq=False, repr=False)
+    _found: Found[TokenFinder] = attrs.field(factory=Found, init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or ".." in self.name:
@@ -76,10 +68,6 @@ class GCSBucket:
             options = {"endpoint": endpoint, "credentials": Anonymous(), **options}
         return cls(name, **options)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self)) if field.init}
-        return _rebuild, (fields,)
-
     @property
     def url(self) -> str:
         """`gs://NAME?endpoint=…`."""
@@ -88,10 +76,6 @@ class GCSBucket:
     def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
         """See `Bucket`."""
         return connect(_GCS(self, operation), operation, tls=self.tls, proxy=self.proxy)
-
-
-def _rebuild(fields: dict[str, Any]) -> GCSBucket:
-    return GCSBucket(**fields)
 
 
 class _GCS:
@@ -174,11 +158,11 @@ class _GCS:
     def _headers(self) -> dict[str, str | Secret]:
         # Without this, the service inflates what is stored as gzip, and the size is not the listed one.
         headers: dict[str, str | Secret] = {"Accept-Encoding": "gzip"}
-        shared, bucket = self._bucket._shared, self._bucket  # noqa: SLF001 - the same room
-        with shared.lock:
-            if shared.find is None:
-                shared.find = token_finder(bucket.credentials, url=bucket.url, tls=bucket.tls, proxy=bucket.proxy)
-        token = shared.find(self._operation)
+        bucket = self._bucket
+        find = bucket._found.finder(  # noqa: SLF001 - the same room
+            lambda: token_finder(bucket.credentials, url=bucket.url, tls=bucket.tls, proxy=bucket.proxy)
+        )
+        token = find(self._operation)
         if token is not None:
             headers["Authorization"] = Secret(f"Bearer {token.reveal()}")
         return headers

@@ -8,10 +8,9 @@ import base64
 import contextlib
 import datetime as dt
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus, urlsplit
 
 import attrs
@@ -22,6 +21,7 @@ from fluxsrc.bucket.aws import AWSCredentials, AWSDefaultChain, AWSProfile, KeyF
 from fluxsrc.bucket.checksum import CHECKED
 from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
 from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
+from fluxsrc.bucket.found import Found, Unfound
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
 from fluxsrc.bucket.sigv4 import AWSKeys, Signer, canonical_path, canonical_query, timestamp
 from fluxsrc.bucket.xml import parse
@@ -58,17 +58,8 @@ class Addressing(Choice):
     VIRTUAL = "virtual"
 
 
-@attrs.define(eq=False)
-class _Shared:
-    """What all clients of one bucket value share, and no pickle carries: found keys, a found region."""
-
-    lock: threading.Lock = attrs.field(factory=threading.Lock)
-    find: KeyFinder | None = None
-    region: str | None = None
-
-
 @attrs.frozen
-class S3Bucket:
+class S3Bucket(Unfound):
     """A bucket of S3.
 
     Attributes:
@@ -91,17 +82,13 @@ class S3Bucket:
     check_md5: bool = attrs.field(default=True, kw_only=True)
     tls: TLSConfig = attrs.field(factory=TLSConfig, kw_only=True)
     proxy: Proxy | None = attrs.field(default=None, kw_only=True)
-    _shared: _Shared = attrs.field(factory=_Shared, init=False, eq=False, repr=False)
+    _found: Found[KeyFinder] = attrs.field(factory=Found, init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or ".." in self.name:
             raise ConfigurationError(f"not the name of a bucket: {self.name[:80]!r}")
         if self.region is not None and not _REGION.fullmatch(self.region):
             raise ConfigurationError(f"not a region: {self.region[:80]!r}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self)) if field.init}
-        return _rebuild, (fields,)
 
     @property
     def url(self) -> str:
@@ -131,10 +118,6 @@ class S3Bucket:
             return f"{endpoint}/{self.name}"
         scheme, _, host = endpoint.partition("://")
         return f"{scheme}://{self.name}.{host}"
-
-
-def _rebuild(fields: dict[str, Any]) -> S3Bucket:
-    return S3Bucket(**fields)
 
 
 class _S3:
@@ -223,7 +206,7 @@ class _S3:
             return False
         if not _REGION.fullmatch(found) or found == self._region():
             return False
-        self._bucket._shared.region = found  # noqa: SLF001 - the same room
+        self._bucket._found.region = found  # noqa: SLF001 - the same room
         return True
 
     def _asks(
@@ -248,12 +231,10 @@ class _S3:
         return asks
 
     def _signer_for(self, region: str) -> Signer | None:
-        shared = self._bucket._shared  # noqa: SLF001 - the same room
-        with shared.lock:
-            if shared.find is None:
-                bucket = self._bucket
-                shared.find = key_finder(bucket.credentials, region=bucket.region, proxy=bucket.proxy, url=bucket.url)
-            find = shared.find
+        bucket = self._bucket
+        find = bucket._found.finder(  # noqa: SLF001 - the same room
+            lambda: key_finder(bucket.credentials, region=bucket.region, proxy=bucket.proxy, url=bucket.url)
+        )
         keys = find()
         if keys is None:
             return None
@@ -263,7 +244,7 @@ class _S3:
         return known[2]
 
     def _region(self) -> str:
-        return self._bucket.region or self._bucket._shared.region or _DEFAULT_REGION  # noqa: SLF001 - the same room
+        return self._bucket.region or self._bucket._found.region or _DEFAULT_REGION  # noqa: SLF001 - the same room
 
     def _is_md5(self, item: BucketObject) -> bool:
         return self._bucket.check_md5 and _MD5.fullmatch(item.etag) is not None
