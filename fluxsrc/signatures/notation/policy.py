@@ -140,12 +140,23 @@ class NotationSignature:
         )
 
     @classmethod
-    def from_directory(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+    def from_directory(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        crls: Iterable[str | os.PathLike[str]] = (),
+        annotations: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        repository: str | None = None,
+        unsafe_levels: bool = False,
+    ) -> Self:
         """A policy out of notation's own configuration directory, `~/.config/notation` on Linux.
 
         Args:
             path: The directory with `trustpolicy.json` (or `trustpolicy.oci.json`) and `truststore/x509/KIND/NAME/*.pem`.
-            options: As `from_files` takes them.
+            crls: Certificate revocation lists.
+            annotations: As in the class.
+            repository: As in the class.
+            unsafe_levels: As in the class.
 
         Raises:
             ConfigurationError: Something is missing, cannot be read, or is not what notation would take.
@@ -153,7 +164,9 @@ class NotationSignature:
         """
         root = Path(path)
         file = next((root / name for name in _POLICY_FILES if (root / name).is_file()), root / _POLICY_FILES[-1])
-        return cls.from_files(file, **options)
+        return cls.from_files(
+            file, crls=crls, annotations=annotations, repository=repository, unsafe_levels=unsafe_levels
+        )
 
     @property
     def digest(self) -> Digest:
