@@ -316,6 +316,7 @@ class Churn:
 
     store: LocalStore
     size: int
+    ttl: float = 0.0
     rounds: int = 0
     swept: int = 0
     stop: threading.Event = attrs.field(factory=threading.Event)
@@ -326,7 +327,7 @@ class Churn:
             while not self.stop.is_set():
                 data = random.Random(self.rounds).randbytes(self.size)
                 MemorySource({"data": data}).produce_artifact(self.store, name="hot")
-                self.store.retain(records=1)
+                self.store.retain(records=1, ttl=self.ttl)
                 self.swept += self.store.gc(grace=0).blobs
                 self.rounds += 1
         except BaseException as exc:
@@ -404,6 +405,40 @@ def test_under_load_no_request_is_lost_to_a_collector(tmp_path, size):
     assert [reader.wrong for reader in readers] == [[], []]
     assert min(reader.read for reader in readers) > 0
     assert churn.rounds > 5
+    assert churn.swept > 5
+
+
+def test_pulls_in_two_steps_are_not_lost_to_a_collector_either(tmp_path):
+    """First the manifest or the address, then the blob, of a source that is replaced meanwhile: `retain` leaves time for that."""
+    store = LocalStore(tmp_path / "store", durable=False)
+    MemorySource({"data": b"first"}).produce_artifact(store, name="hot")
+    churn = Churn(store, 600_000, ttl=5.0)
+    with serving(app(store)) as url:
+        repository = f"{url.removeprefix('http://')}/memory/default/hot"
+        writer = threading.Thread(target=churn.run)
+        writer.start()
+        try:
+            for number in range(100):
+                if number >= 5 and churn.swept > 5:
+                    break
+                assert "PASS" in run("crane", "validate", "--insecure", "--remote", f"{repository}:latest")
+                (tmp_path / f"flux{number}").mkdir()
+                run("flux-peer", "oci-pull", f"{repository}:latest", tmp_path / f"flux{number}")
+                run(
+                    "oras",
+                    "copy",
+                    "--from-plain-http",
+                    f"{repository}:latest",
+                    "--to-oci-layout",
+                    f"{tmp_path}/copy:v{number}",
+                )
+                artifact = store.lookup(SourceKey("memory", "default", "hot"))
+                (tmp_path / f"fetch{number}").mkdir()
+                run("flux-fetch", f"{url}/{artifact_path(artifact)}", artifact.digest, tmp_path / f"fetch{number}")
+        finally:
+            churn.stop.set()
+            writer.join()
+    assert churn.failures == []
     assert churn.swept > 5
 
 
