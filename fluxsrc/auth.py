@@ -4,6 +4,7 @@ import hmac
 import ipaddress
 import os
 from collections.abc import Mapping
+from functools import partial
 from contextlib import suppress
 from typing import Final, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
@@ -137,9 +138,15 @@ class BasicAuth:
 
 @attrs.frozen
 class BearerToken:
-    """A token sent as `Authorization: Bearer`."""
+    """A token sent as `Authorization: Bearer`.
+
+    Attributes:
+        token: The token.
+        identity: Who this is, for a token that changes by itself; as of `BasicAuth`.
+    """
 
     token: Secret = attrs.field(converter=_secret)
+    identity: str | None = attrs.field(default=None, kw_only=True, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -303,5 +310,6 @@ def redact_url(url: str, *, keep_query: frozenset[str] = frozenset()) -> str:
     if not parts.scheme and "@" in path and "//" not in path:
         path = path.rpartition("@")[2]  # scp form: user@host:path
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    query = "&".join(f"{quote(key)}={quote(value, safe='/') if key in keep_query else _MASK}" for key, value in pairs)
+    shown = partial(quote, errors="replace")  # whatever is no UTF-8: redacting must not fail
+    query = "&".join(f"{shown(key)}={shown(value, safe='/') if key in keep_query else _MASK}" for key, value in pairs)
     return urlunsplit((parts.scheme, netloc, path, query, parts.fragment))

@@ -138,7 +138,7 @@ def fingerprint(credentials: Credentials | None, salt: bytes) -> str:
     match credentials:
         case None | Anonymous():
             return ""
-        case BasicAuth(identity=str(identity)):
+        case BasicAuth(identity=str(identity)) | BearerToken(identity=str(identity)):
             parts = ["identity", identity]
         case BasicAuth(username, password):
             parts = ["basic", username, password.reveal()]

@@ -1,8 +1,10 @@
 """Logging in to the clouds' Git repositories with the identity of the machine: Azure DevOps, AWS CodeCommit."""
 
+import base64
 import datetime as dt
 import hashlib
 import hmac
+import json
 import re
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -37,7 +39,17 @@ class AzureDevOps(CloudLogin):
         options = {} if self.proxy is None else {"proxies": {"http": self.proxy.url, "https": self.proxy.url}}
         with identity.DefaultAzureCredential(**options) as credential:
             token = credential.get_token(_DEVOPS_SCOPE)
-        return Login(BearerToken(token.token), float(token.expires_on))
+        return Login(BearerToken(token.token, identity=_principal(token.token)), float(token.expires_on))
+
+
+def _principal(token: str) -> str | None:
+    """Whose token this is, by the claims in it: it comes from who issued it, so nobody can have made them up."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return json.dumps(["azure-devops", claims["tid"], claims["oid"]])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _is_repository(_: object, _attribute: object, url: str) -> None:
@@ -97,7 +109,10 @@ def signed_password(keys: Any, host: str, path: str, now: dt.datetime) -> BasicA
     for part in parts:
         key = hmac.digest(key, part.encode(), "sha256")
     user = f"{keys.access_key}%{keys.token}" if keys.token else keys.access_key
-    return BasicAuth(user, f"{stamp}Z{hmac.digest(key, text.encode(), 'sha256').hex()}")
+    # Passwords differ, whoever makes them has the key: nobody else can have this.
+    who = hmac.digest(keys.secret_key.encode(), b"fluxsrc", "sha256").hex()
+    identity = json.dumps(["codecommit", keys.access_key, who])
+    return BasicAuth(user, f"{stamp}Z{hmac.digest(key, text.encode(), 'sha256').hex()}", identity=identity)
 
 
 if TYPE_CHECKING:

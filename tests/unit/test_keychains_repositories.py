@@ -1,6 +1,8 @@
 """The clouds' Git repositories: whose hosts they answer for, how they log in, and that nothing of it shows."""
 
+import base64
 import datetime as dt
+import json
 import pickle
 import sys
 import time
@@ -10,6 +12,7 @@ import pytest
 
 from fluxsrc.auth import BasicAuth, BearerToken, Origin, Proxy
 from fluxsrc.errors import AuthenticationError, ConfigurationError, MissingExtraError
+from fluxsrc.git.cache import fingerprint
 from fluxsrc.keychains import AzureDevOps, CodeCommit
 from fluxsrc.keychains.repositories import signed_password
 
@@ -25,6 +28,7 @@ def azure(monkeypatch):
         asked = []
         options = {}
         lasts = 3600
+        token = "hunter2"
 
         def __init__(self, **options):
             Identity.options = options
@@ -37,7 +41,7 @@ def azure(monkeypatch):
 
         def get_token(self, scope):
             self.asked.append(scope)
-            return types.SimpleNamespace(token="hunter2", expires_on=int(time.time()) + self.lasts)
+            return types.SimpleNamespace(token=Identity.token, expires_on=int(time.time()) + self.lasts)
 
     for name, members in (("azure", {}), ("azure.identity", {"DefaultAzureCredential": Identity})):
         module = types.ModuleType(name)
@@ -63,6 +67,34 @@ def test_a_token_about_to_end_is_replaced(azure):
         keychain.credentials(DEVOPS)
     assert len(azure.asked) == 2
     assert azure.options == {"proxies": dict.fromkeys(("http", "https"), "http://proxy.example:3128")}
+
+
+def test_who_it_is_stays_the_same_when_the_token_changes(azure):
+    """So that what one token got from a cache, the next one gets, and nobody else's."""
+
+    def token(who, number):
+        claims = json.dumps({"tid": "tenant", "oid": who, "number": number}).encode()
+        azure.token = f"h.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.s"
+        return AzureDevOps().credentials(DEVOPS)
+
+    first, second, other = token("ada", 1), token("ada", 22), token("eve", 1)
+    assert first != second
+    assert fingerprint(first, b"salt") == fingerprint(second, b"salt") != fingerprint(other, b"salt")
+    azure.token = "opaque"
+    assert AzureDevOps().credentials(DEVOPS).identity is None
+
+
+def test_who_it_is_in_codecommit_stays_the_same_for_the_same_keys():
+    """A password ends after a quarter of an hour; who has only the key's name does not get its identity."""
+    host, path = "git-codecommit.eu-west-1.amazonaws.com", "/v1/repos/app"
+
+    def name(secret, minute):
+        keys = types.SimpleNamespace(access_key="AKID", secret_key=secret, token=None)
+        found = signed_password(keys, host, path, dt.datetime(2026, 1, 2, 3, minute, tzinfo=dt.UTC))
+        assert secret not in repr(found)
+        return fingerprint(found, b"salt")
+
+    assert name("hunter2", 1) == name("hunter2", 30) != name("hunter3", 1)
 
 
 @pytest.mark.parametrize(
