@@ -23,11 +23,12 @@ from fluxsrc.errors import (
     SourceChangedError,
     TransportError,
     TransportTimeoutError,
+    UnsafeEntryError,
 )
 from fluxsrc.git import GitSource
 from fluxsrc.git.pktline import FLUSH_PKT, pkt, pkts
 from fluxsrc.limits import Limits
-from fluxsrc.memory import MemoryFile
+from fluxsrc.memory import MemoryFile, MemorySource
 from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
 from fluxsrc.stores import MemoryStore
@@ -395,6 +396,33 @@ class TestSparse:
             with pytest.raises(PathNotFoundError), GitSource(url, cache=cache, sparse=[path]).fetch():
                 pass
 
+    @pytest.mark.parametrize("config", [FILTERS, {}], ids=["filtering", "not filtering"])
+    def test_the_rules_at_the_root_hold_for_the_artifact_of_a_part(self, repository, serve, cache, config):
+        """Though nothing else of the root travels."""
+        files = {
+            "deploy/app.yaml": b"app",
+            "deploy/notes.md": b"notes",
+            "other/x.yaml": b"x",
+            ".sourceignore": b"*.md\n",
+        }
+        repository.commit(files)
+        store = MemoryStore()
+        source = GitSource(serve(config=config).url("repository.git"), cache=cache, sparse=["deploy"])
+        artifact = source.produce_artifact(store)
+        assert artifact.files == 1
+        assert (
+            artifact.content_digest == MemorySource({"deploy/app.yaml": b"app"}).produce_artifact(store).content_digest
+        )
+
+    @pytest.mark.parametrize("name", [b"..", b".GIT", b"git~1", b"a\\b"])
+    def test_a_hostile_name_in_a_part_is_refused(self, repository, serve, cache, name):
+        """Before anything of it is asked for, or when it is listed."""
+        part = repository.tree([(name, 0o100644, repository.blob(b"bad"))])
+        repository.commit_tree(repository.tree([(b"part", 0o040000, part)]))
+        source = GitSource(serve(config=FILTERS).url("repository.git"), cache=cache, sparse=["part"])
+        with pytest.raises(UnsafeEntryError):
+            contents(source)
+
     def test_the_whole_is_fetched_whole_afterwards(self, repository, serve, cache):
         files = monorepo()
         repository.commit(files)
@@ -625,6 +653,44 @@ class TestServersThatMisbehave:
         source = GitSource(serve(before=before).url("repository.git"), cache=cache)
         with pytest.raises(OperationCancelledError):
             source.resolve_revision(operation=Operation(cancel=cancel))
+
+    @pytest.mark.parametrize("phase", ["GET 1", "POST 1", "POST 2", "receive", "index", "list"])
+    @pytest.mark.parametrize("ends", [OperationCancelledError, TransportTimeoutError])
+    def test_every_phase_ends_when_it_is_told_to(self, repository, serve, cache, phase, ends):
+        """By the switch, or by the deadline: while the server is asked, sends, or is silent; afterwards all is well again."""
+        blob = repository.blob(b"x")
+        repository.commit_tree(repository.tree([(b"%04d" % number, 0o100644, blob) for number in range(1100)]))
+        cancel = threading.Event()
+        asked = {"GET": 0, "POST": 0}
+        told = []
+
+        def end():
+            told.append(True)
+            if ends is OperationCancelledError:
+                cancel.set()
+            else:
+                object.__setattr__(operation, "_deadline", 0.0)
+
+        def before(handler):
+            if not told:
+                asked[handler.command] += 1
+                if phase == f"{handler.command} {asked[handler.command]}":
+                    end()
+                    time.sleep(0.3)
+            return False
+
+        def progress(event):
+            if event.phase == phase and not told:
+                end()
+
+        operation = Operation(5, cancel=cancel, progress=progress)
+        source = GitSource(serve(before=before).url("repository.git"), branch="main", cache=cache)
+        with pytest.raises(ends), source.fetch(operation=operation) as snapshot:
+            for place, _ in enumerate(snapshot.entries()):
+                if phase == "list" and not place:
+                    end()
+        assert told
+        assert len(contents(source)) == 1100
 
     def test_nobody_there_is_a_transport_error(self, cache):
         with pytest.raises(TransportError):
