@@ -291,3 +291,67 @@ def test_a_timestamp_by_a_trusted_authority_counts(work, tmp_path, form):
     assert work.refused(plain) == 5
     work.trust("tsa", "clock", keys.issue(keys.name("TSA Root"), keys.new_key("rsa2048"), ca=True))
     assert work.refused(stamped) == 5
+
+
+@contextlib.contextmanager
+def published_list(path: Path):
+    """A place that certificates name, where whatever is in this file is the list of revoked ones."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            data = path.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/ca.crl"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_what_was_revoked_is_refused_by_both(work, tmp_path):
+    """notation asks the place that the certificate names, we are given the list; not to know is no answer for either."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    file = tmp_path / "ca.crl"
+
+    def revoke(*certificates):
+        moment = keys.now()
+        builder = x509.CertificateRevocationListBuilder().issuer_name(work.ca.certificate.subject)
+        builder = builder.last_update(moment - dt.timedelta(hours=1)).next_update(moment + dt.timedelta(hours=1))
+        for each in certificates:
+            entry = x509.RevokedCertificateBuilder().serial_number(each.serial_number)
+            builder = builder.add_revoked_certificate(entry.revocation_date(moment - dt.timedelta(hours=1)).build())
+        file.write_bytes(builder.sign(work.ca.key, hashes.SHA256()).public_bytes(Encoding.DER))
+        shutil.rmtree(tmp_path / ".cache", ignore_errors=True)  # notation keeps lists until they are over
+
+    with published_list(file) as url:
+        place = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+        signer = keys.issue(
+            keys.name("p256"), keys.new_key("p256"), work.ca, extensions=[(x509.CRLDistributionPoints([place]), False)]
+        )
+        signer.files(work.root, "p256")
+        reference = work.artifact("revoked/app")
+        revoke()
+        work.sign(reference)
+        assert work.theirs(reference)
+        assert work.ours(reference, crls=[file])["oci.level"] == "strict"
+        revoke(signer.certificate)
+        assert work.refused(reference, crls=[file]) == 5
+    shutil.rmtree(tmp_path / ".cache", ignore_errors=True)
+    assert work.refused(reference) == 5, "nobody tells"
+    work.policy(signatureVerification={"level": "strict", "override": {"revocation": "log"}})
+    assert work.theirs(reference)
+    assert "could be revoked" in work.ours(reference)["oci.warning.revocation"]
