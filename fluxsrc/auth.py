@@ -4,8 +4,8 @@ import hmac
 import ipaddress
 import os
 from collections.abc import Mapping
-from functools import partial
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 

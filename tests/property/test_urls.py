@@ -1,5 +1,7 @@
 """The URL of a source says all that a URL may say: from there the same source is made again."""
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +9,7 @@ from fluxsrc import source_from_url
 from fluxsrc.auth import Anonymous
 from fluxsrc.bucket import Addressing, AWSProfile, AzureBucket, BucketSource, Etags, GCSBucket, LocalBucket, S3Bucket
 from fluxsrc.directory import DirectorySource
+from fluxsrc.errors import ConfigurationError, FluxSrcError
 from fluxsrc.git import GitSource
 from fluxsrc.oci import LayerOperation, LayoutReference, OCISource, Reference
 
@@ -154,3 +157,70 @@ def test_a_directory_url_says_all(root, path):
     """Two paths."""
     source = DirectorySource(root, path=path)
     assert source_from_url(source.url) == source
+
+
+SCHEMES = [
+    "git+https",
+    "git+ssh",
+    "git+file",
+    "git",
+    "oci",
+    "oci-layout",
+    "s3",
+    "gs",
+    "az",
+    "file",
+    "bucket+file",
+    "https",
+    "",
+]
+PIECES = [
+    "/",
+    ":",
+    "@",
+    "//",
+    "ada:hunter2@",
+    "example.com",
+    "[::1]",
+    "[",
+    "%2f",
+    "%zz",
+    "%ff",
+    "\0",
+    "\udcff",
+    "é",
+    "?",
+    "&",
+    "=",
+]
+PIECES += [
+    "#",
+    "#path=",
+    "..",
+    "branch=",
+    "semver=",
+    "1.x",
+    "sparse=,",
+    "lfs=",
+    "operation=",
+    "account=",
+    "etags=",
+    "@sha256:",
+]
+
+
+@given(st.sampled_from(SCHEMES), st.sampled_from(["://", ":", ":///"]), st.lists(st.sampled_from(PIECES), max_size=8))
+def test_any_text_is_a_source_or_a_mistake_of_the_caller(scheme, colon, pieces):
+    """Never another error; and the password of a URL is in neither."""
+    text = f"{scheme}{colon}{''.join(pieces)}"
+    try:
+        source = source_from_url(text)
+    except ConfigurationError as exc:
+        shown = f"{exc}{exc!r}"
+    except FluxSrcError as exc:
+        assert "path" in text  # a sub-tree that leads out
+        shown = f"{exc}{exc!r}"
+    else:
+        shown = f"{source.url}{source!r}"
+    if text.count("hunter2") == 1 and re.match(r"[^:]*[^e]://ada:hunter2@[a-z]", text):  # a path of a file may hold it
+        assert "hunter2" not in shown
