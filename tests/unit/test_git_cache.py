@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import hashlib
 import importlib.util
 import os
 import pickle
@@ -17,6 +18,8 @@ from fluxsrc.auth import BasicAuth, StaticKeychain
 from fluxsrc.errors import SourceChangedError, TransportError, TransportTimeoutError
 from fluxsrc.git import GitCache, GitSource, pack
 from fluxsrc.git.cached_repository import CachedRepository
+from fluxsrc.git.lfs import LFSPointer
+from fluxsrc.git.lfs_files import LFSFiles
 from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
@@ -308,6 +311,24 @@ def test_packs_that_vanish_are_fetched_anew(repository, serve, cache):
     for path in cache.directory.rglob("objects/pack/*"):
         path.unlink()
     assert contents(source) == files
+
+
+def test_deleting_it_while_an_lfs_file_comes_says_try_again(cache):
+    """And the next attempt keeps the file."""
+    data = os.urandom(1000)
+    pointer = LFSPointer(hashlib.sha256(data).hexdigest(), len(data))
+    files = LFSFiles(cache.directory / "lfs" / "objects")
+
+    def chunks():
+        yield memoryview(data)[:500]
+        shutil.rmtree(cache.directory)
+        yield memoryview(data)[500:]
+
+    with pytest.raises(SourceChangedError, match="try again"):
+        files.keep(pointer, chunks(), url="https://git.example.com")
+    files.keep(pointer, [memoryview(data)], url="https://git.example.com")
+    with files.open(pointer) as stream:
+        assert stream.read() == data
 
 
 # --- killed ------------------------------------------------------------------------------------------------------------
