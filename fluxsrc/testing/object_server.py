@@ -40,9 +40,10 @@ class _Stored:
     data: bytes
     generation: int
     checksums: Mapping[str, str] | None = None
+    md5: bytes = attrs.field(init=False)  # once, as every request for a part of a large object asks for the etag
 
-    @property
-    def md5(self) -> bytes:
+    @md5.default
+    def _md5(self) -> bytes:
         return hashlib.md5(self.data, usedforsecurity=False).digest()
 
     @property

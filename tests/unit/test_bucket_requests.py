@@ -1,16 +1,27 @@
 """What a bucket is asked, and when: preconditions, pages ahead, a bounded window, names of hosts."""
 
+import importlib.util
+import ssl
+import tempfile
 import threading
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
-from fluxsrc.auth import Anonymous, BearerToken
+from fluxsrc.auth import Anonymous, BearerToken, Proxy, TLSConfig
 from fluxsrc.bucket import AWSKeys, AzureBucket, BucketSource, GCSBucket, S3Bucket, fetch
 from fluxsrc.errors import FluxSrcError
 from fluxsrc.operation import Operation
-from fluxsrc.stores import MemoryStore
+from fluxsrc.stores import LocalStore, MemoryStore
 from fluxsrc.testing.object_server import ObjectServer
 
+_spec = importlib.util.spec_from_file_location("small_proxies", Path(__file__).with_name("small_proxies.py"))
+assert _spec is not None and _spec.loader is not None
+proxies = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(proxies)
+
+TLS = Path(__file__).parent / "data" / "tls"
 NAME = "models"
 KEYS = AWSKeys("ada", "lovelace")
 SERVICES = {
@@ -131,3 +142,63 @@ def test_a_key_of_1024_bytes_is_a_key(server):
         server.put(NAME, key, b"1")
         with BucketSource(service(server.url)).fetch() as snapshot:
             assert [(entry.path, entry.read()) for entry in snapshot.entries()] == [(key, b"1")]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_artifact_is_made_without_a_temporary_file(server, service, monkeypatch, tmp_path):
+    """Content goes from the wire into the packer: nothing but the store touches a disk."""
+    for number in range(30):
+        server.put(NAME, f"{number:02}", b"%d" % number)
+    server.put(NAME, "large", bytes(fetch.PART + 1))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError):
+        tempfile.mkstemp()
+    assert BucketSource(SERVICES[service](server.url)).produce_artifact(MemoryStore()).files == 31
+
+
+def test_memory_is_a_window_and_not_the_object(server, monkeypatch, tmp_path):
+    """Of a large object, and of a thousand small ones: what is on its way, and what packing holds."""
+    monkeypatch.setattr(fetch, "PART", 1 << 20)
+    monkeypatch.setattr(fetch, "WINDOW", 4 << 20)
+    size = 40 << 20
+    server.put(NAME, "large", bytes(size))
+    for number in range(500):
+        server.put(NAME, f"small/{number:03}", bytes(8 << 10))
+    source = BucketSource(SERVICES["s3"](server.url))
+    with LocalStore(tmp_path) as store:
+        tracemalloc.start()
+        try:
+            assert source.produce_artifact(store).content_size > size
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < size // 2
+
+
+@pytest.fixture
+def proxied():
+    """A server with TLS, and a proxy."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    tunnel = proxies.Tunnel(proxies.connect)
+    with ObjectServer(context=context) as server:
+        yield server, tunnel
+    tunnel.close()
+
+
+def test_a_proxy_carries_everything(proxied):
+    """Small objects that are requested together, and large ones; the proxy sees no more than a host."""
+    server, tunnel = proxied
+    for number in range(30):
+        server.put(NAME, f"{number:02}", b"%d" % number)
+    server.put(NAME, "large", bytes(fetch.PART + 1))
+    bucket = S3Bucket(
+        NAME,
+        endpoint=server.url,
+        region="us-east-1",
+        credentials=KEYS,
+        tls=TLSConfig(ca=(TLS / "ca.pem").read_text()),
+        proxy=Proxy(url=f"http://127.0.0.1:{tunnel.port}", username="me", password="pw"),
+    )
+    assert BucketSource(bucket).produce_artifact(MemoryStore()).files == 31
+    assert set(tunnel.asked) == {f"CONNECT {server.url.removeprefix('https://')} HTTP/1.1"}

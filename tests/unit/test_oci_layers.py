@@ -14,7 +14,7 @@ from fluxsrc.directory import DirectorySource
 from fluxsrc.git import GitSource
 from fluxsrc.inspect import ChangeKind, cat, diff, ls
 from fluxsrc.memory import MemorySource
-from fluxsrc.oci import Access, OCISource, build, list_tags, push
+from fluxsrc.oci import Access, OCISource, build, copy, list_tags, push
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.registry import Registry
@@ -143,3 +143,22 @@ def test_a_bucket_a_repository_and_a_registry_can_be_compared(registry, tmp_path
         assert {change.path: change.kind for change in diff(sources[0], new)} == changes
         assert {file.path for file in ls(new)} >= set(FILES)
         assert b"".join(cat(new, "app/deployment.yaml")) == FILES["app/deployment.yaml"]
+
+
+def test_a_list_goes_on_where_the_registry_asks_for_patience(registry):
+    """One busy answer in ten tags is no reason to begin anew, or to leave one out."""
+    for number in range(10):
+        push(MemorySource({"a": "1"}), f"oci://{registry.host}/app:1.0.{number}", access=ACCESS)
+    registry.requests.clear()
+    registry.inject("GET .*/manifests/1.0.[37]", times=2, status=429, headers={"Retry-After": "0"})
+    listed = list_tags(f"oci://{registry.host}/app", access=ACCESS)
+    assert [info.tag for info in listed] == [f"1.0.{number}" for number in range(9, -1, -1)]
+    assert all(info.digest for info in listed)
+    assert registry.count("/manifests/") == 12
+
+
+def test_copying_is_promoting_by_the_name_that_other_tools_use(registry):
+    pushed = push(MemorySource(FILES), f"oci://{registry.host}/app:v1", access=ACCESS)
+    copied = copy(f"oci://{registry.host}/app:v1", f"oci://{registry.host}/mirror", access=ACCESS)
+    assert copied.digest == pushed.digest
+    assert registry.repository("mirror").tags == {"v1": str(pushed.digest)}
