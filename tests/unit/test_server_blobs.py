@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import threading
+import types
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,24 @@ def test_a_byte_that_is_flipped_right_after_the_proof_is_noticed(disk, monkeypat
     monkeypatch.setattr(_files, "_hash", then_damaged)
     with pytest.raises(DigestMismatchError):
         call(app(disk), "GET", LATEST)
+
+
+@pytest.mark.parametrize(("age_ns", "waits"), [(1_000_000, [0.019]), (30_000_000, []), (-5_000_000_000, [])])
+def test_a_file_is_hashed_when_its_next_change_cannot_have_the_time_it_has(disk, monkeypatch, age_ns, waits):
+    """A tick of the file system's clock after its last change; of a clock that is ahead of ours nothing is known."""
+    from fluxsrc.server import _files
+
+    artifact = make(disk)
+    changed = disk.blob_path(artifact.digest).stat().st_ctime_ns
+    done = []
+    real = _files._hash
+    clock = types.SimpleNamespace(
+        time_ns=lambda: changed + age_ns, sleep=lambda seconds: done.append(round(seconds, 6))
+    )
+    monkeypatch.setattr(_files, "time", clock)
+    monkeypatch.setattr(_files, "_hash", lambda *args: (done.append("hash"), real(*args))[1])
+    assert call(app(disk), "GET", LATEST).status == 200
+    assert done == [*waits, "hash"]
 
 
 def test_what_changes_all_the_time_while_it_is_sent_is_given_up(disk):
