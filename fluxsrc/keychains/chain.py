@@ -30,7 +30,7 @@ class ChainKeychain:
 
     >>> here = StaticKeychain.for_url("https://a.example", BearerToken("t"))
     >>> ChainKeychain.of(StaticKeychain(()), here).credentials(Origin.of("https://a.example"))
-    BearerToken(token=Secret('**********'))
+    BearerToken(token=Secret('**********'), identity=None)
     """
 
     keychains: tuple[Keychain, ...]
