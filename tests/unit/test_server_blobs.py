@@ -327,11 +327,13 @@ def test_requests_leave_no_descriptor_and_no_thread_behind(disk):
     requests = [("GET", {}), ("HEAD", {}), ("GET", {"Range": "bytes=5-9"}), ("GET", {"If-None-Match": etag})]
     for method, headers in requests:
         call(application, method, LATEST, headers)
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    descriptors, threads = len(os.listdir("/proc/self/fd")), set(threading.enumerate())
     for method, headers in requests * 5:
         call(application, method, LATEST, headers)
     call(application, "GET", LATEST, on_send=lambda message: message["type"] != "http.response.body")
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    # No more than before: what other tests left may end meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert set(threading.enumerate()) <= threads
 
 
 def test_a_request_that_is_cancelled_leaves_no_descriptor_behind(disk, monkeypatch):
@@ -410,7 +412,7 @@ def test_a_file_that_is_still_read_for_somebody_who_left_is_closed_after_that(di
     before = os.listdir("/proc/self/fd")
     asyncio.run(leave())
     assert seen == [inode]
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 
 def test_what_is_swept_while_it_is_proven_is_served_nevertheless(disk, monkeypatch):

@@ -225,7 +225,7 @@ def test_what_the_sink_raises_comes_out_and_no_thread_is_left():
     before = threading.active_count()
     with pytest.raises(StoreError, match="disk full"):
         pack(entries({f"{n:04}": b"x" * 20_000 for n in range(500)}), Broken())
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_what_an_entry_raises_comes_out_and_no_thread_is_left():
@@ -235,7 +235,7 @@ def test_what_an_entry_raises_comes_out_and_no_thread_is_left():
     before = threading.active_count()
     with pytest.raises(SourceChangedError, match="gone"):
         pack([Entry("a", Mode.FILE, 5, gone, None, gone)], io.BytesIO())
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_packing_can_be_cancelled_in_the_middle_of_a_large_file():

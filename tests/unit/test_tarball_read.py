@@ -468,7 +468,7 @@ def test_no_descriptor_is_left_open(place):
     refused_place = place / "inner"
     with pytest.raises(ContentError):
         unpack(io.BytesIO(deep), refused_place)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="no tar here; the real-server lane has it")
