@@ -6,19 +6,15 @@ Whatever comes of it has to be an error of ours, or to say what it said before. 
 they sign; `--case` throws one of it again.
 """
 
-import argparse
 import base64
-import collections
 import importlib.util
 import json
 import logging
 import sys
-import time
-import traceback
 from pathlib import Path
 
 from cryptography import x509
-from fuzz_cosign import Fuzzer, say
+from fuzzing import run
 
 from fluxsrc.errors import ConfigurationError, VerificationError
 from fluxsrc.signatures.notation import RevocationList, TrustPolicy, TrustStore
@@ -201,37 +197,6 @@ TARGETS = [
 ]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--case", type=int, help="only this one")
-    options = parser.parse_args()
-    logging.disable(logging.WARNING)
-    ends, counts = time.monotonic() + options.seconds, collections.defaultdict(collections.Counter)
-    findings, slowest, number = 0, (0.0, ""), options.case or 0
-    while time.monotonic() < ends:
-        target = TARGETS[number % len(TARGETS)]
-        fuzzer, started = Fuzzer(f"{options.seed} {number}"), time.process_time()
-        try:
-            result = target(fuzzer)
-        except Exception:  # this is what is looked for
-            findings += 1
-            say(f"finding {findings}: {target.__name__}, seed {options.seed}, case {number}")
-            traceback.print_exc(limit=-6)
-            result = "FINDING"
-        counts[target.__name__][result] += 1
-        slowest = max(slowest, (time.process_time() - started, f"{target.__name__}, case {number}"))
-        number += 1
-        if options.case is not None:
-            break
-    total = sum(outcomes.total() for outcomes in counts.values())
-    say(f"{total:,} cases, {findings} findings; the slowest took {slowest[0]:.2f} s ({slowest[1]})")
-    for title, outcomes in counts.items():
-        shown = ", ".join(f"{'holds' if key is None else key}: {count:,}" for key, count in outcomes.most_common())
-        say(f"{title} ({outcomes.total():,}): {shown}")
-    return 1 if findings else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    logging.disable(logging.WARNING)
+    sys.exit(run(TARGETS, __doc__))
