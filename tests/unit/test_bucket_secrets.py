@@ -12,7 +12,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from fluxsrc._io.http import retry
 from fluxsrc.auth import BearerToken
 from fluxsrc.bucket import AWSKeys, AzureAccountKey, AzureBucket, AzureSAS, BucketSource, GCSBucket, S3Bucket
 from fluxsrc.errors import FluxSrcError
@@ -35,10 +34,7 @@ LISTING = r"GET /(models/?\?|storage/v1/b/models/o\?)"
 READING = r"GET /(models/a|(download/)?storage/v1/b/models/o/a)"
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries wait for milliseconds here."""
-    monkeypatch.setattr(retry.retrying, "__kwdefaults__", {"policy": retry.RetryPolicy(base=0.001)})
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def sent(server: ObjectServer) -> set[str]:

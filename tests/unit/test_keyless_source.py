@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fluxsrc._io.http import retry
 from fluxsrc.cli import main
 from fluxsrc.digest import Digest
 from fluxsrc.errors import FluxSrcError, LimitExceededError, VerificationError
@@ -40,11 +39,7 @@ def sigstore():
     return small.SmallSigstore()
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries wait for milliseconds here."""
-    monkeypatch.setattr(retry.retrying, "__kwdefaults__", {"policy": retry.RetryPolicy(base=0.001)})
-    monkeypatch.setattr(retry.Attempts.__init__, "__defaults__", (retry.RetryPolicy(base=0.001),))
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture(params=[True, False], ids=["referrers-api", "fallback-tag"])

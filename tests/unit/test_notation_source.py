@@ -11,7 +11,6 @@ import attrs
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fluxsrc._io.http import retry
 from fluxsrc.cli import main
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, FluxSrcError, LimitExceededError, VerificationError
@@ -50,11 +49,7 @@ def statement(**changes):
     } | changes
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries wait for milliseconds here."""
-    monkeypatch.setattr(retry.retrying, "__kwdefaults__", {"policy": retry.RetryPolicy(base=0.001)})
-    monkeypatch.setattr(retry.Attempts.__init__, "__defaults__", (retry.RetryPolicy(base=0.001),))
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture(params=[True, False], ids=["referrers-api", "tag-schema"])

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from fluxsrc._io.http import retry
 from fluxsrc.auth import BasicAuth, BearerToken, StaticKeychain, TLSConfig
 from fluxsrc.entry import Mode
 from fluxsrc.errors import (
@@ -48,12 +47,7 @@ TLS = Path(__file__).parent / "data" / "tls"
 LAYER = "application/vnd.cncf.flux.content.v1.tar+gzip"
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries wait for milliseconds here."""
-    monkeypatch.setattr(retry, "DEFAULT_POLICY", retry.RetryPolicy(base=0.001))
-    monkeypatch.setattr(retry.retrying, "__kwdefaults__", {"policy": retry.RetryPolicy(base=0.001)})
-    monkeypatch.setattr(retry.Attempts.__init__, "__defaults__", (retry.RetryPolicy(base=0.001),))
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture

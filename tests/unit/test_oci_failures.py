@@ -7,7 +7,6 @@ import tarfile
 
 import pytest
 
-from fluxsrc._io.http import retry
 from fluxsrc.errors import (
     DigestMismatchError,
     LimitExceededError,
@@ -40,12 +39,7 @@ def archive(files: dict[str, bytes]) -> bytes:
 GOOD = {"a": b"1" * 5000, "b/c": bytes(range(256)) * 40}
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries wait for milliseconds here."""
-    policy = retry.RetryPolicy(base=0.001)
-    monkeypatch.setattr(retry.retrying, "__kwdefaults__", {"policy": policy})
-    monkeypatch.setattr(retry.Attempts.__init__, "__defaults__", (policy,))
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def replace_blob(registry: Registry, change) -> None:

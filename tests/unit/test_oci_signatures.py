@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxsrc._io.http import retry
 from fluxsrc.auth import Secret
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, FluxSrcError, LimitExceededError, RemoteProtocolError, VerificationError
@@ -39,11 +38,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 PLAIN = Access(insecure=True)
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries wait for milliseconds here."""
-    monkeypatch.setattr(retry.retrying, "__kwdefaults__", {"policy": retry.RetryPolicy(base=0.001)})
-    monkeypatch.setattr(retry.Attempts.__init__, "__defaults__", (retry.RetryPolicy(base=0.001),))
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture(params=[True, False], ids=["referrers-api", "fallback-tag"])
