@@ -42,7 +42,7 @@ from fluxsrc.source import Comparable, Snapshot, Source
 from fluxsrc.store import Ingest, Store
 from fluxsrc.verify import Policy, split_policy
 
-__all__ = ["RESOLVED", "Earlier", "Packing", "SourceOptions", "produce_artifact", "source_key"]
+__all__ = ["RESOLVED", "Earlier", "Packing", "Producer", "SourceOptions", "produce_artifact", "source_key"]
 
 RESOLVED: Final = "resolved"
 """Under this name an operation's memo has the revision that was resolved, for whoever asks why the rest failed."""
@@ -86,8 +86,48 @@ PackSnapshot = Callable[[Snapshot, Ingest, Earlier | None, Operation], Packing]
 """Writes a snapshot to an ingest: step 5."""
 
 
+class Producer:
+    """The half of a source that is the same for all: what follows from `resolve_revision`, `fetch` and a `timeout`."""
+
+    __slots__ = ()
+
+    def produce_artifact(
+        self: "_Producing",
+        store: Store,
+        /,
+        *,
+        name: str | None = None,
+        namespace: str = "default",
+        operation: Operation | None = None,
+    ) -> Artifact:
+        """Resolve, and if the store does not hold it yet: fetch, filter, pack, put and record. See `Source`."""
+        return produce_artifact(
+            self,
+            store,
+            name=name,
+            namespace=namespace,
+            operation=self._operation(operation),
+            pack_snapshot=self._pack_snapshot,
+        )
+
+    def _operation(self: "_Timed", operation: Operation | None) -> Operation:
+        """The operation of this call: the caller's, or one of the source's own timeout."""
+        return Operation(self.timeout) if operation is None else operation
+
+
+class _Timed(Protocol):
+    @property
+    def timeout(self) -> float | None: ...
+
+
+class _Producing(Source, Protocol):
+    def _operation(self, operation: Operation | None) -> Operation: ...
+    @property
+    def _pack_snapshot(self) -> PackSnapshot | None: ...
+
+
 @attrs.frozen(kw_only=True)
-class SourceOptions:
+class SourceOptions(Producer):
     """What every source of this library takes besides its own address; the base class of them all.
 
     Attributes:
@@ -134,25 +174,6 @@ class SourceOptions:
             options=tuple(sorted({*self._recipe_options(), *policy})),
         )
 
-    def produce_artifact(
-        self: "Producible",
-        store: Store,
-        /,
-        *,
-        name: str | None = None,
-        namespace: str = "default",
-        operation: Operation | None = None,
-    ) -> Artifact:
-        """Resolve, and if the store does not hold it yet: fetch, filter, pack, put and record. See `Source`."""
-        return produce_artifact(
-            self,
-            store,
-            name=name,
-            namespace=namespace,
-            operation=self._operation(operation),
-            pack_snapshot=self._pack_snapshot,
-        )
-
     def _recipe_options(self) -> tuple[tuple[str, str], ...]:
         """What only this backend knows of the recipe, as sorted pairs."""
         return ()
@@ -172,10 +193,6 @@ class SourceOptions:
         sealed = SealedSnapshot(snapshot, policy, url=self.url, pack=into, limits=self.limits, operation=operation)
         with closing(sealed):
             yield sealed
-
-    def _operation(self, operation: Operation | None) -> Operation:
-        """The operation of this call: the caller's, or one of the source's own timeout."""
-        return Operation(self.timeout) if operation is None else operation
 
     def _pack_snapshot(
         self, snapshot: Snapshot, blob: Ingest, earlier: Earlier | None, operation: Operation

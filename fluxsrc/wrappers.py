@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from fluxsrc.artifact import Artifact
 from fluxsrc.digest import Digest
 from fluxsrc.entry import check_path
 from fluxsrc.errors import ConfigurationError, SourceChangedError
 from fluxsrc.mounted import Collisions, MountedSnapshot
 from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
-from fluxsrc.produce import PackSnapshot, produce_artifact
+from fluxsrc.produce import PackSnapshot, Producer
 from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.source import Snapshot, Source
-from fluxsrc.store import Store
 
 __all__ = ["Include", "Included", "Wrapper"]
 
 
-class Wrapper:
+class Wrapper(Producer):
     """A source around another one. Everything is as the wrapped source has it, until a subclass says otherwise.
 
     The subclass is a frozen `attrs` class, so that it is a value as every source is. One that tries again:
@@ -92,34 +90,11 @@ class Wrapper:
         """The files of the wrapped source at this revision; see `Source`."""
         return self.source.fetch(revision, operation=operation)
 
-    def produce_artifact(
-        self,
-        store: Store,
-        /,
-        *,
-        name: str | None = None,
-        namespace: str = "default",
-        operation: Operation | None = None,
-    ) -> Artifact:
-        """Resolve, and if the store does not hold it yet: fetch, filter, pack, put and record. See `Source`."""
-        return produce_artifact(
-            self,
-            store,
-            name=name,
-            namespace=namespace,
-            operation=self._operation(operation),
-            pack_snapshot=self._pack_snapshot,
-        )
-
     @property
     def _pack_snapshot(self) -> PackSnapshot | None:
         # A backend that keeps bytes as they are goes on doing so: a wrapper's files are those of what it is around.
         pack: PackSnapshot | None = getattr(self.source, "_pack_snapshot", None)
         return pack
-
-    def _operation(self, operation: Operation | None) -> Operation:
-        """The operation of this call: the caller's, or one of the source's own timeout."""
-        return Operation(self.timeout) if operation is None else operation
 
 
 def _directory(value: str) -> str:
