@@ -19,7 +19,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
 from fluxsrc.limits import DEFAULT_LIMITS
 from fluxsrc.lock import Locked, LockFile
-from fluxsrc.signatures.allowed_signers import AllowedSigners
+from fluxsrc.signatures.allowed_signers import AllowedSigners, identity_names
 from fluxsrc.signatures.detached import MAX_SIGNATURE, DetachedKeys, Keys, parse_keys, sign_detached
 from fluxsrc.signatures.publickeys import PublicKey
 from fluxsrc.signatures.verdict import Check, Signer, failed
@@ -45,12 +45,6 @@ def _keys(value: Keys | Iterable[Keys]) -> tuple[Keys, ...]:
     if not keys:
         raise ConfigurationError("a signed lock without keys accepts nobody", hint="SignedLock.from_files(keys=...)")
     return keys
-
-
-def _identities(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise ConfigurationError("identities is a sequence of names, not one", hint=f"identities=[{value!r}]")
-    return tuple(value)
 
 
 @attrs.frozen
@@ -92,7 +86,7 @@ class SignedLock:
     signature: bytes = attrs.field(repr=False)
     keys: tuple[Keys, ...] = attrs.field(converter=_keys, kw_only=True)
     source: str | None = attrs.field(default=None, kw_only=True)
-    identities: tuple[str, ...] = attrs.field(default=(), converter=_identities, kw_only=True)
+    identities: tuple[str, ...] = attrs.field(default=(), converter=identity_names, kw_only=True)
     namespace: str = attrs.field(default=NAMESPACE, kw_only=True)
     revisions: bool = attrs.field(default=False, kw_only=True)
 

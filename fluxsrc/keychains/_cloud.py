@@ -3,6 +3,7 @@
 import importlib
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Final
 
 import attrs
@@ -37,7 +38,7 @@ class _Logins:
 
 
 @attrs.frozen(kw_only=True)
-class CloudLogin:
+class CloudLogin(ABC):
     """What the clouds' keychains have in common.
 
     Attributes:
@@ -79,11 +80,13 @@ class CloudLogin:
             f"cannot log in to {host}: {failure}", hint="has this machine an identity in that cloud, allowed to read?"
         )
 
+    @abstractmethod
     def _knows(self, host: str) -> bool:
-        raise NotImplementedError
+        """Whether this is one of the cloud's hosts."""
 
+    @abstractmethod
     def _log_in(self, host: str) -> Login:
-        raise NotImplementedError
+        """A new login there."""
 
 
 def library(name: str, what: str, extra: str) -> Any:

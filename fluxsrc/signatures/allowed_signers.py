@@ -3,7 +3,7 @@
 import base64
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Self
 
 import attrs
@@ -11,7 +11,7 @@ import attrs
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.signatures.sshkeys import KeyFormatError, SSHPublicKey
 
-__all__ = ["AllowedSigner", "AllowedSigners", "matches"]
+__all__ = ["AllowedSigner", "AllowedSigners", "identity_names", "matches"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _KINDS: Final = ("ssh-", "ecdsa-", "sk-")
@@ -165,3 +165,14 @@ def _time(text: str) -> dt.datetime:
         return dt.datetime.strptime(digits, _TIME_FORMATS[len(digits)]).replace(tzinfo=dt.UTC)
     except (KeyError, ValueError):
         raise KeyFormatError(f"not a time: {text[:30]!a}; write YYYYMMDD[HHMM[SS]]Z") from None
+
+
+def identity_names(value: Iterable[str]) -> tuple[str, ...]:
+    """Names of who has to have signed, as a policy's `identities` takes them.
+
+    Raises:
+        ConfigurationError: It is one name, whose letters would be taken for names.
+    """
+    if isinstance(value, str):
+        raise ConfigurationError("identities is a sequence of names, not one", hint=f"identities=[{value!r}]")
+    return tuple(value)

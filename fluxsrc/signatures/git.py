@@ -12,7 +12,7 @@ import attrs
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
 from fluxsrc.signatures import openpgp, sshsig
-from fluxsrc.signatures.allowed_signers import AllowedSigners
+from fluxsrc.signatures.allowed_signers import AllowedSigners, identity_names
 from fluxsrc.signatures.gitobject import SignedObject, git_oid, split_commit, split_tag, tag_target
 from fluxsrc.signatures.openpgp import OpenPGPKeys, verify_openpgp
 from fluxsrc.signatures.sshsig import verify_ssh
@@ -80,12 +80,6 @@ def _keys(value: Keys | Iterable[Keys]) -> tuple[Keys, ...]:
     return keys
 
 
-def _identities(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise ConfigurationError("identities is a sequence of names, not one", hint=f"identities=[{value!r}]")
-    return tuple(value)
-
-
 @attrs.frozen
 class GitSignature:
     """A policy: the commit, the tag, or both have to be signed by one of these keys.
@@ -115,7 +109,7 @@ class GitSignature:
 
     keys: tuple[Keys, ...] = attrs.field(converter=_keys)
     mode: SignedWhat = attrs.field(default=SignedWhat.HEAD, converter=_mode, kw_only=True)
-    identities: tuple[str, ...] = attrs.field(default=(), converter=_identities, kw_only=True)
+    identities: tuple[str, ...] = attrs.field(default=(), converter=identity_names, kw_only=True)
 
     @classmethod
     def from_files(
