@@ -129,12 +129,7 @@ class CosignKeySignature:
 
     def check(self, evidence: OCIEvidence, /) -> Facts:
         """Check the signatures, one after the other, until one holds; see `Policy`."""
-        evidence.check_object()
-        names = " or ".join(layout.value for layout in self.layouts)
-        records = evidence.signatures(*self.layouts)
-        return first_that_holds(
-            evidence, records, lambda record: self._check(record, evidence), wanted=f"signature in the layout {names}"
-        )
+        return first_that_holds(evidence, self.layouts, lambda record: self._check(record, evidence))
 
     def _check(self, record: SignatureRecord, evidence: OCIEvidence) -> Facts:
         """Checks 3 to 10 of one signature."""

@@ -114,15 +114,8 @@ class CosignKeylessSignature:
 
     def check(self, evidence: OCIEvidence, /) -> Facts:
         """Check the signatures, one after the other, until one holds; see `Policy`."""
-        evidence.check_object()
-        names = " or ".join(layout.value for layout in self.layouts)
         trust = Trust(root=self.trusted_root, identities=self.identities, now=evidence.now)
-        return first_that_holds(
-            evidence,
-            evidence.signatures(*self.layouts),
-            lambda record: self._check(record, evidence, trust),
-            wanted=f"signature in the layout {names}",
-        )
+        return first_that_holds(evidence, self.layouts, lambda record: self._check(record, evidence, trust))
 
     def _check(self, record: SignatureRecord, evidence: OCIEvidence, trust: Trust) -> Facts:
         """Checks 3 to 10 of one signature."""

@@ -129,32 +129,35 @@ class OCIEvidence:
 
 def first_that_holds(
     evidence: OCIEvidence,
-    records: Sequence[SignatureRecord],
+    kinds: Sequence[SignatureKind],
     verify: Callable[[SignatureRecord], _T],
     *,
-    wanted: str,
+    wanted: str | None = None,
 ) -> _T:
-    """What `verify` returns for the first record that it does not refuse.
+    """What `verify` returns for the first signature of these kinds that it does not refuse; checks 1 and 2 are done here.
 
     One good signature is enough, whatever lies beside it: whoever may push can put a bad one there, and could as well take a good
     one away. So bad ones are told of, but do not count.
 
     Args:
-        evidence: For messages.
-        records: The candidates.
+        evidence: What was collected.
+        kinds: Where signatures may lie.
         verify: Checks 3 to 10 of one record; raises `VerificationError` with the number.
-        wanted: What was looked for, for the message if there is none: "a cosign signature".
+        wanted: What was looked for, for the message if there is none; a signature in one of the layouts, if nothing is said.
 
     Raises:
-        VerificationError: 2: there are no records. Otherwise the number of the check that the best of them failed.
+        VerificationError: 1: it is about something else. 2: there are no signatures. Otherwise the number of the check that the
+            best of them failed.
     """
+    evidence.check_object()
     failures: list[VerificationError] = []
-    for record in records:
+    for record in evidence.signatures(*kinds):
         try:
             return verify(record)
         except VerificationError as exc:
             failures.append(VerificationError(f"{record}: {exc.message}", check=exc.check, hint=exc.hint))
     if not failures:
+        wanted = wanted or f"signature in the layout {' or '.join(kind.value for kind in kinds)}"
         raise VerificationError(
             f"{evidence.subject}: {failed(OCICheck.SIGNATURE, f'there is no {wanted}').message}",
             check=OCICheck.SIGNATURE.value,

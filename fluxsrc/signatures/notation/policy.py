@@ -197,10 +197,9 @@ class NotationSignature:
         if statement.level == "skip":
             _LOGGER.warning("%s is used without any verification, as the trust policy says", evidence.subject)
             return (("oci.level", "skip"), ("oci.statement", statement.name), ("policy", str(self.digest)))
-        evidence.check_object()
         return first_that_holds(
             evidence,
-            evidence.signatures(SignatureKind.NOTATION),
+            (SignatureKind.NOTATION,),
             lambda record: self._verify(record, evidence, statement),
             wanted="a notation signature",
         )
