@@ -201,7 +201,7 @@ class NotationSignature:
             evidence,
             (SignatureKind.NOTATION,),
             lambda record: self._verify(record, evidence, statement),
-            wanted="a notation signature",
+            wanted="notation signature",
         )
 
     def _verify(self, record: SignatureRecord, evidence: OCIEvidence, statement: Statement) -> Facts:
