@@ -109,15 +109,23 @@ def write_atomic(path: Path, data: bytes, *, scratch: Path, durable: bool) -> No
         write_all(descriptor, data)
 
 
-def make_directories(path: Path, *, durable: bool) -> None:
-    """Make a directory and its parents; each new name is fsynced, or a power cut could take the whole branch."""
+def make_directories(path: Path, *, durable: bool, mode: int = 0o777) -> None:
+    """Make a directory and its parents; what is there stays.
+
+    Unlike `Path.mkdir(exist_ok=True)` it does not fail when somebody removes the directory that it just found.
+
+    Args:
+        path: The directory.
+        durable: Whether to fsync each new name, without which a power cut could take the whole branch.
+        mode: Permissions of the last one, if it is made, less the umask.
+    """
     try:
-        path.mkdir()
+        path.mkdir(mode)
     except FileExistsError:
         return
     except FileNotFoundError:
         make_directories(path.parent, durable=durable)
-        make_directories(path, durable=durable)
+        make_directories(path, durable=durable, mode=mode)
         return
     if durable:
         sync_directory(path.parent)

@@ -29,7 +29,7 @@ from typing import Final
 
 import attrs
 
-from fluxsrc._io.atomic import store_errors, write_atomic
+from fluxsrc._io.atomic import make_directories, store_errors, write_atomic
 from fluxsrc._io.locks import try_lock
 from fluxsrc.auth import Anonymous, BasicAuth, BearerToken, Credentials, SSHKey
 from fluxsrc.git.cached_repository import CachedRepository
@@ -103,7 +103,7 @@ class GitCache:
                 with suppress(FileNotFoundError):
                     salt = path.read_bytes()
                     return salt or _make_salt(path)
-                self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_directories(self.directory, durable=False, mode=0o700)
                 with suppress(FileNotFoundError):  # somebody deletes the cache: once more
                     return _make_salt(path)
 

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import attrs
 
-from fluxsrc._io.atomic import store_errors, write_atomic
+from fluxsrc._io.atomic import make_directories, store_errors, write_atomic
 from fluxsrc._io.locks import is_locked_by, try_lock
 from fluxsrc.errors import ContentError, SourceChangedError, SourceError, StoreError
 from fluxsrc.git.objects import ObjectDatabase
@@ -56,7 +56,7 @@ class CachedRepository:
         if (self.directory / "HEAD").is_file() and self._packs.is_dir():
             return
         for name in ("objects/pack", "refs/held", "partial"):
-            (self.directory / name).mkdir(parents=True, exist_ok=True)
+            make_directories(self.directory / name, durable=False)
         extension = "\tobjectFormat = sha256\n" if self.object_format is ObjectFormat.SHA256 else ""
         version = 1 if extension else 0
         config = f"[core]\n\trepositoryformatversion = {version}\n\tbare = true\n"
@@ -156,7 +156,7 @@ class CachedRepository:
 
     def record_refusal(self, what: str) -> None:
         """Note that the server refused something, so that it need not be asked in vain each time."""
-        (self.directory / "refused").mkdir(exist_ok=True)
+        make_directories(self.directory / "refused", durable=False)
         self._write(f"refused/{what}", "")
 
     @property

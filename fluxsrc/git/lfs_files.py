@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from fluxsrc._io.atomic import open_scratch, store_errors, write_all
+from fluxsrc._io.atomic import make_directories, open_scratch, store_errors, write_all
 from fluxsrc.errors import DigestMismatchError, SourceChangedError
 from fluxsrc.git.lfs import LFSPointer
 
@@ -70,7 +70,7 @@ class LFSFiles:
         """
         target = _place(self._directory, pointer)
         with store_errors("keep an LFS file in", self._directory):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(target.parent, durable=False)
             descriptor, scratch = open_scratch(self._directory)
         try:
             try:

@@ -241,8 +241,8 @@ class LayoutRepository:
     def _create(self) -> None:
         root = Path(self._root)
         with store_errors("write to", root):
-            self._scratch.mkdir(parents=True, exist_ok=True)
-            (root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+            make_directories(self._scratch, durable=True)
+            make_directories(root / "blobs" / "sha256", durable=True)
             if not (root / "oci-layout").exists():
                 write_atomic(root / "oci-layout", _LAYOUT, scratch=self._scratch, durable=True)
 

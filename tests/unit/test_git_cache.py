@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import os
@@ -286,6 +287,27 @@ def test_deleting_it_again_and_again_hurts_nobody(repository, serve, cache):
         for found in pool.map(fetch, range(18)):
             assert found == files
         deleting.result()
+
+
+@pytest.mark.parametrize("vanishing", ["pack", "held", "partial", "cache"])
+def test_a_directory_deleted_as_it_is_found_is_made_again(repository, serve, cache, monkeypatch, vanishing):
+    """The narrowest moment: `mkdir` says that it is there, and then it is not."""
+    files = monorepo(teams=1)
+    repository.commit(files)
+    make, left = os.mkdir, [True]
+
+    def found_and_gone(path, *args, **kwargs):
+        if Path(path).name == vanishing and left:
+            left.clear()
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "mkdir", found_and_gone)
+    source = GitSource(serve().url("repository.git"), branch="main", cache=cache)
+    with contextlib.suppress(SourceChangedError):  # says: try again
+        contents(source)
+    assert contents(source) == files
+    assert not left
 
 
 def test_leftovers_of_those_who_died_are_swept(repository, serve, cache):
