@@ -1,9 +1,12 @@
 """What the servers of this package share: a socket on loopback, requests that are noted, answers that fail on purpose."""
 
 import re
+import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -102,15 +105,31 @@ class Loopback:
         self._thread.start()
 
     def stop(self) -> None:
-        """Serve no more, and free the port."""
+        """Serve no more, end all connections, and free the port."""
         self._server.shutdown()
         self._server.server_close()
+        self._server.cut()
         self._thread.join()
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def cut(self) -> None:
+        """End the connections that clients keep: a server that is gone answers nobody."""
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Broken connections are part of the tests, not of their output."""

@@ -70,7 +70,7 @@ class Transport(Protocol):
 
 @attrs.define(eq=False)
 class HTTPClient(AbstractContextManager["HTTPClient"]):
-    """A `Transport` with a pool of kept-alive connections for each origin. Leaving its context closes them.
+    """A `Transport` with a pool of kept-alive connections. Leaving its context lends them to the process's next client.
 
     It asks the environment for nothing: no proxy variables, no `.netrc`. It keeps no cookies.
 
@@ -87,7 +87,9 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
     limits: Limits = DEFAULT_LIMITS
     user_agent: str = "fluxsrc"
     idle: float = IDLE_TIMEOUT
-    _pool: Pool = attrs.field(factory=Pool, init=False, repr=False)
+    _pool: Pool = attrs.field(
+        default=attrs.Factory(lambda self: Pool(self.tls, self.proxy), takes_self=True), init=False, repr=False
+    )
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
     _context: ssl.SSLContext | None = attrs.field(default=None, init=False, repr=False)
 
@@ -137,7 +139,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         return self._pool.take(origin) or self._open(origin, bound), host_field(origin)
 
     def close(self) -> None:
-        """Close idle connections, and cut those in use: whoever waits on one in another thread gets a `TransportError`."""
+        """Let go of idle connections, and cut those in use: who waits on one in another thread gets a `TransportError`."""
         self._pool.close()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -33,12 +33,14 @@ class Channel:
         sock: What to wait for.
         duplex: What to read and write: the socket itself, or TLS around it.
         peer: Host and port, for messages.
+        born: When it was made.
         idle_since: When it was given back to its pool.
     """
 
     sock: socket.socket
     duplex: socket.socket | LayeredTLS
     peer: str
+    born: float = attrs.field(factory=time.monotonic)
     idle_since: float = 0.0
 
     def recv_into(self, buffer: memoryview, bound: Bound) -> int:

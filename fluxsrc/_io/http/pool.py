@@ -3,22 +3,21 @@
 import threading
 import time
 import weakref
-from typing import Final
 
 from fluxsrc._io.http.network import Channel
-from fluxsrc.auth import Origin
+from fluxsrc._io.http.resting import RESTING, Route, is_good
+from fluxsrc.auth import Origin, Proxy, TLSConfig
 from fluxsrc.errors import ConfigurationError
 
 __all__ = ["Pool"]
-
-_MAX_IDLE_SECONDS: Final = 50.0
-"""Servers commonly close idle connections after 60."""
 
 
 class Pool:
     """Thread-safe. Opens nothing itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TLSConfig, proxy: Proxy | None) -> None:
+        self._tls = tls
+        self._proxy = proxy
         self._idle: dict[Origin, list[Channel]] = {}
         self._busy: weakref.WeakSet[Channel] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -35,10 +34,10 @@ class Pool:
                 if self._closed:
                     raise ConfigurationError("this HTTP client is closed")
                 idle = self._idle.get(origin)
-                if not idle:
-                    return None
-                channel = idle.pop()
-            if time.monotonic() - channel.idle_since < _MAX_IDLE_SECONDS and not channel.readable():
+                channel = idle.pop() if idle else None
+            if channel is None:
+                return RESTING.take(self._route(origin))
+            if is_good(channel):
                 return channel
             channel.close()
 
@@ -60,13 +59,16 @@ class Pool:
         channel.close()
 
     def close(self) -> None:
-        """Close idle connections, and cut those in use."""
+        """Let idle connections rest for the next client, and cut those in use."""
         with self._lock:
             self._closed = True
-            idle = [channel for channels in self._idle.values() for channel in channels]
+            idle, self._idle = self._idle, {}
             busy = list(self._busy)
-            self._idle.clear()
-        for channel in idle:
-            channel.close()
+        for origin, channels in idle.items():
+            for channel in channels:
+                RESTING.give(self._route(origin), channel)
         for channel in busy:
             channel.cut()
+
+    def _route(self, origin: Origin) -> Route:
+        return Route(origin, self._tls, self._proxy)
