@@ -2,6 +2,7 @@
 
 import enum
 import json
+from functools import lru_cache
 from typing import Final, NoReturn
 
 import attrs
@@ -85,5 +86,10 @@ class Recipe:
     @property
     def digest(self) -> Digest:
         """The recipe's name in the store: sha256 of its canonical JSON, format version included."""
-        fields = attrs.asdict(self) | {"format": FORMAT_VERSION}
-        return Digest.of(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
+        return _digest(self)
+
+
+@lru_cache(maxsize=256)  # asked for at each look at a source; a process has few recipes
+def _digest(recipe: Recipe) -> Digest:
+    fields = attrs.asdict(recipe) | {"format": FORMAT_VERSION}
+    return Digest.of(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
