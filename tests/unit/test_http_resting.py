@@ -166,7 +166,8 @@ with HTTPClient() as client:
     assert closed.wait(10)
 
 
-def test_a_reset_while_it_rests_costs_nothing(serve):
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_reset_while_it_rests_costs_nothing(serve, method):
     """Not even when the reset comes as we write."""
     reset = threading.Event()
 
@@ -179,7 +180,20 @@ def test_a_reset_while_it_rests_costs_nothing(serve):
             reset.set()
 
     server = serve(handle)
-    assert get(server.url) == b"ok"
-    assert get(server.url) == b"ok"
+    assert [get(server.url, method) for _ in range(2)] == [b"ok"] * 2
     assert reset.is_set()
     assert server.connections == 2
+
+
+def test_what_uploads_is_never_sent_twice(serve):
+    def handle(server, sock):
+        while True:
+            if server.read_request(sock).startswith(b"PATCH"):
+                return
+            sock.sendall(OK)
+
+    server = serve(handle)
+    get(server.url)
+    with pytest.raises(TransportError):
+        get(server.url, "PATCH")
+    assert len(server.requests) == 2

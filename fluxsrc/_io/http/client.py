@@ -27,7 +27,8 @@ from fluxsrc.operation import Operation
 __all__ = ["HTTPClient", "Transport"]
 
 _PRIVATE: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "POST"})
+"""What may arrive twice. Each POST of this library asks: for a token, for references, where to put or to find something."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECTS_OF_ALL_METHODS: Final = frozenset({307, 308})
 
@@ -164,9 +165,9 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
             except BaseException as exc:
                 channel.close()
                 # The server may close a kept-alive connection just as we write to it. That says nothing about the
-                # server, and of an idempotent request nothing is lost by asking once more on a fresh connection.
+                # server, and nothing is lost by asking once more on a fresh connection.
                 stale = reused and isinstance(exc, TransportError) and not isinstance(exc, TimeoutError)
-                if not (stale and method in _IDEMPOTENT):
+                if not (stale and method in _REPEATABLE):
                     raise
 
     def _fields(
