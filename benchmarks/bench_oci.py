@@ -18,7 +18,6 @@ Needs docker-registry, skopeo, crane, oras and go: tests/servers/install-oci.sh.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import random
@@ -112,11 +111,10 @@ while True:
 
 
 def servers():
-    path = REPOSITORY / "tests" / "servers" / "oci_servers.py"
-    spec = importlib.util.spec_from_file_location("oci_servers", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.append(str(REPOSITORY / "tests"))
+    from helpers import oci_servers
+
+    return oci_servers
 
 
 def manifests() -> Path:

@@ -8,13 +8,11 @@ to take no time worth speaking of. The same seed throws the same, but for keys a
 
 import base64
 import datetime as dt
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import attrs
-from fuzzing import run
 
 from fluxsrc.auth import Secret
 from fluxsrc.digest import Digest
@@ -23,14 +21,12 @@ from fluxsrc.signatures import CosignKeylessSignature, CosignKeySignature, Ident
 from fluxsrc.signatures.publickeys import parse_public_keys
 from fluxsrc.signatures.statements import key_bundle, simple_signing, statement
 from fluxsrc.signing import SigningConfig, SigningKey
+from fuzzing import run
+from helpers import small_sigstore as small
 
 UNIT = Path(__file__).parent / "unit"
 DATA = UNIT / "data" / "keyless"
 
-_spec = importlib.util.spec_from_file_location("small_sigstore", UNIT / "small_sigstore.py")
-small = importlib.util.module_from_spec(_spec)
-sys.modules["small_sigstore"] = small
-_spec.loader.exec_module(small)
 
 MANIFEST = (DATA / "manifest.json").read_bytes()
 DIGEST = Digest.of(MANIFEST)

@@ -7,14 +7,11 @@ they sign; `--case` throws one of it again.
 """
 
 import base64
-import importlib.util
 import json
 import logging
 import sys
-from pathlib import Path
 
 from cryptography import x509
-from fuzzing import run
 
 from fluxsrc.errors import ConfigurationError, VerificationError
 from fluxsrc.signatures.notation import RevocationList, TrustPolicy, TrustStore
@@ -24,16 +21,10 @@ from fluxsrc.signatures.notation.envelope import Envelope
 from fluxsrc.signatures.notation.names import DistinguishedName
 from fluxsrc.signatures.notation.timestamp import check_timestamp
 from fluxsrc.signed_lock import SignedLock
+from fuzzing import run
+from unit import test_notation as unit
+from unit import test_signed_lock as locks
 
-
-def _load(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "unit" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-unit, locks = _load("test_notation"), _load("test_signed_lock")
 keys, JWS, COSE = unit.keys, unit.JWS_MEDIA_TYPE, unit.COSE_MEDIA_TYPE
 CLOCKED = unit.clocked()
 ENVELOPES = [(form, data, unit.STRICT) for form, data in unit.GOOD.items()]

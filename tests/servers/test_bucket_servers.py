@@ -1,10 +1,8 @@
 """The contract of object stores against real ones; what our own fakes are held to."""
 
 import contextlib
-import importlib.util
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +13,9 @@ from fluxsrc.bucket import azure as azure_module
 from fluxsrc.bucket.checksum import Checker
 from fluxsrc.errors import AuthenticationError, FluxSrcError, PermissionDeniedError
 from fluxsrc.testing.bucket_contract import BucketContract
+from helpers import bucket_servers as servers
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
-
-_spec = importlib.util.spec_from_file_location("bucket_servers", Path(__file__).with_name("bucket_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.util
 import io
 import subprocess
 import sys
@@ -17,12 +16,10 @@ import yaml
 from fluxsrc.artifact import SourceKey
 from fluxsrc.stores import LocalStore
 from fluxsrc.testing.git_server import GitHTTPServer
+from helpers import kubernetes_servers as servers
 
 pytestmark = pytest.mark.servers
 
-_spec = importlib.util.spec_from_file_location("kubernetes_servers", Path(__file__).with_name("kubernetes_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 
 EXAMPLE = Path(__file__).parents[2] / "docs/how-to/custom-controller"
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import importlib.util
 import os
 import random
 import ssl
@@ -24,12 +23,10 @@ from fluxsrc.git.transport import Access
 from fluxsrc.limits import DEFAULT_LIMITS
 from fluxsrc.operation import Operation
 from fluxsrc.testing.git_server import GitHTTPServer
+from helpers import git_servers as servers
 
 pytestmark = pytest.mark.servers
 
-_spec = importlib.util.spec_from_file_location("git_servers", Path(__file__).with_name("git_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 
 USER, PASSWORD, ADMIN = "robot", "hunter2", "the-admins-own"
 LARGE = 64 * 1024 * 1024

@@ -1,9 +1,7 @@
 """The Git source against the servers of others: the contract, references, sparse and incremental fetches."""
 
-import importlib.util
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -12,17 +10,10 @@ from fluxsrc.errors import AuthenticationError, CertificateError, PathNotFoundEr
 from fluxsrc.git import GitSource
 from fluxsrc.memory import MemoryFile
 from fluxsrc.testing import SourceContract
+from helpers import git_servers as servers
+from helpers.git_sources import contents
 
 pytestmark = pytest.mark.servers
-
-_spec = importlib.util.spec_from_file_location("git_servers", Path(__file__).with_name("git_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
-
-
-def contents(source):
-    with source.fetch() as snapshot:
-        return {entry.path: entry.read() for entry in snapshot.entries()}
 
 
 class GitServerContract(SourceContract):

@@ -1,10 +1,8 @@
 """Signatures that gpg and ssh-keygen make here and now, through a real Git server; and our verdicts beside theirs."""
 
 import contextlib
-import importlib.util
 import shutil
 import subprocess
-from pathlib import Path
 
 import attrs
 import pytest
@@ -13,13 +11,9 @@ from fluxsrc import AllowedSigners, GitSignature, GitSource, MemoryStore, OpenPG
 from fluxsrc.errors import SourceChangedError, VerificationError
 from fluxsrc.git import GitCache
 from fluxsrc.testing.git_server import GitHTTPServer
+from helpers.git_workshop import SSH_KEYS, Workshop, export, make_gpg_keys
 
 pytestmark = pytest.mark.servers
-
-_path = Path(__file__).parents[1] / "vectors" / "git-signatures" / "generate.py"
-_spec = importlib.util.spec_from_file_location("generate_git_signatures", _path)
-generate = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(generate)
 
 GOOD_PGP = ["rsa", "ed25519", "nistp384", "subkey"]
 GOOD_SSH = ["ssh-ed25519", "ssh-nistp256", "ssh-nistp384", "ssh-nistp521", "ssh-rsa"]
@@ -31,9 +25,9 @@ def workshop(tmp_path_factory):
     for program in ("git", "gpg", "ssh-keygen"):
         if shutil.which(program) is None:
             pytest.fail(f"{program} is not installed: run tests/servers/install-signatures.sh")
-    made = generate.Workshop(tmp_path_factory.mktemp("signatures"))
-    generate.make_gpg_keys(made)
-    for name, flags in generate.SSH_KEYS.items():
+    made = Workshop(tmp_path_factory.mktemp("signatures"))
+    make_gpg_keys(made)
+    for name, flags in SSH_KEYS.items():
         made.run("ssh-keygen", "-q", "-N", "", "-C", "", *flags, "-f", made.root / name)
     made.start()
     made.commit("unsigned")
@@ -55,7 +49,7 @@ def workshop(tmp_path_factory):
         "v1.4.0",
         "v1.1.0",
     )
-    made.keys = generate.export(made)
+    made.keys = export(made)
     yield made
     subprocess.run(["gpgconf", "--kill", "all"], env=made.environment, check=False)
 

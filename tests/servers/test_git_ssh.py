@@ -1,7 +1,6 @@
 """OpenSSH: its keys, its known_hosts files, its certificates, and its ways to go away."""
 
 import getpass
-import importlib.util
 import os
 import signal
 import subprocess
@@ -23,12 +22,10 @@ from fluxsrc.git.address import GitAddress
 from fluxsrc.git.known_hosts import KnownHosts
 from fluxsrc.git.transport_ssh import open_ssh, open_upload_pack
 from fluxsrc.operation import Operation
+from helpers import git_servers as servers
 
 pytestmark = pytest.mark.servers
 
-_spec = importlib.util.spec_from_file_location("git_servers", Path(__file__).with_name("git_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 
 HOST_KINDS = {"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-sha2-nistp256", "rsa": "ssh-rsa"}
 

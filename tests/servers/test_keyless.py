@@ -1,7 +1,5 @@
 """What cosign signs without a key verifies: with a Fulcio, a Rekor 2 and a timestamp authority that are the real ones."""
 
-import importlib.util
-import sys
 import traceback
 from pathlib import Path
 
@@ -16,14 +14,11 @@ from fluxsrc.oci import Access, OCISource, push
 from fluxsrc.signatures import CosignKeylessSignature, Identity, TrustedRoot
 from fluxsrc.signing import CosignKeylessSigner, SigningConfig, sign
 from fluxsrc.stores import MemoryStore
+from helpers import oci_servers as servers
+from helpers import sigstore_servers
+from helpers.small_sigstore import SmallSigstore
 
 pytestmark = pytest.mark.servers
-
-_spec = importlib.util.spec_from_file_location("sigstore_servers", Path(__file__).with_name("sigstore_servers.py"))
-sigstore_servers = importlib.util.module_from_spec(_spec)
-sys.modules["sigstore_servers"] = sigstore_servers
-_spec.loader.exec_module(sigstore_servers)
-servers = sigstore_servers.servers
 
 ADDRESS = "ada@example.com"
 
@@ -109,7 +104,7 @@ def test_nothing_holds_where_another_instance_is_trusted(sigstore, host):
     image = pushed(host, "stranger")
     sigstore.sign(image, ADDRESS)
     sigstore.sign_first_layout(image, ADDRESS)
-    stranger = TrustedRoot.parse(sigstore_servers.small.SmallSigstore().trusted_root())
+    stranger = TrustedRoot.parse(SmallSigstore().trusted_root())
     for layout, check in (("bundle", 5), ("cosign", 5)):
         with pytest.raises(VerificationError) as caught:
             facts(image, attrs.evolve(policy(sigstore, layouts=layout), trusted_root=stranger))
@@ -186,7 +181,7 @@ def test_what_was_signed_elsewhere_is_not_put_into_the_registry(sigstore, host):
     signer = CosignKeylessSigner(
         Secret(sigstore.issuer.token(ADDRESS)),
         config=SigningConfig.from_file(sigstore.signing_config(2)),
-        trusted_root=TrustedRoot.parse(sigstore_servers.small.SmallSigstore().trusted_root()),
+        trusted_root=TrustedRoot.parse(SmallSigstore().trusted_root()),
     )
     with pytest.raises(FluxSrcError, match=r"cannot sign|check"):
         sign(f"oci://{image}", signer, access=Access(insecure=True))

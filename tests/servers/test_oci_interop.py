@@ -1,6 +1,5 @@
 """Both ways with tools that others wrote: what they push we pull, what we push they pull, with equal content."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -15,12 +14,10 @@ from fluxsrc.oci import Access, OCISource
 from fluxsrc.oci.publish import promote
 from fluxsrc.oci.pushing import push
 from fluxsrc.stores import LocalStore, MemoryStore
+from helpers import oci_servers as servers
 
 pytestmark = pytest.mark.servers
 
-_spec = importlib.util.spec_from_file_location("oci_servers", Path(__file__).with_name("oci_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 run = servers.run
 
 ACCESS = Access(insecure=True)

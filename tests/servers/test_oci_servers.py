@@ -1,6 +1,5 @@
 """The client suite against registries that others wrote; what our own is held to."""
 
-import importlib.util
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,9 @@ from fluxsrc.errors import AuthenticationError, CertificateError
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import Access, OCISource, push, transfer
 from fluxsrc.testing.registry_contract import RegistryContract, Remote
+from helpers import oci_servers as servers
 
 pytestmark = pytest.mark.servers
-
-_spec = importlib.util.spec_from_file_location("oci_servers", Path(__file__).with_name("oci_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 
 
 def keychain(url: str, password: str = servers.PASSWORD) -> StaticKeychain:

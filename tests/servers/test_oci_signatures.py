@@ -1,9 +1,7 @@
 """cosign itself, at real registries: what it signs verifies here, what is signed here it verifies, and both refuse the same."""
 
-import importlib.util
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -15,12 +13,10 @@ from fluxsrc.signatures import CosignKeySignature
 from fluxsrc.signatures.publickeys import read_public_keys
 from fluxsrc.signing import CosignSigner, SigningKey, sign
 from fluxsrc.stores import MemoryStore
+from helpers import oci_servers as servers
 
 pytestmark = pytest.mark.servers
 
-_spec = importlib.util.spec_from_file_location("oci_servers", Path(__file__).with_name("oci_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 
 LAYOUTS = {"bundle": (), "cosign": ("--new-bundle-format=false",)}
 KEYS = {

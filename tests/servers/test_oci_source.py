@@ -1,6 +1,5 @@
 """The whole contract of sources against Debian's registry; crane writes what is read, around our own code."""
 
-import importlib.util
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -14,12 +13,9 @@ from fluxsrc.auth import BasicAuth, StaticKeychain, TLSConfig
 from fluxsrc.memory import MemoryFile
 from fluxsrc.oci import OCISource
 from fluxsrc.testing import SourceContract
+from helpers import oci_servers as servers
 
 pytestmark = pytest.mark.servers
-
-_spec = importlib.util.spec_from_file_location("oci_servers", Path(__file__).with_name("oci_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 
 
 @attrs.define

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import random
@@ -26,12 +25,10 @@ from fluxsrc.revision import Revision
 from fluxsrc.server import app, serving
 from fluxsrc.status import artifact_path
 from fluxsrc.stores import LocalStore, MemoryStore
+from helpers import oci_servers as servers
 
 pytestmark = pytest.mark.servers
 
-_spec = importlib.util.spec_from_file_location("oci_servers", Path(__file__).with_name("oci_servers.py"))
-servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(servers)
 run = servers.run
 
 KEY = SourceKey("directory", "default", "app")

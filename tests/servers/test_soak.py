@@ -1,17 +1,14 @@
 """The long soak: more sources, more trouble, flat memory; and processes that are killed at their work."""
 
-import importlib.util
 import os
 import tempfile
-from pathlib import Path
 
 import pytest
 
+from helpers import soak
+
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
-_spec = importlib.util.spec_from_file_location("soak", Path(__file__).parents[1] / "soak.py")
-soak = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(soak)
 
 MIB = 1 << 20
 LOOKS = int(os.environ.get("FLUXSRC_SOAK_LOOKS", "2000"))

@@ -1,6 +1,5 @@
 """What a bucket is asked, and when: preconditions, pages ahead, a bounded window, names of hosts."""
 
-import importlib.util
 import ssl
 import tempfile
 import threading
@@ -15,11 +14,7 @@ from fluxsrc.errors import FluxSrcError
 from fluxsrc.operation import Operation
 from fluxsrc.stores import LocalStore, MemoryStore
 from fluxsrc.testing.object_server import ObjectServer
-
-_spec = importlib.util.spec_from_file_location("small_proxies", Path(__file__).with_name("small_proxies.py"))
-assert _spec is not None and _spec.loader is not None
-proxies = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(proxies)
+from helpers import small_proxies as proxies
 
 TLS = Path(__file__).parent / "data" / "tls"
 NAME = "models"

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import errno
 import hashlib
-import importlib.util
 import os
 import pickle
 import shutil
@@ -24,15 +23,9 @@ from fluxsrc.git.lfs_files import LFSFiles
 from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
+from helpers.git_sources import contents, monorepo, posts
 
 FILTERS = {"uploadpack.allowFilter": "true"}
-
-
-_spec = importlib.util.spec_from_file_location("small_git", Path(__file__).with_name("small_git.py"))
-small = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(small)
-repository, serve, cache = small.repository, small.serve, small.cache
-contents, posts, monorepo = small.contents, small.posts, small.monorepo
 
 
 def directories(cache):

@@ -1,12 +1,9 @@
 """Remote repositories: one exchange to resolve, one commit to fetch, nothing twice, and every way to fail."""
 
-import concurrent.futures
-import importlib.util
 import os
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -33,21 +30,10 @@ from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
+from helpers.git_sources import contents, monorepo, posts
 
 FILTERS = {"uploadpack.allowFilter": "true"}
 STRICT = {"uploadpack.allowAnySHA1InWant": "false"}
-
-
-_spec = importlib.util.spec_from_file_location("small_git", Path(__file__).with_name("small_git.py"))
-small = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(small)
-repository, serve, cache = small.repository, small.serve, small.cache
-contents, posts, monorepo = small.contents, small.posts, small.monorepo
-
-
-def contents_in_process(source):
-    """As `contents`; other processes find it by its name."""
-    return contents(source)
 
 
 class TestResolving:
@@ -182,25 +168,6 @@ class TestFetching:
         (directory,) = [path for path in cache.directory.iterdir() if path.is_dir()]
         done = subprocess.run(["git", "fsck", "--strict"], cwd=directory, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-
-    def test_many_sources_at_once_are_one_fetch(self, repository, serve, cache):
-        files = monorepo()
-        repository.commit(files)
-        server = serve()
-        sources = [GitSource(server.url("repository.git"), cache=cache, path=f"teams/0{n % 10}") for n in range(40)]
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            found = list(pool.map(contents, sources))
-        assert found[3] == {path.removeprefix("teams/03/"): data for path, data in files.items() if "/03/" in path}
-        assert sum(b"command=fetch" in post.body for post in posts(server)) == 1
-
-    def test_many_processes_at_once_are_one_fetch(self, repository, serve, cache):
-        repository.commit(monorepo())
-        server = serve()
-        source = GitSource(server.url("repository.git"), cache=cache)
-        with concurrent.futures.ProcessPoolExecutor(4) as pool:
-            found = list(pool.map(contents_in_process, [source] * 8))
-        assert all(one == found[0] for one in found)
-        assert sum(b"command=fetch" in post.body for post in posts(server)) == 1
 
     def test_producing_uses_one_conversation(self, repository, serve, cache):
         repository.commit({"a": b"1"})

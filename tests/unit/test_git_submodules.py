@@ -19,13 +19,9 @@ from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.git_server import GitHTTPServer
 from fluxsrc.verify import policy_digest
+from helpers.git_sources import contents
 
 FILE, TREE, LINK = 0o100644, 0o040000, 0o160000
-
-
-def contents(source):
-    with source.fetch() as snapshot:
-        return {entry.path: entry.read() for entry in snapshot.entries()}
 
 
 def modules(**urls):

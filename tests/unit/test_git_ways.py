@@ -1,6 +1,5 @@
 """The ways to a repository: through proxies, with client certificates, with a password of the machine's only when asked."""
 
-import importlib.util
 import ssl
 from pathlib import Path
 
@@ -14,10 +13,8 @@ from fluxsrc.keychains import GitCredentialHelper, NetrcKeychain
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.git_server import GitHTTPServer
 from fluxsrc.testing.ssh_server import SSHServer
-
-_spec = importlib.util.spec_from_file_location("small_proxies", Path(__file__).with_name("small_proxies.py"))
-small = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(small)
+from helpers.git_sources import contents
+from helpers.small_proxies import NAME, PROXIES, Tunnel
 
 TLS = Path(__file__).parent / "data" / "tls"
 CA = (TLS / "ca.pem").read_text()
@@ -36,11 +33,6 @@ def root(repository, tmp_path):
     return tmp_path / "served"
 
 
-def contents(source):
-    with source.fetch() as snapshot:
-        return {entry.path: entry.read() for entry in snapshot.entries()}
-
-
 def server_context(*, client_ca=False):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
@@ -55,7 +47,7 @@ def server_context(*, client_ca=False):
 
 @pytest.fixture(params=["http", "socks5"])
 def tunnel(request):
-    tunnel = small.Tunnel(small.PROXIES[request.param])
+    tunnel = Tunnel(PROXIES[request.param])
     tunnel.proxy = Proxy(url=f"{request.param}://127.0.0.1:{tunnel.port}")
     if request.param == "http":
         tunnel.proxy = attrs.evolve(tunnel.proxy, username="me", password="pw")
@@ -77,12 +69,12 @@ def test_scps_form_goes_through_the_proxy_to_port_22(root, tunnel):
     """`git@host:path`, a name that only the proxy can resolve, and a path that is relative to the account."""
     with SSHServer(root) as server:
         tunnel.ports[22] = server.port
-        key = attrs.evolve(server.key, known_hosts=f"{small.NAME} {server.known_hosts.split(' ', 1)[1]}")
-        source = GitSource(f"git@{small.NAME}:app.git", branch="main", cache=None, proxy=tunnel.proxy)
+        key = attrs.evolve(server.key, known_hosts=f"{NAME} {server.known_hosts.split(' ', 1)[1]}")
+        source = GitSource(f"git@{NAME}:app.git", branch="main", cache=None, proxy=tunnel.proxy)
         keychain = StaticKeychain(((source.address.origin, key),))
         assert contents(attrs.evolve(source, keychain=keychain)) == {"a": b"a"}
         assert server.commands == ["git-upload-pack 'app.git'"]
-    assert all(f"{small.NAME}:22" in asked for asked in tunnel.asked)
+    assert all(f"{NAME}:22" in asked for asked in tunnel.asked)
 
 
 def test_the_daemon_s_protocol_goes_through_no_proxy():

@@ -2,7 +2,6 @@
 
 import base64
 import datetime as dt
-import importlib.util
 import json
 import pickle
 import re
@@ -20,11 +19,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, FluxSrcError, MissingExtraError, VerificationError
 from fluxsrc.signatures import CosignKeylessSignature, Identity, SignatureKind, TrustedRoot, identities_from_flux
 from fluxsrc.verify import AllOf, AnyOf, Policy
-
-_spec = importlib.util.spec_from_file_location("small_sigstore", Path(__file__).with_name("small_sigstore.py"))
-small = importlib.util.module_from_spec(_spec)
-sys.modules["small_sigstore"] = small
-_spec.loader.exec_module(small)
+from helpers import small_sigstore as small
 
 ADA = Identity(small.ISSUER, small.SUBJECT)
 HOUR = dt.timedelta(hours=1)

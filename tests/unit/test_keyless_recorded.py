@@ -6,9 +6,7 @@ The second Rekor tells no time: a timestamp authority does. What that makes poss
 
 import base64
 import datetime as dt
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import attrs
@@ -19,11 +17,7 @@ from hypothesis import strategies as st
 from fluxsrc.digest import Digest
 from fluxsrc.errors import VerificationError
 from fluxsrc.signatures import CosignKeylessSignature, Identity, TrustedRoot
-
-_spec = importlib.util.spec_from_file_location("small_sigstore", Path(__file__).with_name("small_sigstore.py"))
-small = importlib.util.module_from_spec(_spec)
-sys.modules.setdefault("small_sigstore", small)
-_spec.loader.exec_module(small)
+from helpers import small_sigstore as small
 
 DATA = Path(__file__).parent / "data" / "keyless"
 MANIFEST = (DATA / "manifest.json").read_bytes()

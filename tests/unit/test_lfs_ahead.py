@@ -17,27 +17,20 @@ from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.git_server import GitHTTPServer
-from fluxsrc.testing.lfs_server import LFSServer
 
 ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n"
 
 
 @pytest.fixture
-def server():
-    with LFSServer() as server:
-        yield server
-
-
-@pytest.fixture
-def store(server, tmp_path):
-    address = GitAddress.parse(f"{server.url}/app.git")
+def store(lfs, tmp_path):
+    address = GitAddress.parse(f"{lfs.url}/app.git")
     access = Access(address=address, keychain=None, tls=TLSConfig(), proxy=None, limits=DEFAULT_LIMITS)
     with LFSStore(access, tmp_path / "lfs", Operation(20)) as store:
         yield store
 
 
-def downloads(server):
-    return [request.path.rpartition("/")[2] for request in server.requests if request.method == "GET"]
+def downloads(lfs):
+    return [request.path.rpartition("/")[2] for request in lfs.requests if request.method == "GET"]
 
 
 def wait_until(claim):
@@ -48,77 +41,77 @@ def wait_until(claim):
     raise AssertionError("it does not happen")
 
 
-def test_nothing_begins_before_somebody_reads_or_a_whole_question_is_full(server, store):
+def test_nothing_begins_before_somebody_reads_or_a_whole_question_is_full(lfs, store):
     """A question about one file, while ninety-nine others are being said, would be a waste."""
-    pointers = [server.add(b"%d" % number) for number in range(100)]
+    pointers = [lfs.add(b"%d" % number) for number in range(100)]
     for pointer in pointers[:99]:
         store.expect(pointer)
-    assert not server.requests
+    assert not lfs.requests
     store.expect(pointers[99])
-    wait_until(lambda: len(downloads(server)) == 100)
-    assert [len(batch) for batch in server.batches] == [100]
+    wait_until(lambda: len(downloads(lfs)) == 100)
+    assert [len(batch) for batch in lfs.batches] == [100]
 
 
-def test_what_is_expected_comes_once_and_by_itself(server, store):
+def test_what_is_expected_comes_once_and_by_itself(lfs, store):
     """Whether it is read while it is on its way, before, or after; or expected twice."""
-    pointers = [server.add(b"%d" % number) for number in range(60)]
+    pointers = [lfs.add(b"%d" % number) for number in range(60)]
     for pointer in [*pointers, *pointers]:
         store.expect(pointer)
     assert [store.read(pointer) for pointer in pointers[:20]] == [b"%d" % number for number in range(20)]
-    wait_until(lambda: len(downloads(server)) == 60)
+    wait_until(lambda: len(downloads(lfs)) == 60)
     for pointer in pointers:
         store.expect(pointer)
         store.read(pointer)
-    assert sorted(downloads(server)) == sorted(pointer.oid for pointer in pointers)
-    assert [len(batch) for batch in server.batches] == [60]
+    assert sorted(downloads(lfs)) == sorted(pointer.oid for pointer in pointers)
+    assert [len(batch) for batch in lfs.batches] == [60]
 
 
-def test_it_stays_within_its_window(server, store, monkeypatch):
+def test_it_stays_within_its_window(lfs, store, monkeypatch):
     """However much is expected, at most so many bytes are here that nobody asked for yet."""
     monkeypatch.setattr(lfs_ahead, "WINDOW_BYTES", 1000)
-    pointers = [server.add(bytes([number]) * 300) for number in range(20)]
+    pointers = [lfs.add(bytes([number]) * 300) for number in range(20)]
     for pointer in pointers:
         store.expect(pointer)
     for done in range(1, 6):
         store.read(pointers[done - 1])
-        wait_until(lambda done=done: len(downloads(server)) == done + 3)
+        wait_until(lambda done=done: len(downloads(lfs)) == done + 3)
         assert not threading.Event().wait(0.05)
-        assert len(downloads(server)) == done + 3
+        assert len(downloads(lfs)) == done + 3
 
 
-def test_a_file_larger_than_the_window_still_comes(server, store, monkeypatch):
+def test_a_file_larger_than_the_window_still_comes(lfs, store, monkeypatch):
     """Alone."""
     monkeypatch.setattr(lfs_ahead, "WINDOW_BYTES", 10)
-    first, large = server.add(b"a"), server.add(b"large" * 100)
+    first, large = lfs.add(b"a"), lfs.add(b"large" * 100)
     store.expect(first)
     store.expect(large)
     store.read(first)
-    wait_until(lambda: large.oid in downloads(server))
+    wait_until(lambda: large.oid in downloads(lfs))
 
 
-def test_a_failure_is_left_to_whoever_reads_the_file(server, store):
+def test_a_failure_is_left_to_whoever_reads_the_file(lfs, store):
     """The others come all the same."""
-    there = [server.add(b"%d" % number) for number in range(5)]
+    there = [lfs.add(b"%d" % number) for number in range(5)]
     missing = LFSPointer("00" * 32, 7)
     for pointer in (there[0], missing, *there[1:]):
         store.expect(pointer)
     store.read(there[0])
-    wait_until(lambda: len(downloads(server)) == 5)
+    wait_until(lambda: len(downloads(lfs)) == 5)
     with pytest.raises(PathNotFoundError):
         store.read(missing)
 
 
-def test_after_some_failures_nothing_is_begun_any_more(server, store):
+def test_after_some_failures_nothing_is_begun_any_more(lfs, store):
     """A server that is broken is not asked for thousands of files that nobody reads in the end."""
-    server.spoil = lambda data: data + b"!"
-    pointers = [server.add(b"%d" % number) for number in range(100)]
+    lfs.spoil = lambda data: data + b"!"
+    pointers = [lfs.add(b"%d" % number) for number in range(100)]
     for pointer in pointers:
         store.expect(pointer)
     wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "fluxsrc-lfs"])
-    assert len(downloads(server)) < 10
+    assert len(downloads(lfs)) < 10
 
 
-def test_closing_ends_what_is_on_its_way(server, store):
+def test_closing_ends_what_is_on_its_way(lfs, store):
     """A server that hangs keeps nobody."""
     held = threading.Event()
 
@@ -126,22 +119,22 @@ def test_closing_ends_what_is_on_its_way(server, store):
         held.wait(20)
         return data
 
-    server.spoil = hang
+    lfs.spoil = hang
     for number in range(100):
-        store.expect(server.add(b"%d" % number))
-    wait_until(lambda: downloads(server))
+        store.expect(lfs.add(b"%d" % number))
+    wait_until(lambda: downloads(lfs))
     store.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "fluxsrc-lfs"]
     held.set()
 
 
 @pytest.fixture
-def remote(tmp_path, server):
+def remote(tmp_path, lfs):
     """A repository, and a source of it that keeps nothing between two operations."""
     repository = GitRepositoryBuilder(tmp_path / "app.git")
     with GitHTTPServer(tmp_path) as git:
         source = GitSource(
-            git.url("app.git"), branch="main", cache=None, lfs="fetch", lfs_url=f"{server.url}/app.git/info/lfs"
+            git.url("app.git"), branch="main", cache=None, lfs="fetch", lfs_url=f"{lfs.url}/app.git/info/lfs"
         )
         yield repository, source
 
@@ -150,28 +143,28 @@ def pointer_text(pointer):
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{pointer.oid}\nsize {pointer.size}\n".encode()
 
 
-def test_a_first_artifact_asks_for_many_files_at_a_time(server, remote):
+def test_a_first_artifact_asks_for_many_files_at_a_time(lfs, remote):
     """And downloads none that is ignored."""
     repository, source = remote
-    pointers = [server.add(b"%d" % number) for number in range(150)]
-    ignored = server.add(b"ignored")
+    pointers = [lfs.add(b"%d" % number) for number in range(150)]
+    ignored = lfs.add(b"ignored")
     files = {f"{number:03}.bin": pointer_text(pointer) for number, pointer in enumerate(pointers)}
     rules = {".gitattributes": ATTRIBUTES, ".sourceignore": b"ignored.bin\n", "ignored.bin": pointer_text(ignored)}
     repository.commit(files | rules)
     source.produce_artifact(MemoryStore())
-    assert sorted(downloads(server)) == sorted(pointer.oid for pointer in pointers)
-    assert len(server.batches) <= 3
+    assert sorted(downloads(lfs)) == sorted(pointer.oid for pointer in pointers)
+    assert len(lfs.batches) <= 3
 
 
-def test_the_next_artifact_downloads_what_is_not_in_the_earlier_one(server, remote):
+def test_the_next_artifact_downloads_what_is_not_in_the_earlier_one(lfs, remote):
     """Although nothing else is kept."""
     repository, source = remote
-    files = {f"{number:03}.bin": pointer_text(server.add(b"%d" % number * 1000)) for number in range(50)}
+    files = {f"{number:03}.bin": pointer_text(lfs.add(b"%d" % number * 1000)) for number in range(50)}
     repository.commit({".gitattributes": ATTRIBUTES, **files})
     store = MemoryStore()
     source.produce_artifact(store)
-    server.requests.clear()
-    changed = server.add(b"changed")
+    lfs.requests.clear()
+    changed = lfs.add(b"changed")
     repository.commit({".gitattributes": ATTRIBUTES, **files, "025.bin": pointer_text(changed)})
     source.produce_artifact(store)
-    assert downloads(server) == [changed.oid]
+    assert downloads(lfs) == [changed.oid]

@@ -34,17 +34,11 @@ TLS = Path(__file__).parent / "data" / "tls"
 
 
 @pytest.fixture
-def server():
-    with LFSServer() as server:
-        yield server
-
-
-@pytest.fixture
-def open_store(server, tmp_path):
+def open_store(lfs, tmp_path):
     stores = []
 
     def open_store(*, at=None, keychain=None, limits=DEFAULT_LIMITS, operation=None, tls=None, **options):
-        address = GitAddress.parse(at or f"{server.url}/app.git")
+        address = GitAddress.parse(at or f"{lfs.url}/app.git")
         access = Access(address=address, keychain=keychain, tls=tls or TLSConfig(), proxy=None, limits=limits)
         store = LFSStore(access, tmp_path / "lfs", operation or Operation(20), **options)
         stores.append(store)
@@ -63,38 +57,38 @@ def kept(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, 300_000])
-def test_a_file_comes_once_and_is_read_from_disk_from_then_on(server, open_store, size):
+def test_a_file_comes_once_and_is_read_from_disk_from_then_on(lfs, open_store, size):
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    pointer = server.add(data)
+    pointer = lfs.add(data)
     store = open_store()
     assert store.read(pointer) == data
     assert store.read(pointer) == data
     assert open_store().read(pointer) == data
-    assert len(server.requests) == 2
+    assert len(lfs.requests) == 2
 
 
-def test_files_lie_where_git_lfs_would_look_for_them(server, open_store, tmp_path):
-    pointer = server.add(b"hello")
+def test_files_lie_where_git_lfs_would_look_for_them(lfs, open_store, tmp_path):
+    pointer = lfs.add(b"hello")
     open_store().read(pointer)
     assert (tmp_path / "lfs" / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid).read_bytes() == b"hello"
 
 
-def test_a_local_repository_s_own_files_are_read_where_they_are(server, open_store, tmp_path):
-    pointer = server.add(b"hello")
+def test_a_local_repository_s_own_files_are_read_where_they_are(lfs, open_store, tmp_path):
+    pointer = lfs.add(b"hello")
     place = tmp_path / "theirs" / pointer.oid[:2] / pointer.oid[2:4]
     place.mkdir(parents=True)
     (place / pointer.oid).write_bytes(b"hello")
     store = open_store(elsewhere=[tmp_path / "theirs"])
     assert store.read(pointer) == b"hello"
-    assert server.requests == []
+    assert lfs.requests == []
     (place / pointer.oid).write_bytes(b"jello")
     with pytest.raises(DigestMismatchError):
         store.read(pointer)
     assert (place / pointer.oid).exists()
 
 
-def test_a_kept_file_that_was_damaged_is_an_error_that_heals(server, open_store, tmp_path):
-    pointer = server.add(b"hello world")
+def test_a_kept_file_that_was_damaged_is_an_error_that_heals(lfs, open_store, tmp_path):
+    pointer = lfs.add(b"hello world")
     store = open_store()
     store.read(pointer)
     path = next((tmp_path / "lfs").rglob(pointer.oid))
@@ -106,17 +100,17 @@ def test_a_kept_file_that_was_damaged_is_an_error_that_heals(server, open_store,
     assert store.read(pointer) == b"hello world"
 
 
-def test_a_kept_file_of_another_size_is_fetched_anew(server, open_store, tmp_path):
-    pointer = server.add(b"hello world")
+def test_a_kept_file_of_another_size_is_fetched_anew(lfs, open_store, tmp_path):
+    pointer = lfs.add(b"hello world")
     store = open_store()
     store.read(pointer)
     next((tmp_path / "lfs").rglob(pointer.oid)).write_bytes(b"hello")
     assert store.read(pointer) == b"hello world"
 
 
-def test_progress_counts_bytes(server, open_store):
+def test_progress_counts_bytes(lfs, open_store):
     reports: list[Progress] = []
-    pointer = server.add(b"x" * 600_000)
+    pointer = lfs.add(b"x" * 600_000)
     open_store(operation=Operation(20, progress=reports.append)).read(pointer)
     assert reports[-1].done == 600_000
     assert {report.phase for report in reports} == {"receive LFS"}
@@ -125,30 +119,30 @@ def test_progress_counts_bytes(server, open_store):
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-def test_announced_files_share_a_question_and_only_what_is_opened_is_received(server, open_store):
-    pointers = [server.add(b"%d" % number) for number in range(250)]
+def test_announced_files_share_a_question_and_only_what_is_opened_is_received(lfs, open_store):
+    pointers = [lfs.add(b"%d" % number) for number in range(250)]
     store = open_store()
     for pointer in pointers:
         store.announce(pointer)
     for pointer in pointers[:150]:
         store.read(pointer)
-    assert [len(batch) for batch in server.batches] == [100, 100]
-    assert sum(request.method == "GET" for request in server.requests) == 150
+    assert [len(batch) for batch in lfs.batches] == [100, 100]
+    assert sum(request.method == "GET" for request in lfs.requests) == 150
 
 
-def test_prefetching_takes_several_at_a_time_each_once(server, open_store, tmp_path):
-    pointers = [server.add(b"%d" % number) for number in range(120)]
+def test_prefetching_takes_several_at_a_time_each_once(lfs, open_store, tmp_path):
+    pointers = [lfs.add(b"%d" % number) for number in range(120)]
     store = open_store(concurrency=8)
     store.prefetch([*pointers, *pointers])
     assert kept(tmp_path) == sorted(pointer.oid for pointer in pointers)
-    assert [len(batch) for batch in server.batches] == [100, 20]
-    assert len(server.requests) == 122
+    assert [len(batch) for batch in lfs.batches] == [100, 20]
+    assert len(lfs.requests) == 122
     store.prefetch(pointers)
-    assert len(server.requests) == 122
+    assert len(lfs.requests) == 122
 
 
-def test_a_missing_file_is_an_error_for_whoever_opens_it_and_for_nobody_else(server, open_store):
-    there, missing = server.add(b"there"), LFSPointer(hashlib.sha256(b"missing").hexdigest(), 7)
+def test_a_missing_file_is_an_error_for_whoever_opens_it_and_for_nobody_else(lfs, open_store):
+    there, missing = lfs.add(b"there"), LFSPointer(hashlib.sha256(b"missing").hexdigest(), 7)
     store = open_store()
     store.announce(missing)
     assert store.read(there) == b"there"
@@ -157,14 +151,14 @@ def test_a_missing_file_is_an_error_for_whoever_opens_it_and_for_nobody_else(ser
     assert "git lfs push" in str(caught.value)
 
 
-def test_prefetching_a_missing_file_fails(server, open_store):
+def test_prefetching_a_missing_file_fails(lfs, open_store):
     missing = LFSPointer("00" * 32, 7)
     with pytest.raises(PathNotFoundError):
-        open_store().prefetch([server.add(b"there"), missing])
+        open_store().prefetch([lfs.add(b"there"), missing])
 
 
-def test_many_threads_that_want_one_file_receive_it_once(server, open_store):
-    pointer = server.add(b"hello" * 1000)
+def test_many_threads_that_want_one_file_receive_it_once(lfs, open_store):
+    pointer = lfs.add(b"hello" * 1000)
     store = open_store()
     answers = []
     threads = [threading.Thread(target=lambda: answers.append(store.read(pointer))) for _ in range(8)]
@@ -173,7 +167,7 @@ def test_many_threads_that_want_one_file_receive_it_once(server, open_store):
     for thread in threads:
         thread.join()
     assert answers == [b"hello" * 1000] * 8
-    assert len(server.requests) == 2
+    assert len(lfs.requests) == 2
 
 
 # --- what the server sends -------------------------------------------------------------------------------------------
@@ -187,16 +181,16 @@ def test_many_threads_that_want_one_file_receive_it_once(server, open_store):
         (lambda data: data.swapcase(), "something else"),
     ],
 )
-def test_bytes_that_are_not_the_file_are_never_seen(server, open_store, tmp_path, spoil, message):
-    pointer = server.add(b"hello world")
-    server.spoil = spoil
+def test_bytes_that_are_not_the_file_are_never_seen(lfs, open_store, tmp_path, spoil, message):
+    pointer = lfs.add(b"hello world")
+    lfs.spoil = spoil
     with pytest.raises(DigestMismatchError, match=message):
         open_store().open(pointer)
     assert kept(tmp_path) == []
 
 
-def test_a_download_that_is_cut_short_is_tried_again(server, open_store):
-    pointer = server.add(b"hello world")
+def test_a_download_that_is_cut_short_is_tried_again(lfs, open_store):
+    pointer = lfs.add(b"hello world")
     tries = []
 
     def fail_once(data):
@@ -205,103 +199,103 @@ def test_a_download_that_is_cut_short_is_tried_again(server, open_store):
             raise ConnectionResetError
         return data
 
-    server.spoil = fail_once
+    lfs.spoil = fail_once
     assert open_store().read(pointer) == b"hello world"
 
 
-def test_an_object_that_vanished_between_question_and_download_is_missing(server, open_store):
-    pointer = server.add(b"hello")
+def test_an_object_that_vanished_between_question_and_download_is_missing(lfs, open_store):
+    pointer = lfs.add(b"hello")
     store = open_store()
     store.announce(pointer)
-    store.read(server.add(b"other"))
-    del server.objects[pointer.oid]
+    store.read(lfs.add(b"other"))
+    del lfs.objects[pointer.oid]
     with pytest.raises(PathNotFoundError):
         store.open(pointer)
 
 
-def test_a_token_that_the_server_withdrew_is_asked_for_anew(server, open_store):
-    server.token = "one"
-    first, second = server.add(b"first"), server.add(b"second")
+def test_a_token_that_the_server_withdrew_is_asked_for_anew(lfs, open_store):
+    lfs.token = "one"
+    first, second = lfs.add(b"first"), lfs.add(b"second")
     store = open_store()
     store.announce(second)
     assert store.read(first) == b"first"
-    server.token = "two"
+    lfs.token = "two"
     assert store.read(second) == b"second"
-    assert len(server.batches) == 2
+    assert len(lfs.batches) == 2
 
 
-def test_a_token_that_is_refused_at_once_is_an_error(server, open_store):
-    server.token = "right"
-    pointer = server.add(b"first")
+def test_a_token_that_is_refused_at_once_is_an_error(lfs, open_store):
+    lfs.token = "right"
+    pointer = lfs.add(b"first")
 
     def wrong(answer):
         answer["objects"][0]["actions"]["download"]["header"]["X-Token"] = "wrong"
         return answer
 
-    server.batch = wrong
+    lfs.batch = wrong
     with pytest.raises(PermissionDeniedError):
         open_store().open(pointer)
 
 
-def test_an_answer_past_its_end_is_not_used(server, open_store):
+def test_an_answer_past_its_end_is_not_used(lfs, open_store):
     def short_lived(answer):
         for item in answer["objects"]:
             item["actions"]["download"]["expires_in"] = 1
         return answer
 
-    server.batch = short_lived
-    first, second = server.add(b"first"), server.add(b"second")
+    lfs.batch = short_lived
+    first, second = lfs.add(b"first"), lfs.add(b"second")
     store = open_store()
     store.announce(second)
     store.read(first)
     store.read(second)
-    assert len(server.batches) == 2
+    assert len(lfs.batches) == 2
 
 
-def test_nonsense_is_a_protocol_error(server, open_store):
-    server.batch = lambda answer: b"hunter2"
+def test_nonsense_is_a_protocol_error(lfs, open_store):
+    lfs.batch = lambda answer: b"hunter2"
     with pytest.raises(RemoteProtocolError):
-        open_store().open(server.add(b"x"))
+        open_store().open(lfs.add(b"x"))
 
 
-def test_a_repository_without_lfs_says_so(server, open_store):
+def test_a_repository_without_lfs_says_so(lfs, open_store):
     with pytest.raises(Exception, match="Not found"):
-        open_store(url=f"{server.url}/elsewhere").open(server.add(b"x"))
+        open_store(url=f"{lfs.url}/elsewhere").open(lfs.add(b"x"))
 
 
 # --- credentials -----------------------------------------------------------------------------------------------------
 
 
-def keychain_for(server):
-    return StaticKeychain.for_url(server.url, BasicAuth("me", "hunter2"))
+def keychain_for(lfs):
+    return StaticKeychain.for_url(lfs.url, BasicAuth("me", "hunter2"))
 
 
-def test_credentials_are_asked_for_the_origin_and_sent_to_it(server, open_store):
-    server.username, server.password = "me", "hunter2"
-    pointer = server.add(b"hello")
-    assert open_store(keychain=keychain_for(server)).read(pointer) == b"hello"
-    assert all("authorization" in request.headers for request in server.requests)
+def test_credentials_are_asked_for_the_origin_and_sent_to_it(lfs, open_store):
+    lfs.username, lfs.password = "me", "hunter2"
+    pointer = lfs.add(b"hello")
+    assert open_store(keychain=keychain_for(lfs)).read(pointer) == b"hello"
+    assert all("authorization" in request.headers for request in lfs.requests)
 
 
-def test_wrong_credentials_are_an_authentication_error(server, open_store):
-    server.username, server.password = "me", "other"
+def test_wrong_credentials_are_an_authentication_error(lfs, open_store):
+    lfs.username, lfs.password = "me", "other"
     with pytest.raises(AuthenticationError, match="Credentials needed") as caught:
-        open_store(keychain=keychain_for(server)).open(server.add(b"hello"))
+        open_store(keychain=keychain_for(lfs)).open(lfs.add(b"hello"))
     assert "hunter2" not in str(caught.value)
 
 
-def test_what_the_server_gives_is_all_that_a_download_gets(server, open_store):
-    server.username, server.password, server.token = "me", "hunter2", "t"
-    open_store(keychain=keychain_for(server)).read(server.add(b"hello"))
-    download = server.requests[-1]
+def test_what_the_server_gives_is_all_that_a_download_gets(lfs, open_store):
+    lfs.username, lfs.password, lfs.token = "me", "hunter2", "t"
+    open_store(keychain=keychain_for(lfs)).read(lfs.add(b"hello"))
+    download = lfs.requests[-1]
     assert download.headers["x-token"] == "t"
     assert "authorization" not in download.headers
 
 
-def test_another_origin_gets_nothing_of_ours_and_nothing_travels_on_through_a_redirect(server, open_store):
-    server.username, server.password = "me", "hunter2"
+def test_another_origin_gets_nothing_of_ours_and_nothing_travels_on_through_a_redirect(lfs, open_store):
+    lfs.username, lfs.password = "me", "hunter2"
     with LFSServer() as cdn:
-        pointer = server.add(b"hello")
+        pointer = lfs.add(b"hello")
         cdn.add(b"hello")
 
         def elsewhere(answer):
@@ -310,8 +304,8 @@ def test_another_origin_gets_nothing_of_ours_and_nothing_travels_on_through_a_re
             action["header"] = {"X-Signed": "for the cdn"}
             return answer
 
-        server.batch = elsewhere
-        anything = StaticKeychain(tuple((Origin.of(url), BasicAuth("me", "hunter2")) for url in (server.url, cdn.url)))
+        lfs.batch = elsewhere
+        anything = StaticKeychain(tuple((Origin.of(url), BasicAuth("me", "hunter2")) for url in (lfs.url, cdn.url)))
         assert open_store(keychain=anything).read(pointer) == b"hello"
         (request,) = cdn.requests
         assert request.headers["x-signed"] == "for the cdn"
@@ -373,8 +367,8 @@ def test_what_has_no_server_says_so(address):
 def https_server():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    with LFSServer(context=context, username="me", password="hunter2") as server:
-        yield server
+    with LFSServer(context=context, username="me", password="hunter2") as lfs:
+        yield lfs
 
 
 def ssh_answering(tmp_path, text, status=0):
@@ -407,31 +401,31 @@ def test_an_ssh_key_is_enough_where_the_server_gives_out_tokens(https_server, op
 
 
 @pytest.mark.parametrize("answer", ["", "nonsense", '{"href": "http://127.0.0.1:1/x"}', '{"header": {"Host": "x"}}'])
-def test_a_token_that_makes_no_sense_is_a_protocol_error(server, open_store, tmp_path, answer):
+def test_a_token_that_makes_no_sense_is_a_protocol_error(lfs, open_store, tmp_path, answer):
     with ssh_answering(tmp_path, answer) as ssh, pytest.raises(RemoteProtocolError):
-        open_store(at=ssh.url("app.git"), keychain=ssh_keychain(ssh)).open(server.add(b"x"))
+        open_store(at=ssh.url("app.git"), keychain=ssh_keychain(ssh)).open(lfs.add(b"x"))
 
 
-def test_a_server_without_tokens_leaves_us_with_https_and_the_keychain(server, open_store, tmp_path):
+def test_a_server_without_tokens_leaves_us_with_https_and_the_keychain(lfs, open_store, tmp_path):
     with ssh_answering(tmp_path, "", status=127) as ssh, pytest.raises(TransportError, match="443"):
         store = open_store(at=ssh.url("app.git"), keychain=ssh_keychain(ssh), operation=Operation(1.0))
-        store.open(server.add(b"x"))
+        store.open(lfs.add(b"x"))
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_larger_than_the_limit_is_not_asked_for(server, open_store):
-    pointer = server.add(b"hello world")
+def test_a_file_larger_than_the_limit_is_not_asked_for(lfs, open_store):
+    pointer = lfs.add(b"hello world")
     with pytest.raises(LimitExceededError, match="max_file_bytes"):
         open_store(limits=Limits(max_file_bytes=10)).open(pointer)
     with pytest.raises(LimitExceededError, match="max_content_bytes"):
         open_store(limits=Limits(max_content_bytes=10)).prefetch([pointer])
-    assert server.requests == []
+    assert lfs.requests == []
 
 
-def test_a_cancelled_operation_receives_nothing(server, open_store, tmp_path):
-    pointer = server.add(b"hello")
+def test_a_cancelled_operation_receives_nothing(lfs, open_store, tmp_path):
+    pointer = lfs.add(b"hello")
     with pytest.raises(OperationCancelledError):
         open_store(operation=Operation(20, lambda: True)).open(pointer)
     assert kept(tmp_path) == []

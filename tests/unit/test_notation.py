@@ -3,10 +3,8 @@
 import base64
 import datetime as dt
 import hashlib
-import importlib.util
 import json
 import pickle
-from pathlib import Path
 
 import attrs
 import pytest
@@ -27,10 +25,7 @@ from fluxsrc.signatures.notation.envelope import COSE_MEDIA_TYPE, JWS_MEDIA_TYPE
 from fluxsrc.signatures.notation.names import DistinguishedName
 from fluxsrc.signatures.notation.timestamp import check_timestamp
 from fluxsrc.signatures.oci import OCIEvidence, SignatureKind, SignatureRecord
-
-_spec = importlib.util.spec_from_file_location("notation_keys_unit", Path(__file__).parents[1] / "notation_keys.py")
-keys = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(keys)
+from helpers import notation_keys as keys
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)

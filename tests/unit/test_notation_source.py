@@ -1,7 +1,6 @@
 """Notation's signatures where they are used: in registries, on the command line, in manifests; and that attacks store nothing."""
 
 import base64
-import importlib.util
 import json
 import logging
 from functools import partial
@@ -23,13 +22,9 @@ from fluxsrc.signatures.notation import NotationSignature, TrustPolicy, TrustSto
 from fluxsrc.signing import CosignSigner, SigningKey, sign
 from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore, MemoryStore
-from fluxsrc.testing.registry import Registry
 from fluxsrc.testing.registry import handler as fake
 from fluxsrc.verify import AllOf, AnyOf, UnsafeNoVerification
-
-_spec = importlib.util.spec_from_file_location("notation_keys_source", Path(__file__).parents[1] / "notation_keys.py")
-keys = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(keys)
+from helpers import notation_keys as keys
 
 PLAIN = Access(insecure=True)
 FORMS = ["jws", "cose"]
@@ -52,18 +47,6 @@ def statement(**changes):
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
-@pytest.fixture(params=[True, False], ids=["referrers-api", "tag-schema"])
-def registry(request):
-    with Registry(has_referrers=request.param) as server:
-        yield server
-
-
-@pytest.fixture
-def server():
-    with Registry() as server:
-        yield server
-
-
 @pytest.fixture
 def config(tmp_path):
     """notation's configuration directory; call it to change the statement."""
@@ -80,16 +63,16 @@ def config(tmp_path):
     return write
 
 
-def published(server, signer=None, *, name="team/app", tag="v1", text="replicas: 3\n"):
+def published(registry, signer=None, *, name="team/app", tag="v1", text="replicas: 3\n"):
     """Push a tree, signed by whoever it is; its digest."""
-    home = f"oci://{server.host}/{name}:{tag}"
+    home = f"oci://{registry.host}/{name}:{tag}"
     return push(MemorySource({"app.yaml": text}), home, access=PLAIN, attach=signer).digest
 
 
-def source(server, config, *, name="team/app", limits=None, policy=None, **options):
+def source(registry, config, *, name="team/app", limits=None, policy=None, **options):
     policy = policy or NotationSignature.from_directory(config(), **options)
     extra = {} if limits is None else {"limits": limits}
-    return OCISource(f"oci://{server.host}/{name}:v1", insecure=True, verify=policy, **extra)
+    return OCISource(f"oci://{registry.host}/{name}:v1", insecure=True, verify=policy, **extra)
 
 
 def refused(found):
@@ -107,19 +90,19 @@ def refused(found):
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "notation" / "vectors.json").read_text())
 
 
-def restored(server, case):
+def restored(registry, case):
     """Put what a real notation left in a registry into ours."""
-    repository = server.repository("team/app")
+    repository = registry.repository("team/app")
     repository.manifests.update({key: (kind, text.encode()) for key, (kind, text) in case["manifests"].items()})
     repository.blobs.update({key: base64.b64decode(text) for key, text in case["blobs"].items()})
     repository.tags.update(case["tags"])
 
 
 @pytest.fixture(params=VECTORS["cases"])
-def recorded(request, server):
+def recorded(request, registry):
     """A registry with an artifact that notation signed; how."""
-    restored(server, VECTORS["cases"][request.param])
-    return server, *request.param.split("/")
+    restored(registry, VECTORS["cases"][request.param])
+    return registry, *request.param.split("/")
 
 
 def recorded_policy(*stores, identities=("*",), **options):
@@ -134,11 +117,11 @@ def recorded_policy(*stores, identities=("*",), **options):
 
 def test_what_notation_signed_holds(recorded):
     """Whose certificate is over by now, by the timestamp; by who signed, with the metadata, in each envelope."""
-    server, kind, form = recorded
+    registry, kind, form = recorded
     subject = f"x509.subject: C=US, ST=WA, O=Acme, CN={kind}"
     stores = ["ca:acme", "tsa:clock"] if kind == "stamped" else ["ca:acme"]
     policy = recorded_policy(*stores, identities=[subject], annotations={"env": "prod"})
-    facts = dict(source(server, None, policy=policy).produce_artifact(MemoryStore()).verification)
+    facts = dict(source(registry, None, policy=policy).produce_artifact(MemoryStore()).verification)
     assert facts["oci.signer"] == f"CN={kind},O=Acme,ST=WA,C=US"
     assert facts["oci.algorithm"] == {"rsa2048": "PS256"}.get(kind, "ES256")
     assert facts.get("oci.timestamped", "")[:10] == (facts["oci.signed"][:10] if kind == "stamped" else "")
@@ -148,7 +131,7 @@ def test_what_notation_signed_holds(recorded):
 
 def test_what_notation_signed_does_not_hold_for_others(recorded):
     """Without a trusted clock where it is needed, by another root, under another name, with other metadata."""
-    server, kind, _ = recorded
+    registry, kind, _ = recorded
     refusals = {
         recorded_policy("tsa:acme"): 5,
         recorded_policy("ca:acme", identities=["x509.subject: C=US, ST=WA, O=Acme, CN=other"]): 7,
@@ -159,18 +142,18 @@ def test_what_notation_signed_does_not_hold_for_others(recorded):
         refusals[recorded_policy("ca:acme", annotations={"env": "test"})] = 10
         refusals[recorded_policy("ca:acme", "tsa:clock")] = 5
     for policy, check in refusals.items():
-        assert refused(source(server, None, policy=policy)) == check
+        assert refused(source(registry, None, policy=policy)) == check
 
 
 # --- what holds, and where it is told ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_who_signed_is_recorded_and_told_everywhere(registry, config, form, tmp_path):
+def test_who_signed_is_recorded_and_told_everywhere(each_registry, config, form, tmp_path):
     """The subject of the certificate, its key, when, which statement: in the artifact, the store, the status, the notebook."""
-    digest = published(registry, attach(ADA, form))
+    digest = published(each_registry, attach(ADA, form))
     store = LocalStore(tmp_path / "store")
-    artifact = source(registry, config).produce_artifact(store)
+    artifact = source(each_registry, config).produce_artifact(store)
     facts = dict(artifact.verification)
     assert facts["oci.signer"] == "CN=Ada,O=Acme,ST=WA,C=US"
     assert (facts["oci.layout"], facts["oci.statement"], facts["oci.level"]) == ("notation", "all", "strict")
@@ -185,130 +168,130 @@ def test_who_signed_is_recorded_and_told_everywhere(registry, config, form, tmp_
     assert "CN=Ada,O=Acme,ST=WA,C=US" in shown
 
 
-def test_a_mirror_takes_the_signatures_along_and_is_judged_as_the_origin(server, config):
+def test_a_mirror_takes_the_signatures_along_and_is_judged_as_the_origin(registry, config):
     """Statements name repositories; a copy is told which one it is a copy of."""
-    published(server, attach(ADA))
-    here, there = (f"oci://{server.host}/{name}:v1" for name in ("team/app", "mirror/app"))
+    published(registry, attach(ADA))
+    here, there = (f"oci://{registry.host}/{name}:v1" for name in ("team/app", "mirror/app"))
     promote(here, there, referrers=True, access=PLAIN)
-    only = partial(config, registryScopes=[f"{server.host}/team/app"])
-    assert source(server, only).produce_artifact(MemoryStore()).verification
-    assert refused(source(server, only, name="mirror/app")) == 9
-    mirrored = source(server, only, name="mirror/app", repository=f"{server.host}/team/app")
+    only = partial(config, registryScopes=[f"{registry.host}/team/app"])
+    assert source(registry, only).produce_artifact(MemoryStore()).verification
+    assert refused(source(registry, only, name="mirror/app")) == 9
+    mirrored = source(registry, only, name="mirror/app", repository=f"{registry.host}/team/app")
     assert mirrored.produce_artifact(MemoryStore()).verification
 
 
-def test_a_changed_policy_asks_again_for_an_unchanged_revision(server, config):
+def test_a_changed_policy_asks_again_for_an_unchanged_revision(registry, config):
     """Another trust store, identity, or list: what was accepted before is judged anew."""
-    published(server, attach(ADA))
+    published(registry, attach(ADA))
     store = MemoryStore()
-    source(server, config).produce_artifact(store)
+    source(registry, config).produce_artifact(store)
     stricter = partial(config, trustedIdentities=["x509.subject: C=US, ST=WA, O=Acme, CN=Bob"])
     with pytest.raises(VerificationError) as caught:
-        source(server, stricter).produce_artifact(store)
+        source(registry, stricter).produce_artifact(store)
     assert caught.value.check == 7
 
 
 # --- attacks -----------------------------------------------------------------------------------------------------------
 
 
-def test_attack_nothing_is_signed_or_only_with_cosign(registry, config):
+def test_attack_nothing_is_signed_or_only_with_cosign(each_registry, config):
     """A signature of another kind does not count, by whichever key."""
-    published(registry)
-    assert refused(source(registry, config)) == 2
-    digest = published(registry, name="team/cosigned")
-    sign(f"oci://{registry.host}/team/cosigned@{digest}", CosignSigner(SigningKey.generate()), access=PLAIN)
-    assert refused(source(registry, config, name="team/cosigned")) == 2
+    published(each_registry)
+    assert refused(source(each_registry, config)) == 2
+    digest = published(each_registry, name="team/cosigned")
+    sign(f"oci://{each_registry.host}/team/cosigned@{digest}", CosignSigner(SigningKey.generate()), access=PLAIN)
+    assert refused(source(each_registry, config, name="team/cosigned")) == 2
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_attack_another_authority_of_the_same_names(registry, config, form):
-    published(registry, attach(EVE, form))
-    assert refused(source(registry, config)) == 5
+def test_attack_another_authority_of_the_same_names(each_registry, config, form):
+    published(each_registry, attach(EVE, form))
+    assert refused(source(each_registry, config)) == 5
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_attack_a_signature_of_another_digest_put_beside_this_one(registry, config, form):
+def test_attack_a_signature_of_another_digest_put_beside_this_one(each_registry, config, form):
     other = keys.payload(str(Digest.of(b"other")), 5, "application/vnd.oci.image.manifest.v1+json")
-    published(registry, attach(ADA, form, target=other))
-    assert refused(source(registry, config)) == 9
+    published(each_registry, attach(ADA, form, target=other))
+    assert refused(source(each_registry, config)) == 9
 
 
-def test_attack_a_signature_for_another_repository(registry, config):
+def test_attack_a_signature_for_another_repository(each_registry, config):
     """What a team may sign is up to the statement about its repository."""
-    published(registry, attach(ADA))
-    others = partial(config, registryScopes=[f"{registry.host}/team/other"])
-    assert refused(source(registry, others)) == 9
+    published(each_registry, attach(ADA))
+    others = partial(config, registryScopes=[f"{each_registry.host}/team/other"])
+    assert refused(source(each_registry, others)) == 9
 
 
-def test_attack_a_stripped_signature(registry, config):
+def test_attack_a_stripped_signature(each_registry, config):
     """Whether the list forgets it or the manifest is gone."""
-    digest = published(registry, attach(ADA))
-    repository = registry.repository("team/app")
+    digest = published(each_registry, attach(ADA))
+    repository = each_registry.repository("team/app")
     for found in [key for key, (_, data) in repository.manifests.items() if "subject" in json.loads(data)]:
         del repository.manifests[found]
-    assert refused(source(registry, config)) == 2
+    assert refused(source(each_registry, config)) == 2
     assert str(digest) in repository.manifests
 
 
-def test_attack_a_signature_added_after_the_policy_failed_is_judged_anew(server, config):
+def test_attack_a_signature_added_after_the_policy_failed_is_judged_anew(registry, config):
     store = MemoryStore()
-    digest = published(server)
-    home = f"oci://{server.host}/team/app@{digest}"
+    digest = published(registry)
+    home = f"oci://{registry.host}/team/app@{digest}"
     for signer, check in ((None, 2), (EVE, 5)):
         if signer is not None:
             sign(home, attach(signer), access=PLAIN)
         with pytest.raises(VerificationError) as caught:
-            source(server, config).produce_artifact(store)
+            source(registry, config).produce_artifact(store)
         assert caught.value.check == check
     sign(home, attach(ADA), access=PLAIN)
-    assert source(server, config).produce_artifact(store).verification
+    assert source(registry, config).produce_artifact(store).verification
 
 
-def test_attack_a_downgrade_to_cosigns_keys(server, config):
+def test_attack_a_downgrade_to_cosigns_keys(registry, config):
     """`AllOf` wants both: leaving the stronger one out does not help."""
     key = SigningKey.generate()
-    digest = published(server)
-    sign(f"oci://{server.host}/team/app@{digest}", CosignSigner(key), access=PLAIN)
+    digest = published(registry)
+    sign(f"oci://{registry.host}/team/app@{digest}", CosignSigner(key), access=PLAIN)
     both = AllOf([CosignKeySignature(key.public), NotationSignature.from_directory(config())])
-    assert refused(attrs.evolve(source(server, config), verify=both)) == 2
+    assert refused(attrs.evolve(source(registry, config), verify=both)) == 2
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[" * 50_000, b"\xbf" * 50, b'{"payload":"e30","payload":"e30"}'])
 @pytest.mark.parametrize("media_type", ["application/jose+json", "application/cose", "application/pkcs7-mime", ""])
-def test_attack_a_signature_that_is_none(server, config, payload, media_type):
-    published(server, lambda repository, document: put(repository, document, payload, media_type))
-    assert refused(source(server, config)) == 3
+def test_attack_a_signature_that_is_none(registry, config, payload, media_type):
+    published(registry, lambda repository, document: put(repository, document, payload, media_type))
+    assert refused(source(registry, config)) == 3
 
 
-def test_a_bad_signature_beside_a_good_one_takes_nothing_from_it(server, config):
-    digest = published(server, attach(EVE))
+def test_a_bad_signature_beside_a_good_one_takes_nothing_from_it(registry, config):
+    digest = published(registry, attach(EVE))
     for signer in (lambda repository, document: put(repository, document, b"{}"), attach(ADA, "cose")):
-        sign(f"oci://{server.host}/team/app@{digest}", signer, access=PLAIN)
-    assert dict(source(server, config).produce_artifact(MemoryStore()).verification)["oci.level"] == "strict"
+        sign(f"oci://{registry.host}/team/app@{digest}", signer, access=PLAIN)
+    assert dict(source(registry, config).produce_artifact(MemoryStore()).verification)["oci.level"] == "strict"
 
 
-def test_attack_too_many_or_too_large_signatures(server, config):
+def test_attack_too_many_or_too_large_signatures(registry, config):
     """An error and no verdict; nothing large is downloaded."""
-    digest = published(server, attach(ADA))
-    home = f"oci://{server.host}/team/app@{digest}"
+    digest = published(registry, attach(ADA))
+    home = f"oci://{registry.host}/team/app@{digest}"
     for number in range(4):
         sign(home, lambda *at, n=number: put(*at, b'{"n":%d}' % n), access=PLAIN)
-    assert source(server, config, limits=Limits(max_signatures=5)).produce_artifact(MemoryStore())
+    assert source(registry, config, limits=Limits(max_signatures=5)).produce_artifact(MemoryStore())
     with pytest.raises(LimitExceededError) as caught:
-        source(server, config, limits=Limits(max_signatures=4)).produce_artifact(MemoryStore())
+        source(registry, config, limits=Limits(max_signatures=4)).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_signatures"
     sign(home, lambda *at: put(*at, bytes(2_000_000)), access=PLAIN)
     with pytest.raises(LimitExceededError) as caught:
-        source(server, config).produce_artifact(MemoryStore())
+        source(registry, config).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_signature_bytes"
-    assert server.count(f"GET .*/blobs/{Digest.of(bytes(2_000_000))}") == 0
+    assert registry.count(f"GET .*/blobs/{Digest.of(bytes(2_000_000))}") == 0
 
 
-def test_attack_endless_pages_of_referrers_come_to_an_end(server, config, monkeypatch):
-    published(server, attach(ADA))
+def test_attack_endless_pages_of_referrers_come_to_an_end(registry, config, monkeypatch):
+    published(registry, attach(ADA))
 
     def endless(handler, name, digest):
-        number = len(server.requests)
+        number = len(registry.requests)
         item = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2}
         page = [item | {"digest": str(Digest.of(b"%d-%d" % (number, at)))} for at in range(100)]
         headers = {"Link": f'</v2/{name}/referrers/{digest}?page={number}>; rel="next"'}
@@ -317,29 +300,29 @@ def test_attack_endless_pages_of_referrers_come_to_an_end(server, config, monkey
     route = next(route for route in fake._ROUTES if "referrers" in route[1])
     monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], endless), *fake._ROUTES])
     with pytest.raises(LimitExceededError) as caught:
-        source(server, config).produce_artifact(MemoryStore())
+        source(registry, config).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_referrers"
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 403}, {"corrupt": True}])
-def test_what_cannot_be_read_is_an_error_and_no_verdict(server, config, fault):
+def test_what_cannot_be_read_is_an_error_and_no_verdict(registry, config, fault):
     """A registry that does not show the signatures is not one without signatures: `AnyOf` does not go on to the next."""
-    published(server, attach(ADA))
-    server.inject(r"GET .*/referrers/", times=None, **fault)
+    published(registry, attach(ADA))
+    registry.inject(r"GET .*/referrers/", times=None, **fault)
     either = AnyOf([NotationSignature.from_directory(config()), UnsafeNoVerification()])
     with pytest.raises(FluxSrcError) as caught:
-        attrs.evolve(source(server, config), verify=either).produce_artifact(MemoryStore())
+        attrs.evolve(source(registry, config), verify=either).produce_artifact(MemoryStore())
     assert not isinstance(caught.value, VerificationError)
 
 
-def test_a_level_that_only_logs_says_so_and_verifies_nobody(server, config, caplog):
+def test_a_level_that_only_logs_says_so_and_verifies_nobody(registry, config, caplog):
     """Flux goes on without the condition, too."""
-    published(server, attach(EVE))
+    published(registry, attach(EVE))
     audit = partial(config, signatureVerification={"level": "audit"})
     with pytest.raises(ConfigurationError, match="verifies nobody"):
-        source(server, audit)
+        source(registry, audit)
     with caplog.at_level(logging.WARNING):
-        artifact = source(server, audit, unsafe_levels=True).produce_artifact(MemoryStore())
+        artifact = source(registry, audit, unsafe_levels=True).produce_artifact(MemoryStore())
     assert "in a trust store" in caplog.text
     assert "SourceVerified" not in SourceStatus(key=artifact.key).succeeded(artifact, 1, keys.now()).conditions
 
@@ -360,11 +343,11 @@ def run(capfd, tmp_path, monkeypatch):
     return execute
 
 
-def test_the_command_line_takes_notations_files(run, server, config):
+def test_the_command_line_takes_notations_files(run, registry, config):
     """The trust stores beside the policy, or elsewhere; the signer is shown."""
-    published(server, attach(ADA))
+    published(registry, attach(ADA))
     config()
-    home, asked = f"oci://{server.host}/team/app:v1", ("--verify-trust-policy", "notation/trustpolicy.json")
+    home, asked = f"oci://{registry.host}/team/app:v1", ("--verify-trust-policy", "notation/trustpolicy.json")
     code, out, err = run("pull", home, "--insecure", "--output", "out", *asked)
     assert (code, err) == (0, "")
     assert "oci.signer: CN=Ada,O=Acme,ST=WA,C=US" in out
@@ -374,11 +357,11 @@ def test_the_command_line_takes_notations_files(run, server, config):
     code, _, err = run("resolve", home, "--insecure", *asked)
     assert (code, "cannot read the trust store" in err) == (2, True)
     assert run("resolve", home, "--insecure", *asked, "--verify-trust-store", "elsewhere")[0] == 0
-    code, _, err = run("resolve", f"oci://{server.host}/team/none:v1", "--insecure", *asked)
+    code, _, err = run("resolve", f"oci://{registry.host}/team/none:v1", "--insecure", *asked)
     assert code == 2
-    published(server, attach(EVE), name="team/eve")
+    published(registry, attach(EVE), name="team/eve")
     named = (*asked, "--verify-trust-store", "elsewhere")
-    code, _, err = run("pull", f"oci://{server.host}/team/eve:v1", "--insecure", "--output", "eve", *named)
+    code, _, err = run("pull", f"oci://{registry.host}/team/eve:v1", "--insecure", "--output", "eve", *named)
     assert (code, "check 5 (certificate)" in err, Path("eve").exists()) == (4, True, False)
 
 

@@ -50,12 +50,6 @@ LAYER = "application/vnd.cncf.flux.content.v1.tar+gzip"
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
-@pytest.fixture
-def registry():
-    with Registry() as server:
-        yield server
-
-
 def layer(files: dict[str, bytes], *, links: dict[str, str] | None = None, hard: dict[str, str] | None = None) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:

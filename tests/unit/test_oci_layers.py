@@ -38,12 +38,6 @@ def tar(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture
-def registry():
-    with Registry() as server:
-        yield server
-
-
 def source(registry, **options):
     return OCISource(f"oci://{registry.host}/app:v1", insecure=True, **options)
 

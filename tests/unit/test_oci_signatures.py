@@ -24,7 +24,6 @@ from fluxsrc.signatures.publickeys import parse_public_keys
 from fluxsrc.signatures.statements import Bundle, Claim, key_bundle, pre_authentication, simple_signing, statement
 from fluxsrc.signing import CosignSigner, sign
 from fluxsrc.stores import MemoryStore
-from fluxsrc.testing.registry import Registry
 from fluxsrc.testing.registry import handler as fake
 from fluxsrc.verify import AllOf, AnyOf, Policy, UnsafeNoVerification
 
@@ -41,66 +40,54 @@ PLAIN = Access(insecure=True)
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
-@pytest.fixture(params=[True, False], ids=["referrers-api", "fallback-tag"])
-def registry(request):
-    with Registry(has_referrers=request.param) as server:
-        yield server
-
-
-@pytest.fixture
-def server():
-    with Registry() as server:
-        yield server
-
-
-def published(server, name="team/app", text="replicas: 3\n", tag="v1"):
+def published(registry, name="team/app", text="replicas: 3\n", tag="v1"):
     """Push a tree; its digest."""
-    return push(MemorySource({"app.yaml": text}), f"oci://{server.host}/{name}:{tag}", access=PLAIN).digest
+    return push(MemorySource({"app.yaml": text}), f"oci://{registry.host}/{name}:{tag}", access=PLAIN).digest
 
 
-def signed(server, key=OURS, name="team/app", **options):
+def signed(registry, key=OURS, name="team/app", **options):
     """Push a tree and sign it; its digest."""
-    digest = published(server, name)
-    sign(f"oci://{server.host}/{name}@{digest}", CosignSigner(key, **options), access=PLAIN)
+    digest = published(registry, name)
+    sign(f"oci://{registry.host}/{name}@{digest}", CosignSigner(key, **options), access=PLAIN)
     return digest
 
 
-def source(server, policy, name="team/app", **options):
-    return OCISource(f"oci://{server.host}/{name}:v1", insecure=True, verify=policy, **options)
+def source(registry, policy, name="team/app", **options):
+    return OCISource(f"oci://{registry.host}/{name}:v1", insecure=True, verify=policy, **options)
 
 
 def policy(*keys, **options):
     return CosignKeySignature([key.public for key in keys or [OURS]], **options)
 
 
-def layers_asked(server):
+def layers_asked(registry):
     """How often a blob was read that is not part of a signature."""
     signature = {BUNDLE_MEDIA_TYPE, SIMPLE_SIGNING_MEDIA_TYPE}
     layers = {
         layer["digest"]
-        for repository in server.repositories.values()
+        for repository in registry.repositories.values()
         for _, data in repository.manifests.values()
         for layer in json.loads(data).get("layers", [])
         if layer["mediaType"] not in signature
     }
-    return sum(server.count(f"GET .*/blobs/{digest}") for digest in layers)
+    return sum(registry.count(f"GET .*/blobs/{digest}") for digest in layers)
 
 
-def refused(server, wanted, check, *, said="", **options):
+def refused(registry, wanted, check, *, said="", **options):
     """Hold a source against a policy that it must fail, at this check, with no layer read and nothing stored."""
-    before, store = layers_asked(server), MemoryStore()
+    before, store = layers_asked(registry), MemoryStore()
     with pytest.raises(VerificationError) as caught:
-        source(server, wanted, **options).produce_artifact(store)
+        source(registry, wanted, **options).produce_artifact(store)
     assert caught.value.check == check, caught.value
     assert f"check {check.value} ({check.name.lower()})" in str(caught.value)
     assert said in str(caught.value)
-    assert layers_asked(server) == before
+    assert layers_asked(registry) == before
     assert not list(store.sources())
 
 
-def restored(server, case):
+def restored(registry, case):
     """Put what a real registry was left with into ours."""
-    repository = server.repository("team/app")
+    repository = registry.repository("team/app")
     repository.manifests.update({key: (kind, text.encode()) for key, (kind, text) in case["manifests"].items()})
     repository.blobs.update({key: base64.b64decode(text) for key, text in case["blobs"].items()})
     repository.tags.update(case["tags"])
@@ -111,12 +98,12 @@ def restored(server, case):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_cosign_signed_verifies_and_says_by_which_key(server, kind, layout):
+def test_what_cosign_signed_verifies_and_says_by_which_key(registry, kind, layout):
     case = VECTORS["cases"][f"{kind}/{layout}"]
-    restored(server, case)
+    restored(registry, case)
     (key,) = parse_public_keys(VECTORS["keys"][kind]["pub"])
     wanted = CosignKeySignature(key, annotations={"env": "prod"})
-    artifact = source(server, wanted).produce_artifact(MemoryStore())
+    artifact = source(registry, wanted).produce_artifact(MemoryStore())
     facts = dict(artifact.verification)
     assert (facts["oci.layout"], facts["oci.key"]) == (layout, key.fingerprint)
     assert facts["oci.signature"] in case["manifests"]
@@ -134,43 +121,43 @@ def test_a_key_that_cosign_encrypted_opens_and_signs_what_its_public_half_verifi
     assert key.sign(b"message") == key.sign(b"message")
 
 
-def test_cosigns_signed_identity_can_be_asked_for(server):
-    restored(server, VECTORS["cases"]["rsa/cosign"])
+def test_cosigns_signed_identity_can_be_asked_for(registry):
+    restored(registry, VECTORS["cases"]["rsa/cosign"])
     key = parse_public_keys(VECTORS["keys"]["rsa"]["pub"])
     good = CosignKeySignature(key, repository="registry.example/team/app")
-    assert source(server, good).produce_artifact(MemoryStore()).verification
-    refused(server, attrs.evolve(good, repository="registry.example/team/other"), OCICheck.SUBJECT, said="team/other")
+    assert source(registry, good).produce_artifact(MemoryStore()).verification
+    refused(registry, attrs.evolve(good, repository="registry.example/team/other"), OCICheck.SUBJECT, said="team/other")
 
 
 # --- what we sign ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_we_sign_verifies_with_its_name_and_annotations(registry, layout):
-    digest = signed(registry, layouts=layout, annotations={"env": "prod", "team": "a"})
-    wanted = policy(annotations={"env": "prod"}, repository=f"{registry.host}/team/app", layouts=layout)
-    artifact = source(registry, wanted).produce_artifact(MemoryStore())
+def test_what_we_sign_verifies_with_its_name_and_annotations(each_registry, layout):
+    digest = signed(each_registry, layouts=layout, annotations={"env": "prod", "team": "a"})
+    wanted = policy(annotations={"env": "prod"}, repository=f"{each_registry.host}/team/app", layouts=layout)
+    artifact = source(each_registry, wanted).produce_artifact(MemoryStore())
     assert artifact.revision.digest == digest
     assert dict(artifact.verification)["oci.layout"] == layout
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_signing_twice_changes_nothing(registry, layout):
-    digest = signed(registry, layouts=layout)
-    repository = registry.repository("team/app")
+def test_signing_twice_changes_nothing(each_registry, layout):
+    digest = signed(each_registry, layouts=layout)
+    repository = each_registry.repository("team/app")
     before = dict(repository.manifests), dict(repository.tags), dict(repository.blobs)
-    again = sign(f"oci://{registry.host}/team/app@{digest}", CosignSigner(OURS, layouts=layout), access=PLAIN)
+    again = sign(f"oci://{each_registry.host}/team/app@{digest}", CosignSigner(OURS, layouts=layout), access=PLAIN)
     assert (dict(repository.manifests), dict(repository.tags), dict(repository.blobs)) == before
     assert again[0].subject == digest
     assert str(again[0].manifest) in repository.manifests
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_signatures_of_several_keys_lie_beside_each_other(registry, layout):
-    digest = signed(registry, THEIRS, layouts=layout)
-    sign(f"oci://{registry.host}/team/app@{digest}", CosignSigner(OURS, layouts=layout), access=PLAIN)
+def test_signatures_of_several_keys_lie_beside_each_other(each_registry, layout):
+    digest = signed(each_registry, THEIRS, layouts=layout)
+    sign(f"oci://{each_registry.host}/team/app@{digest}", CosignSigner(OURS, layouts=layout), access=PLAIN)
     both = AllOf([policy(OURS), policy(THEIRS)])
-    facts = source(registry, both).produce_artifact(MemoryStore()).verification
+    facts = source(each_registry, both).produce_artifact(MemoryStore()).verification
     assert {value for name, value in facts if name == "oci.key"} == {OURS.public.fingerprint, THEIRS.public.fingerprint}
 
 
@@ -192,48 +179,50 @@ def test_a_layout_needs_a_name_for_cosigns_first_layout(tmp_path):
         sign(f"oci-layout:{tmp_path}/images@{pushed.digest}", CosignSigner(OURS, layouts="cosign"))
 
 
-def test_a_tag_is_not_signed(server):
-    published(server)
+def test_a_tag_is_not_signed(registry):
+    published(registry)
     with pytest.raises(ConfigurationError, match="what is signed is a digest"):
-        sign(f"oci://{server.host}/team/app:v1", CosignSigner(OURS), access=PLAIN)
+        sign(f"oci://{registry.host}/team/app:v1", CosignSigner(OURS), access=PLAIN)
 
 
-def test_a_push_shows_the_tag_only_after_the_signature_is_there(server):
+def test_a_push_shows_the_tag_only_after_the_signature_is_there(registry):
     signer = CosignSigner(OURS, layouts=LAYOUTS)
-    push(MemorySource({"app.yaml": "a"}), f"oci://{server.host}/team/app:v1", access=PLAIN, attach=signer)
-    puts = [request.path for request in server.requests if request.method == "PUT" and "/manifests/" in request.path]
+    push(MemorySource({"app.yaml": "a"}), f"oci://{registry.host}/team/app:v1", access=PLAIN, attach=signer)
+    puts = [request.path for request in registry.requests if request.method == "PUT" and "/manifests/" in request.path]
     assert puts[-1].endswith("/manifests/v1")
     assert len(puts) == 4
-    assert source(server, policy()).produce_artifact(MemoryStore()).verification
+    assert source(registry, policy()).produce_artifact(MemoryStore()).verification
 
 
-def test_a_promoted_artifact_brings_its_signatures_along(registry):
-    signed(registry, layouts=LAYOUTS)
-    here, there = f"oci://{registry.host}/team/app:v1", f"oci://{registry.host}/prod/app:v1"
+def test_a_promoted_artifact_brings_its_signatures_along(each_registry):
+    signed(each_registry, layouts=LAYOUTS)
+    here, there = f"oci://{each_registry.host}/team/app:v1", f"oci://{each_registry.host}/prod/app:v1"
     promote(here, there, referrers=True, access=PLAIN)
     for layout in LAYOUTS:
-        facts = source(registry, policy(layouts=layout), name="prod/app").produce_artifact(MemoryStore()).verification
+        facts = (
+            source(each_registry, policy(layouts=layout), name="prod/app").produce_artifact(MemoryStore()).verification
+        )
         assert dict(facts)["oci.layout"] == layout
 
 
 @pytest.mark.parametrize("said", [None, "application/vnd.oci.empty.v1+json"], ids=["nothing", "as-zot-has-it"])
-def test_a_list_that_does_not_say_what_a_referrer_is_leads_to_it_all_the_same(server, said):
-    digest = signed(server)
-    repository = server.repository("team/app")
+def test_a_list_that_does_not_say_what_a_referrer_is_leads_to_it_all_the_same(registry, said):
+    digest = signed(registry)
+    repository = registry.repository("team/app")
     (key,) = [key for key, (_, data) in repository.manifests.items() if b'"subject"' in data]
     item = {"mediaType": MANIFEST, "digest": key, "size": len(repository.manifests[key][1])}
     listed = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [item | ({"artifactType": said} if said else {})]}
-    server.has_referrers = False
-    server.put_document("team/app", f"sha256-{digest.hex}", json.dumps(listed).encode(), INDEX)
-    assert source(server, policy()).produce_artifact(MemoryStore()).verification
+    registry.has_referrers = False
+    registry.put_document("team/app", f"sha256-{digest.hex}", json.dumps(listed).encode(), INDEX)
+    assert source(registry, policy()).produce_artifact(MemoryStore()).verification
 
 
-def test_an_index_is_verified_by_its_own_signature(server):
-    child = published(server)
-    index = server.put_index("team/app", "v1", {"linux/amd64": str(child)})
-    refused(server, policy(), OCICheck.SIGNATURE)
-    sign(f"oci://{server.host}/team/app@{index}", CosignSigner(OURS), access=PLAIN)
-    artifact = source(server, policy()).produce_artifact(MemoryStore())
+def test_an_index_is_verified_by_its_own_signature(registry):
+    child = published(registry)
+    index = registry.put_index("team/app", "v1", {"linux/amd64": str(child)})
+    refused(registry, policy(), OCICheck.SIGNATURE)
+    sign(f"oci://{registry.host}/team/app@{index}", CosignSigner(OURS), access=PLAIN)
+    artifact = source(registry, policy()).produce_artifact(MemoryStore())
     assert str(artifact.revision.digest) == index
 
 
@@ -241,96 +230,96 @@ def test_an_index_is_verified_by_its_own_signature(server):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_attack_another_key(registry, layout):
-    signed(registry, THEIRS, layouts=layout)
-    refused(registry, policy(OURS), OCICheck.CRYPTOGRAPHY, said=OURS.public.fingerprint)
+def test_attack_another_key(each_registry, layout):
+    signed(each_registry, THEIRS, layouts=layout)
+    refused(each_registry, policy(OURS), OCICheck.CRYPTOGRAPHY, said=OURS.public.fingerprint)
 
 
-def test_attack_nothing_is_signed(registry):
-    published(registry)
-    refused(registry, policy(), OCICheck.SIGNATURE, said="there is no signature in the layout bundle or cosign")
+def test_attack_nothing_is_signed(each_registry):
+    published(each_registry)
+    refused(each_registry, policy(), OCICheck.SIGNATURE, said="there is no signature in the layout bundle or cosign")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_attack_a_signature_of_another_digest_put_beside_this_one(server, layout):
+def test_attack_a_signature_of_another_digest_put_beside_this_one(registry, layout):
     """The signature is true, by the right key, and about something else."""
-    other = published(server, text="replicas: 9\n", tag="other")
-    digest = published(server)
-    plant(server, digest, layout, *planted(other, layout))
-    refused(server, policy(), OCICheck.SUBJECT, said=str(other))
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_attack_a_signature_for_another_repository(registry, layout):
+    other = published(registry, text="replicas: 9\n", tag="other")
     digest = published(registry)
-    signer = CosignSigner(OURS, layouts=layout, identity="registry.example/team/other")
-    sign(f"oci://{registry.host}/team/app@{digest}", signer, access=PLAIN)
-    wanted = policy(repository=f"{registry.host}/team/app")
-    refused(registry, wanted, OCICheck.SUBJECT, said="registry.example/team/other")
+    plant(registry, digest, layout, *planted(other, layout))
+    refused(registry, policy(), OCICheck.SUBJECT, said=str(other))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_attack_a_stripped_signature(registry, layout):
-    digest = signed(registry, layouts=layout)
-    repository = registry.repository("team/app")
+def test_attack_a_signature_for_another_repository(each_registry, layout):
+    digest = published(each_registry)
+    signer = CosignSigner(OURS, layouts=layout, identity="registry.example/team/other")
+    sign(f"oci://{each_registry.host}/team/app@{digest}", signer, access=PLAIN)
+    wanted = policy(repository=f"{each_registry.host}/team/app")
+    refused(each_registry, wanted, OCICheck.SUBJECT, said="registry.example/team/other")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_attack_a_stripped_signature(each_registry, layout):
+    digest = signed(each_registry, layouts=layout)
+    repository = each_registry.repository("team/app")
     for tag in [tag for tag in repository.tags if tag.startswith("sha256-")]:
         del repository.tags[tag]
     for key in [key for key, (_, data) in repository.manifests.items() if b'"subject"' in data]:
         del repository.manifests[key]
-    refused(registry, policy(), OCICheck.SIGNATURE)
+    refused(each_registry, policy(), OCICheck.SIGNATURE)
     assert str(digest) in repository.manifests
 
 
-def test_attack_a_signature_added_after_the_policy_failed_is_judged_anew(server):
+def test_attack_a_signature_added_after_the_policy_failed_is_judged_anew(registry):
     """No verdict is remembered: neither is the failure, nor does an earlier artifact without policy stand in."""
     store = MemoryStore()
-    digest = published(server)
-    source(server, None).produce_artifact(store)
+    digest = published(registry)
+    source(registry, None).produce_artifact(store)
     with pytest.raises(VerificationError):
-        source(server, policy()).produce_artifact(store)
-    sign(f"oci://{server.host}/team/app@{digest}", CosignSigner(THEIRS), access=PLAIN)
+        source(registry, policy()).produce_artifact(store)
+    sign(f"oci://{registry.host}/team/app@{digest}", CosignSigner(THEIRS), access=PLAIN)
     with pytest.raises(VerificationError):
-        source(server, policy()).produce_artifact(store)
-    sign(f"oci://{server.host}/team/app@{digest}", CosignSigner(OURS), access=PLAIN)
-    assert dict(source(server, policy()).produce_artifact(store).verification)["oci.key"] == OURS.public.fingerprint
+        source(registry, policy()).produce_artifact(store)
+    sign(f"oci://{registry.host}/team/app@{digest}", CosignSigner(OURS), access=PLAIN)
+    assert dict(source(registry, policy()).produce_artifact(store).verification)["oci.key"] == OURS.public.fingerprint
 
 
-def test_attack_a_downgrade_to_the_first_layout(server):
+def test_attack_a_downgrade_to_the_first_layout(registry):
     """Where bundles are demanded, a good signature of the first layout does not count, and is not even looked for."""
-    digest = signed(server, layouts="cosign")
-    refused(server, policy(layouts="bundle"), OCICheck.SIGNATURE, said="layout bundle")
-    assert server.count(r"\.sig") == server.count(r"PUT .*\.sig") + 1  # the one look of who signed
-    assert source(server, policy()).produce_artifact(MemoryStore()).revision.digest == digest
+    digest = signed(registry, layouts="cosign")
+    refused(registry, policy(layouts="bundle"), OCICheck.SIGNATURE, said="layout bundle")
+    assert registry.count(r"\.sig") == registry.count(r"PUT .*\.sig") + 1  # the one look of who signed
+    assert source(registry, policy()).produce_artifact(MemoryStore()).revision.digest == digest
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_bad_signature_beside_a_good_one_takes_nothing_from_it(server, layout):
+def test_a_bad_signature_beside_a_good_one_takes_nothing_from_it(registry, layout):
     """Whoever can push could otherwise stop every deployment."""
-    digest = signed(server, layouts=layout)
+    digest = signed(registry, layouts=layout)
     for kind in LAYOUTS:
-        sign(f"oci://{server.host}/team/app@{digest}", CosignSigner(THEIRS, layouts=kind), access=PLAIN)
-    plant(server, digest, "bundle", b"{}", {})
-    facts = dict(source(server, policy()).produce_artifact(MemoryStore()).verification)
+        sign(f"oci://{registry.host}/team/app@{digest}", CosignSigner(THEIRS, layouts=kind), access=PLAIN)
+    plant(registry, digest, "bundle", b"{}", {})
+    facts = dict(source(registry, policy()).produce_artifact(MemoryStore()).verification)
     assert facts["oci.layout"] == layout
 
 
-def test_attack_a_signature_manifest_that_is_about_another_subject(server):
+def test_attack_a_signature_manifest_that_is_about_another_subject(registry):
     """The list of referrers is the registry's word; the signature manifest's own subject has to agree."""
-    other = published(server, text="replicas: 9\n", tag="other")
-    digest = published(server)
+    other = published(registry, text="replicas: 9\n", tag="other")
+    digest = published(registry)
     payload, notes = planted(digest, "bundle")
-    planted_at = plant(server, other, "bundle", payload, notes)
-    size = len(server.repository("team/app").manifests[planted_at][1])
+    planted_at = plant(registry, other, "bundle", payload, notes)
+    size = len(registry.repository("team/app").manifests[planted_at][1])
     item = {"mediaType": MANIFEST, "digest": planted_at, "size": size}
     listed = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [item]}
-    server.has_referrers = False
-    server.put_document("team/app", f"sha256-{digest.hex}", json.dumps(listed).encode(), INDEX)
-    refused(server, policy(), OCICheck.SIGNATURE)
+    registry.has_referrers = False
+    registry.put_document("team/app", f"sha256-{digest.hex}", json.dumps(listed).encode(), INDEX)
+    refused(registry, policy(), OCICheck.SIGNATURE)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_attack_a_word_of_the_signed_content_written_over(server, layout):
-    digest = published(server)
+def test_attack_a_word_of_the_signed_content_written_over(registry, layout):
+    digest = published(registry)
     payload, notes = planted(digest, layout, annotations={"env": "test"})
     if layout == "bundle":
         bundle = json.loads(payload)
@@ -340,57 +329,57 @@ def test_attack_a_word_of_the_signed_content_written_over(server, layout):
         payload = json.dumps(bundle).encode()
     else:
         payload = payload.replace(b'"test"', b'"prod"')
-    plant(server, digest, layout, payload, notes)
-    refused(server, policy(annotations={"env": "prod"}), OCICheck.CRYPTOGRAPHY)
+    plant(registry, digest, layout, payload, notes)
+    refused(registry, policy(annotations={"env": "prod"}), OCICheck.CRYPTOGRAPHY)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("asked", [{"env": "prod"}, {"absent": ""}, {"env": "test", "team": "a"}])
-def test_attack_other_annotations_than_are_asked_for(registry, layout, asked):
-    signed(registry, layouts=layout, annotations={"env": "test"})
-    refused(registry, policy(annotations=asked), OCICheck.ANNOTATIONS)
+def test_attack_other_annotations_than_are_asked_for(each_registry, layout, asked):
+    signed(each_registry, layouts=layout, annotations={"env": "test"})
+    refused(each_registry, policy(annotations=asked), OCICheck.ANNOTATIONS)
 
 
-def test_attack_an_annotation_that_is_equal_only_after_conversion(server):
-    digest = published(server)
+def test_attack_an_annotation_that_is_equal_only_after_conversion(registry):
+    digest = published(registry)
     payload = simple_signing(digest, "r", {}).replace(b'"optional":null', b'"optional":{"n":1}')
-    plant(server, digest, "cosign", payload, tagged(payload))
-    refused(server, policy(annotations={"n": "1"}), OCICheck.ANNOTATIONS)
+    plant(registry, digest, "cosign", payload, tagged(payload))
+    refused(registry, policy(annotations={"n": "1"}), OCICheck.ANNOTATIONS)
 
 
-def test_attack_an_attestation_in_place_of_a_signature(server):
+def test_attack_an_attestation_in_place_of_a_signature(registry):
     """An SBOM signed with the same key says nothing about whether the image may be deployed."""
-    digest = published(server)
+    digest = published(registry)
     claim = statement(digest, "", {}).replace(b"https://sigstore.dev/cosign/sign/v1", b"https://spdx.dev/Document")
-    plant(server, digest, "bundle", key_bundle(OURS, claim), {})
-    refused(server, policy(), OCICheck.SUBJECT, said="https://spdx.dev/Document")
+    plant(registry, digest, "bundle", key_bundle(OURS, claim), {})
+    refused(registry, policy(), OCICheck.SUBJECT, said="https://spdx.dev/Document")
 
 
-def test_attack_a_payload_of_one_layout_signed_in_the_other(server):
+def test_attack_a_payload_of_one_layout_signed_in_the_other(registry):
     """A statement below cosign's tag and a payload in an envelope mean nothing, though the signature is true."""
-    digest = published(server)
+    digest = published(registry)
     claim = statement(digest, "", {})
-    plant(server, digest, "cosign", claim, tagged(claim))
-    refused(server, policy(), OCICheck.FORM)
-    plant(server, digest, "bundle", key_bundle(OURS, simple_signing(digest, "r", {})), {})
-    refused(server, policy(layouts="bundle"), OCICheck.FORM)
+    plant(registry, digest, "cosign", claim, tagged(claim))
+    refused(registry, policy(), OCICheck.FORM)
+    plant(registry, digest, "bundle", key_bundle(OURS, simple_signing(digest, "r", {})), {})
+    refused(registry, policy(layouts="bundle"), OCICheck.FORM)
 
 
-def test_attack_a_bundle_with_a_certificate_does_not_pass_for_a_key(server):
-    digest = published(server)
+def test_attack_a_bundle_with_a_certificate_does_not_pass_for_a_key(registry):
+    digest = published(registry)
     bundle = json.loads(key_bundle(OURS, statement(digest, "", {})))
     bundle["verificationMaterial"] = {"certificate": {"rawBytes": "AAAA"}}
-    plant(server, digest, "bundle", json.dumps(bundle).encode(), {})
-    refused(server, policy(), OCICheck.SIGNER)
+    plant(registry, digest, "bundle", json.dumps(bundle).encode(), {})
+    refused(registry, policy(), OCICheck.SIGNER)
 
 
-def test_a_bundle_over_the_manifest_itself_verifies_and_one_over_another_does_not(server):
-    digest = published(server)
-    content = server.repository("team/app").manifests[str(digest)][1]
-    plant(server, digest, "bundle", message_bundle(content, content), {})
-    assert source(server, policy()).produce_artifact(MemoryStore()).verification
-    refused(server, policy(annotations={"env": "prod"}), OCICheck.ANNOTATIONS)
-    refused(server, policy(repository="r"), OCICheck.SUBJECT, said="no repository")
+def test_a_bundle_over_the_manifest_itself_verifies_and_one_over_another_does_not(registry):
+    digest = published(registry)
+    content = registry.repository("team/app").manifests[str(digest)][1]
+    plant(registry, digest, "bundle", message_bundle(content, content), {})
+    assert source(registry, policy()).produce_artifact(MemoryStore()).verification
+    refused(registry, policy(annotations={"env": "prod"}), OCICheck.ANNOTATIONS)
+    refused(registry, policy(repository="r"), OCICheck.SUBJECT, said="no repository")
 
 
 @pytest.mark.parametrize(
@@ -398,18 +387,18 @@ def test_a_bundle_over_the_manifest_itself_verifies_and_one_over_another_does_no
     [(b"{}", b"{}", OCICheck.SUBJECT), (b"{}", None, OCICheck.CRYPTOGRAPHY)],
     ids=["another-message", "a-digest-that-lies"],
 )
-def test_attack_a_bundle_over_another_message(server, signed_over, stated, check):
-    digest = published(server)
-    content = server.repository("team/app").manifests[str(digest)][1]
-    plant(server, digest, "bundle", message_bundle(signed_over, stated or content), {})
-    refused(server, policy(), check)
+def test_attack_a_bundle_over_another_message(registry, signed_over, stated, check):
+    digest = published(registry)
+    content = registry.repository("team/app").manifests[str(digest)][1]
+    plant(registry, digest, "bundle", message_bundle(signed_over, stated or content), {})
+    refused(registry, policy(), check)
 
 
-def test_attack_a_bundle_whose_digest_is_by_another_algorithm(server):
-    digest = published(server)
-    content = server.repository("team/app").manifests[str(digest)][1]
-    plant(server, digest, "bundle", message_bundle(content, content).replace(b"SHA2_256", b"SHA2_512"), {})
-    refused(server, policy(), OCICheck.ALGORITHM)
+def test_attack_a_bundle_whose_digest_is_by_another_algorithm(registry):
+    digest = published(registry)
+    content = registry.repository("team/app").manifests[str(digest)][1]
+    plant(registry, digest, "bundle", message_bundle(content, content).replace(b"SHA2_256", b"SHA2_512"), {})
+    refused(registry, policy(), OCICheck.ALGORITHM)
 
 
 @pytest.mark.parametrize(
@@ -429,11 +418,11 @@ def test_attack_a_bundle_whose_digest_is_by_another_algorithm(server):
         (lambda bundle: envelope(bundle, signatures=[{"sig": "MAA="}]), OCICheck.CRYPTOGRAPHY),
     ],
 )
-def test_attack_a_bundle_that_is_no_bundle(server, change, check):
-    digest = published(server)
+def test_attack_a_bundle_that_is_no_bundle(registry, change, check):
+    digest = published(registry)
     bundle = json.loads(key_bundle(OURS, statement(digest, "", {})))
-    plant(server, digest, "bundle", json.dumps(change(bundle)).encode(), {})
-    refused(server, policy(), check)
+    plant(registry, digest, "bundle", json.dumps(change(bundle)).encode(), {})
+    refused(registry, policy(), check)
 
 
 @pytest.mark.parametrize(
@@ -454,37 +443,37 @@ def test_attack_a_bundle_that_is_no_bundle(server, change, check):
         b'{"critical":{"identity":{"docker-reference":"r"},"image":[],"type":"cosign container image signature"}}',
     ],
 )
-def test_attack_signed_content_that_is_no_payload(server, payload):
-    digest = published(server)
-    plant(server, digest, "cosign", payload, tagged(payload))
-    refused(server, policy(), OCICheck.FORM)
+def test_attack_signed_content_that_is_no_payload(registry, payload):
+    digest = published(registry)
+    plant(registry, digest, "cosign", payload, tagged(payload))
+    refused(registry, policy(), OCICheck.FORM)
 
 
-def test_attack_a_payload_with_the_digest_twice(server):
+def test_attack_a_payload_with_the_digest_twice(registry):
     """Readers that take the last of two equal keys and readers that take the first must not be told two things."""
-    digest = published(server)
+    digest = published(registry)
     other = Digest.of(b"")
     payload = simple_signing(digest, "r", {}).replace(
         b'"docker-manifest-digest"', b'"docker-manifest-digest":"%b","docker-manifest-digest"' % str(other).encode()
     )
-    plant(server, digest, "cosign", payload, tagged(payload))
-    refused(server, policy(), OCICheck.FORM, said="a key is there twice")
+    plant(registry, digest, "cosign", payload, tagged(payload))
+    refused(registry, policy(), OCICheck.FORM, said="a key is there twice")
 
 
-def test_attack_more_in_critical_than_is_understood(server):
-    digest = published(server)
+def test_attack_more_in_critical_than_is_understood(registry):
+    digest = published(registry)
     payload = simple_signing(digest, "r", {}).replace(b'"critical":{', b'"critical":{"expires":"2020",')
-    plant(server, digest, "cosign", payload, tagged(payload))
-    refused(server, policy(), OCICheck.FORM)
+    plant(registry, digest, "cosign", payload, tagged(payload))
+    refused(registry, policy(), OCICheck.FORM)
 
 
-def test_attack_a_layer_without_a_signature(server):
-    digest = published(server)
-    plant(server, digest, "cosign", simple_signing(digest, "r", {}), {})
-    refused(server, policy(), OCICheck.FORM, said="dev.cosignproject.cosign/signature")
+def test_attack_a_layer_without_a_signature(registry):
+    digest = published(registry)
+    plant(registry, digest, "cosign", simple_signing(digest, "r", {}), {})
+    refused(registry, policy(), OCICheck.FORM, said="dev.cosignproject.cosign/signature")
 
 
-def test_attack_algorithm_confusion_a_key_only_takes_its_own_kind_of_signature(server):
+def test_attack_algorithm_confusion_a_key_only_takes_its_own_kind_of_signature(registry):
     """An RSA key's bytes as an HMAC key, an ECDSA signature for an Ed25519 key, none at all: none of them holds."""
     import hmac
 
@@ -505,7 +494,7 @@ def test_attack_algorithm_confusion_a_key_only_takes_its_own_kind_of_signature(s
         assert verifier.public.verify(verifier.sign(message), message + b"\0") is None
 
 
-def test_attack_a_signature_written_in_another_way_than_der(server):
+def test_attack_a_signature_written_in_another_way_than_der(registry):
     """The same two numbers in BER's long form, with a byte behind, or with a zero in front."""
     good = OURS.sign(b"message")
     assert OURS.public.verify(good, b"message")
@@ -516,41 +505,41 @@ def test_attack_a_signature_written_in_another_way_than_der(server):
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
-def test_too_many_signatures_are_an_error_and_no_verdict(server):
-    digest = signed(server)
+def test_too_many_signatures_are_an_error_and_no_verdict(registry):
+    digest = signed(registry)
     for number in range(5):
-        plant(server, digest, "bundle", b'{"n":%d}' % number, {})
+        plant(registry, digest, "bundle", b'{"n":%d}' % number, {})
     with pytest.raises(LimitExceededError) as caught:
-        source(server, policy(), limits=Limits(max_signatures=5)).produce_artifact(MemoryStore())
+        source(registry, policy(), limits=Limits(max_signatures=5)).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_signatures"
-    assert layers_asked(server) == 0
-    assert source(server, policy(), limits=Limits(max_signatures=6)).produce_artifact(MemoryStore()).verification
+    assert layers_asked(registry) == 0
+    assert source(registry, policy(), limits=Limits(max_signatures=6)).produce_artifact(MemoryStore()).verification
 
 
-def test_too_many_layers_below_cosigns_tag_are_an_error_before_they_are_read(server):
-    digest = published(server)
+def test_too_many_layers_below_cosigns_tag_are_an_error_before_they_are_read(registry):
+    digest = published(registry)
     layers = [(SIMPLE_SIGNING_MEDIA_TYPE, b"{%d" % number, {}) for number in range(200)]
-    server.put("team/app", f"sha256-{digest.hex}.sig", layers=layers)
+    registry.put("team/app", f"sha256-{digest.hex}.sig", layers=layers)
     with pytest.raises(LimitExceededError):
-        source(server, policy()).produce_artifact(MemoryStore())
-    assert server.count("GET .*/blobs/") <= Limits().max_signatures + 1
+        source(registry, policy()).produce_artifact(MemoryStore())
+    assert registry.count("GET .*/blobs/") <= Limits().max_signatures + 1
 
 
-def test_an_oversized_signature_is_an_error_and_is_not_downloaded(server):
-    digest = signed(server)
-    plant(server, digest, "bundle", bytes(2_000_000), {})
+def test_an_oversized_signature_is_an_error_and_is_not_downloaded(registry):
+    digest = signed(registry)
+    plant(registry, digest, "bundle", bytes(2_000_000), {})
     with pytest.raises(LimitExceededError) as caught:
-        source(server, policy()).produce_artifact(MemoryStore())
+        source(registry, policy()).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_signature_bytes"
-    assert server.count(f"GET .*/blobs/{Digest.of(bytes(2_000_000))}") == 0
+    assert registry.count(f"GET .*/blobs/{Digest.of(bytes(2_000_000))}") == 0
 
 
-def test_endless_pages_of_referrers_come_to_an_end(server, monkeypatch):
+def test_endless_pages_of_referrers_come_to_an_end(registry, monkeypatch):
     """Each page leads to another, with something new in it; the list is not followed for ever."""
-    signed(server)
+    signed(registry)
 
     def endless(handler, name, digest):
-        number = len(server.requests)
+        number = len(registry.requests)
         item = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2}
         page = [item | {"digest": str(Digest.of(b"%d-%d" % (number, at)))} for at in range(100)]
         headers = {"Link": f'</v2/{name}/referrers/{digest}?page={number}>; rel="next"'}
@@ -559,13 +548,13 @@ def test_endless_pages_of_referrers_come_to_an_end(server, monkeypatch):
     route = next(route for route in fake._ROUTES if "referrers" in route[1])
     monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], endless), *fake._ROUTES])
     with pytest.raises(LimitExceededError) as caught:
-        source(server, policy()).produce_artifact(MemoryStore())
+        source(registry, policy()).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_referrers"
-    assert server.count("/referrers/") == 21
+    assert registry.count("/referrers/") == 21
 
 
-def test_a_page_of_referrers_with_nothing_in_it_and_a_next_one_is_an_error(server, monkeypatch):
-    signed(server)
+def test_a_page_of_referrers_with_nothing_in_it_and_a_next_one_is_an_error(registry, monkeypatch):
+    signed(registry)
 
     def empty(handler, name, digest):
         headers = {"Link": f'</v2/{name}/referrers/{digest}?page=2>; rel="next"'}
@@ -574,20 +563,20 @@ def test_a_page_of_referrers_with_nothing_in_it_and_a_next_one_is_an_error(serve
     route = next(route for route in fake._ROUTES if "referrers" in route[1])
     monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], empty), *fake._ROUTES])
     with pytest.raises(RemoteProtocolError, match="have no end"):
-        source(server, policy()).produce_artifact(MemoryStore())
+        source(registry, policy()).produce_artifact(MemoryStore())
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 403}, {"corrupt": True}])
 @pytest.mark.parametrize("where", [r"GET .*/referrers/", r"GET .*\.sig", r"GET .*/blobs/"])
-def test_what_cannot_be_read_is_an_error_and_no_verdict(server, where, fault):
+def test_what_cannot_be_read_is_an_error_and_no_verdict(registry, where, fault):
     """A registry that does not show the signatures is not one without signatures: `AnyOf` does not go on to the next."""
-    signed(server, layouts=LAYOUTS)
-    server.inject(where, times=None, **fault)
-    before = layers_asked(server)
+    signed(registry, layouts=LAYOUTS)
+    registry.inject(where, times=None, **fault)
+    before = layers_asked(registry)
     with pytest.raises(FluxSrcError) as caught:
-        source(server, AnyOf([policy(), UnsafeNoVerification()])).produce_artifact(MemoryStore())
+        source(registry, AnyOf([policy(), UnsafeNoVerification()])).produce_artifact(MemoryStore())
     assert not isinstance(caught.value, VerificationError)
-    assert layers_asked(server) == before
+    assert layers_asked(registry) == before
 
 
 # --- policies --------------------------------------------------------------------------------------------------------
@@ -621,7 +610,7 @@ def test_a_policy_of_unknown_layouts_is_refused(layouts):
         policy(layouts=layouts)
 
 
-def test_a_source_refuses_a_policy_that_it_has_no_evidence_for(server):
+def test_a_source_refuses_a_policy_that_it_has_no_evidence_for(registry):
     @attrs.frozen
     class OfCommits(UnsafeNoVerification):
         @property
@@ -629,28 +618,28 @@ def test_a_source_refuses_a_policy_that_it_has_no_evidence_for(server):
             return frozenset({"commit"})
 
     with pytest.raises(ConfigurationError, match="has no commit"):
-        source(server, OfCommits())
+        source(registry, OfCommits())
 
 
-def test_another_policy_verifies_an_unchanged_revision_anew(server):
+def test_another_policy_verifies_an_unchanged_revision_anew(registry):
     store = MemoryStore()
-    signed(server)
-    first = source(server, policy()).produce_artifact(store)
-    requests = len(server.requests)
-    assert source(server, policy()).produce_artifact(store) == first
-    assert len(server.requests) == requests + 1  # the HEAD: nothing is verified twice
+    signed(registry)
+    first = source(registry, policy()).produce_artifact(store)
+    requests = len(registry.requests)
+    assert source(registry, policy()).produce_artifact(store) == first
+    assert len(registry.requests) == requests + 1  # the HEAD: nothing is verified twice
     with pytest.raises(VerificationError):
-        source(server, policy(THEIRS)).produce_artifact(store)
-    again = source(server, policy(OURS, THEIRS)).produce_artifact(store)
+        source(registry, policy(THEIRS)).produce_artifact(store)
+    again = source(registry, policy(OURS, THEIRS)).produce_artifact(store)
     assert again.content_digest == first.content_digest
     assert again.recipe != first.recipe
 
 
-def test_a_policy_costs_no_request_for_layouts_that_it_does_not_accept(server):
-    signed(server, layouts="cosign")
-    server.requests.clear()
-    source(server, UnsafeNoVerification()).produce_artifact(MemoryStore())
-    assert server.count("referrers|sha256-") == 0
+def test_a_policy_costs_no_request_for_layouts_that_it_does_not_accept(registry):
+    signed(registry, layouts="cosign")
+    registry.requests.clear()
+    source(registry, UnsafeNoVerification()).produce_artifact(MemoryStore())
+    assert registry.count("referrers|sha256-") == 0
 
 
 def test_check_1_holds_the_content_against_the_digest():
@@ -932,13 +921,13 @@ def planted(digest, layout, annotations=None):
     return payload, tagged(payload)
 
 
-def plant(server, digest, layout, payload, notes):
+def plant(registry, digest, layout, payload, notes):
     """Put a layer beside a manifest, in the place of a signature."""
     if layout == "bundle":
         layers = [(BUNDLE_MEDIA_TYPE, payload, notes)]
-        return server.put("team/app", layers=layers, subject=str(digest), artifact_type=BUNDLE_MEDIA_TYPE)
+        return registry.put("team/app", layers=layers, subject=str(digest), artifact_type=BUNDLE_MEDIA_TYPE)
     layers = [(SIMPLE_SIGNING_MEDIA_TYPE, payload, notes)]
-    return server.put("team/app", f"sha256-{digest.hex}.sig", layers=layers)
+    return registry.put("team/app", f"sha256-{digest.hex}.sig", layers=layers)
 
 
 def envelope(bundle, **changes):

@@ -19,11 +19,6 @@ T0 = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 KEY = SourceKey("memory", "default", "app")
 
 
-@pytest.fixture
-def store(tmp_path):
-    return LocalStore(tmp_path / "store", durable=False)
-
-
 def read(store, key=KEY):
     """What another process is told."""
     [status] = SavedStatuses(store).load([key])

@@ -4,10 +4,8 @@ import asyncio
 import base64
 import datetime as dt
 import hashlib
-import importlib.util
 import logging
 import os
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -23,27 +21,14 @@ from fluxsrc.server import app
 from fluxsrc.server._http import PIECE
 from fluxsrc.status import artifact_path
 from fluxsrc.stores import LocalStore, MemoryStore
-
-_spec = importlib.util.spec_from_file_location("asgi", Path(__file__).parents[1] / "asgi.py")
-asgi = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(asgi)
-_spec = importlib.util.spec_from_file_location("served", Path(__file__).with_name("served.py"))
-served = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(served)
-call = asgi.call
-LATEST = served.LATEST
-make, stored, damage = served.make, served.stored, served.damage
+from helpers.asgi import call
+from helpers.served import LATEST, damage, make, stored
 
 
 @pytest.fixture(params=["local", "memory"])
-def store(request, tmp_path):
+def store(request, disk):
     """Both kinds: one proves blobs itself, the other leaves it to the server."""
-    return LocalStore(tmp_path / "store", durable=False) if request.param == "local" else MemoryStore()
-
-
-@pytest.fixture
-def disk(tmp_path):
-    return LocalStore(tmp_path / "store", durable=False)
+    return disk if request.param == "local" else MemoryStore()
 
 
 def old(store):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import importlib.util
 import itertools
 import logging
 import os
@@ -17,22 +16,8 @@ from fluxsrc.errors import DigestMismatchError, StoreError
 from fluxsrc.server import app
 from fluxsrc.server._http import PIECE
 from fluxsrc.stores import LocalStore
-
-_spec = importlib.util.spec_from_file_location("asgi", Path(__file__).parents[1] / "asgi.py")
-asgi = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(asgi)
-_spec = importlib.util.spec_from_file_location("served", Path(__file__).with_name("served.py"))
-served = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(served)
-call = asgi.call
-LATEST = served.LATEST
-make, stored, damage = served.make, served.stored, served.damage
-
-
-@pytest.fixture
-def disk(tmp_path):
-    return LocalStore(tmp_path / "store", durable=False)
-
+from helpers.asgi import acall, call
+from helpers.served import KEY, LATEST, damage, make, stored
 
 # --- nothing damaged -------------------------------------------------------------------------------------------------
 
@@ -86,7 +71,7 @@ def test_a_blob_is_hashed_once_for_many_requests(disk, monkeypatch):
     application = app(disk)
 
     async def many():
-        return await asyncio.gather(*(asgi.acall(application, "GET", LATEST) for _ in range(20)))
+        return await asyncio.gather(*(acall(application, "GET", LATEST) for _ in range(20)))
 
     answers = asyncio.run(many())
     assert {hashlib.sha256(answer.body).hexdigest() for answer in answers} == {artifact.digest.hex}
@@ -104,8 +89,8 @@ def test_whoever_gives_up_waiting_for_a_proof_does_not_take_it_from_others(disk,
     application = app(disk)
 
     async def two():
-        impatient = asyncio.create_task(asgi.acall(application, "GET", LATEST))
-        patient = asyncio.create_task(asgi.acall(application, "GET", LATEST))
+        impatient = asyncio.create_task(acall(application, "GET", LATEST))
+        patient = asyncio.create_task(acall(application, "GET", LATEST))
         await asyncio.sleep(0.05)
         impatient.cancel()
         await asyncio.sleep(0.05)
@@ -259,7 +244,7 @@ def test_a_client_that_takes_all_at_once_does_not_keep_others_waiting(disk):
             order.extend(["piece"] * bool(message.get("body")))
 
         task = asyncio.create_task(other())
-        await asyncio.gather(asgi.acall(application, "GET", LATEST, on_send=sent), task)
+        await asyncio.gather(acall(application, "GET", LATEST, on_send=sent), task)
 
     asyncio.run(both())
     pieces = [number for number, what in enumerate(order) if what == "piece"]
@@ -355,7 +340,7 @@ def test_a_request_that_is_cancelled_leaves_no_descriptor_behind(disk, monkeypat
         return wait
 
     async def cancelled():
-        task = asyncio.create_task(asgi.acall(application, "GET", LATEST))
+        task = asyncio.create_task(acall(application, "GET", LATEST))
         await asyncio.to_thread(opened.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -399,10 +384,10 @@ def test_a_file_that_is_still_read_for_somebody_who_left_is_closed_after_that(di
 
     monkeypatch.setattr("fluxsrc.server._files._NOWAIT", None)
     monkeypatch.setattr(os, "pread", slow)
-    inode = disk.blob_path(disk.lookup(served.KEY).digest).stat().st_ino
+    inode = disk.blob_path(disk.lookup(KEY).digest).stat().st_ino
 
     async def leave():
-        task = asyncio.create_task(asgi.acall(application, "GET", LATEST))
+        task = asyncio.create_task(acall(application, "GET", LATEST))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -18,15 +18,10 @@ import pytest
 from fluxsrc.memory import MemorySource
 from fluxsrc.server import app, serving
 from fluxsrc.server._patience import Patience
-from fluxsrc.stores import LocalStore, MemoryStore
+from fluxsrc.stores import MemoryStore
 
 TLS = Path(__file__).parent / "data" / "tls"
 FILES = {"app.yaml": "kind: Deployment\n", "big": random.Random(2).randbytes(1_000_000)}
-
-
-@pytest.fixture
-def store(tmp_path):
-    return LocalStore(tmp_path / "store", durable=False)
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """A store as a registry: what the OCI distribution specification says about reading, endpoint by endpoint."""
 
 import hashlib
-import importlib.util
 import json
 import os
-from pathlib import Path
 
 import attrs
 import pytest
@@ -19,12 +17,8 @@ from fluxsrc.oci.repository import Document
 from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
 from fluxsrc.server import app
-from fluxsrc.stores import LocalStore, MemoryStore
-
-_spec = importlib.util.spec_from_file_location("asgi", Path(__file__).parents[1] / "asgi.py")
-asgi = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(asgi)
-call = asgi.call
+from fluxsrc.stores import MemoryStore
+from helpers.asgi import call
 
 BASE = "/v2/memory/default/app"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -40,13 +34,9 @@ def make(store, text="one", pointer=None):
 
 
 @pytest.fixture(params=["local", "memory"])
-def store(request, tmp_path):
-    return LocalStore(tmp_path / "store", durable=False) if request.param == "local" else MemoryStore()
-
-
-@pytest.fixture
-def disk(tmp_path):
-    return LocalStore(tmp_path / "store", durable=False)
+def store(request, disk):
+    """Both kinds: one proves blobs itself, the other leaves it to the server."""
+    return disk if request.param == "local" else MemoryStore()
 
 
 def get(store, target, headers=None, method="GET"):

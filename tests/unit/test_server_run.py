@@ -30,11 +30,6 @@ FILES = {"app.yaml": "kind: Deployment\n", "big": random.Random(2).randbytes(1_0
 
 
 @pytest.fixture
-def store(tmp_path):
-    return LocalStore(tmp_path / "store", durable=False)
-
-
-@pytest.fixture
 def artifact(store):
     return MemorySource(FILES).produce_artifact(store, name="app")
 

@@ -1,14 +1,10 @@
 """A short soak: two hundred sources, faults of every kind, and in the end everything is right and nothing is left."""
 
-import importlib.util
 import tempfile
-from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("soak", Path(__file__).parents[1] / "soak.py")
-soak = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(soak)
+from helpers import soak
 
 
 @pytest.fixture(autouse=True)

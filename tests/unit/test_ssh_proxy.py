@@ -1,8 +1,5 @@
 """SSH through proxies: the connection is made by the proxy, host keys and login stay between us and the server."""
 
-import importlib.util
-from pathlib import Path
-
 import attrs
 import pytest
 
@@ -12,11 +9,7 @@ from fluxsrc.git.address import GitAddress
 from fluxsrc.git.transport_ssh import open_ssh
 from fluxsrc.operation import Operation
 from fluxsrc.testing.ssh_server import SSHServer
-
-_spec = importlib.util.spec_from_file_location("small_proxies", Path(__file__).with_name("small_proxies.py"))
-small = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(small)
-connect, socks5 = small.connect, small.socks5
+from helpers.small_proxies import Tunnel, connect, socks5
 
 
 @pytest.fixture
@@ -31,7 +24,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def tunnel(request):
-    tunnel = small.Tunnel(request.param)
+    tunnel = Tunnel(request.param)
     yield tunnel
     tunnel.close()
 

@@ -46,11 +46,6 @@ class Clock:
         self.now += dt.timedelta(seconds=seconds)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return LocalStore(tmp_path / "store", durable=False)
-
-
 def blob_path(store, artifact):
     return store.path / "blobs" / "sha256" / artifact.digest.hex
 

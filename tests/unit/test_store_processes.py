@@ -13,8 +13,6 @@ import time
 import traceback
 from pathlib import Path
 
-import pytest
-
 from fluxsrc.artifact import SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError
@@ -32,11 +30,6 @@ def meanwhile(action, *, seconds: float = 0.15) -> threading.Thread:
     thread.start()
     thread.join(seconds)
     return thread
-
-
-@pytest.fixture
-def store(tmp_path):
-    return LocalStore(tmp_path / "store", durable=False)
 
 
 def between_blob_and_record(monkeypatch, action) -> list[threading.Thread]:

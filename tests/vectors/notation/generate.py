@@ -1,12 +1,11 @@
 """Writes `vectors.json`: manifests signed by the real `notation`, in both envelopes, with and without a timestamp.
 
-Needs notation (tests/servers/install-notation.sh) and OpenSSL; run it here: `python generate.py`. A case holds all that a registry
+Needs notation (tests/servers/install-notation.sh) and OpenSSL; run it with what the tests share: `PYTHONPATH=tests python FILE`. A case holds all that a registry
 was left with: manifests, tags and blobs. The certificate of the `stamped` ones is over five minutes after they were signed.
 """
 
 import base64
 import datetime as dt
-import importlib.util
 import json
 import tempfile
 from pathlib import Path
@@ -14,12 +13,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fluxsrc.testing.registry import Registry
+from helpers import notation_keys as keys
+from helpers.notation_workshop import KINDS, Workshop, timestamp_authority
 
 HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("notation_lane", HERE.parents[1] / "servers" / "test_notation.py")
-lane = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(lane)
-keys = lane.keys
 
 FOREVER = 36_500
 SHORT = {"start": dt.timedelta(days=-1), "days": 1 + 5 / 24 / 60}
@@ -29,19 +26,17 @@ def main():
     cases = {}
     with tempfile.TemporaryDirectory() as directory, Registry() as registry:
         root = Path(directory)
-        work = lane.Workshop(root, registry.host)
+        work = Workshop(root, registry.host)
         work.ca = keys.issue(keys.name("Root"), keys.new_key("p256"), ca=True, days=FOREVER)
         work.trust("ca", "acme", work.ca)
-        work.signers |= {
-            kind: keys.issue(keys.name(kind), keys.new_key(kind), work.ca, days=FOREVER) for kind in lane.KINDS
-        }
+        work.signers |= {kind: keys.issue(keys.name(kind), keys.new_key(kind), work.ca, days=FOREVER) for kind in KINDS}
         work.signers["stamped"] = keys.issue(keys.name("stamped"), keys.new_key("p256"), work.ca, **SHORT)
         document = {"default": "p256", "keys": []}
         for name, signer in work.signers.items():
             key, chain = signer.files(root, name)
             document["keys"].append({"name": name, "keyPath": str(key), "certPath": str(chain)})
         (work.config / "signingkeys.json").write_text(json.dumps(document))
-        with lane.timestamp_authority(root) as (url, clock):
+        with timestamp_authority(root) as (url, clock):
             clock.files(root, "clock")
             for form in ("jws", "cose"):
                 for kind in ("p256", "rsa2048", "stamped"):

@@ -8,12 +8,10 @@ import base64
 import contextlib
 import datetime as dt
 import hashlib
-import importlib.util
 import json
 import os
 import struct
 import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -26,21 +24,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-
-def load(name: str, path: Path) -> Any:
-    """A module beside the tests."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-HERE = Path(__file__).parent
-servers = load("oci_servers", HERE / "oci_servers.py")
-small = load("small_sigstore", HERE.parent / "unit" / "small_sigstore.py")
+from helpers import oci_servers as servers
+from helpers import small_sigstore as small
 
 ISSUED = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 Answer = Callable[[str, bytes], tuple[int, bytes]]
