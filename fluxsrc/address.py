@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import attrs
 
@@ -50,14 +50,16 @@ class Address:
         if found is None:
             return cls("file", text)
         scheme = found[1].lower()
+        rest, _, fragment = text[found.end() :].partition("#")
+        location, _, query = rest.partition("?")
+        key, _, path = fragment.partition("=")
         try:
-            fragment = urlsplit(text).fragment
-            pairs = parse_qsl(urlsplit(text).query, keep_blank_values=True, strict_parsing=True) if "?" in text else []
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict") if query else []
+            path = unquote(path, errors="strict").strip("/").removeprefix("./")
         except ValueError:
             raise ConfigurationError(
-                f"not a URL: {redact_url(text)}", hint="options are NAME=VALUE, joined by '&'"
+                f"not a URL: {redact_url(text)!r}", hint="options are NAME=VALUE, joined by '&', and UTF-8"
             ) from None
-        location = text[found.end() :].partition("#")[0].partition("?")[0]
         if scheme in _ON_DISK:
             location = unquote(location.removeprefix("//"), errors="surrogateescape")
         if scheme != "file" and not _is_text(location):  # a directory may have any name
@@ -65,10 +67,9 @@ class Address:
         options = dict(pairs)
         if len(options) != len(pairs):
             raise ConfigurationError(f"an option is given twice: {redact_url(text)}")
-        key, _, path = fragment.partition("=")
         if fragment and key != "path":
             raise ConfigurationError(f"the fragment of {redact_url(text.partition('#')[0])} is not '#path=SUB/TREE'")
-        return cls(scheme, location, options, unquote(path).strip("/"))
+        return cls(scheme, location, options, "" if path == "." else path)
 
     def take(self, *names: str) -> dict[str, str]:
         """The options, if these are all there may be.

@@ -8,10 +8,10 @@ from typing import BinaryIO, Final
 
 import attrs
 
-from fluxsrc.errors import SourceChangedError, UnsafeEntryError
+from fluxsrc.errors import ConfigurationError, SourceChangedError, UnsafeEntryError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["Entry", "Mode", "Skipped", "check_path", "resolve_link"]
+__all__ = ["Entry", "Mode", "Skipped", "check_path", "given_path", "resolve_link"]
 
 
 class Mode(enum.IntEnum):
@@ -155,6 +155,19 @@ def check_path(path: str, *, limits: Limits = DEFAULT_LIMITS) -> str:
     if len(parts) > limits.max_path_depth:
         limits.check("max_path_depth", len(parts), what="a path", path=path[:200])
     return path
+
+
+def given_path(path: str) -> str:
+    """`check_path` for the path a caller gives, not a source.
+
+    Raises:
+        ConfigurationError: The path is refused; the message says why.
+        LimitExceededError: It is too long or too deep.
+    """
+    try:
+        return check_path(path)
+    except UnsafeEntryError as exc:
+        raise ConfigurationError(exc.message) from exc
 
 
 def _has_control(text: str) -> bool:

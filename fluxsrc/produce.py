@@ -31,7 +31,7 @@ from fluxsrc.artifact import (
     SourceKey,
 )
 from fluxsrc.digest import Digest
-from fluxsrc.entry import Skipped, check_path
+from fluxsrc.entry import Skipped, given_path
 from fluxsrc.errors import ConfigurationError, ContentError, SourceChangedError, StoreError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
@@ -147,7 +147,7 @@ class SourceOptions(Producer):
 
     ignore: str | None = None
     dialect: Dialect = attrs.field(default=Dialect.GITIGNORE, converter=Dialect)
-    path: str = attrs.field(default="", validator=lambda _self, _field, value: value and check_path(value))
+    path: str = attrs.field(default="", validator=lambda _self, _field, value: value and given_path(value))
     symlinks: SymlinkPolicy = attrs.field(default=SymlinkPolicy.SKIP, converter=SymlinkPolicy)
     compression: Compression = attrs.field(default=Compression.GZIP, converter=Compression)
     limits: Limits = DEFAULT_LIMITS

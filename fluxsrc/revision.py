@@ -1,11 +1,25 @@
 """`Revision`: what a source points at, in the text form of Flux's RFC-0005."""
 
+import unicodedata
+
 import attrs
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError
 
-__all__ = ["Revision"]
+__all__ = ["Revision", "is_pointer"]
+
+
+def is_pointer(text: str) -> bool:
+    """Whether a name can be written into a revision: some text, without control characters and ends of lines."""
+    return bool(text) and (
+        text.isprintable() or not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in text)
+    )
+
+
+def _check_pointer(_revision: object, _attribute: object, pointer: str | None) -> None:
+    if pointer is not None and not is_pointer(pointer):
+        raise ConfigurationError(f"not a revision's pointer: {pointer[:80]!a}", hint="write [POINTER@]ALGORITHM:HEX")
 
 
 @attrs.frozen
@@ -17,22 +31,20 @@ class Revision:
 
     Attributes:
         digest: What names the content for ever: a commit, a manifest digest, an index digest.
-        pointer: The movable name it was found under (branch, tag), or None.
+        pointer: The movable name it was found under (branch, tag), or None; see `is_pointer`.
     """
 
     digest: Digest
-    pointer: str | None = None
+    pointer: str | None = attrs.field(default=None, validator=_check_pointer)
 
     @classmethod
     def parse(cls, text: str) -> "Revision":
         """Read the text form; `parse(str(r)) == r`.
 
         Raises:
-            ConfigurationError: The part behind the last `@` is not a digest, or the pointer is empty or unprintable.
+            ConfigurationError: The part behind the last `@` is not a digest, or the one before it no pointer.
         """
         pointer, at, digest = text.rpartition("@")
-        if at and (not pointer or not pointer.isprintable()):
-            raise ConfigurationError(f"not a revision: {text[:80]!r}", hint="write [POINTER@]ALGORITHM:HEX")
         return cls(Digest.parse(digest), pointer if at else None)
 
     @property

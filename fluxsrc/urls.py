@@ -87,7 +87,7 @@ def _git(cls: Callable[..., Source], address: Address, options: dict[str, Any]) 
     if "sparse" in given:
         given["sparse"] = [unquote(path) for path in given["sparse"].split(",")]
     # What scp's form has behind the scheme that was put in front of it is no URL, but git knows it.
-    scp = address.scheme == "git+ssh" and not address.location.startswith("//")
+    scp = address.scheme == "git+ssh" and _SCP.match(address.location)
     return cls(address.location if scp else f"{address.scheme}:{address.location}", **_both(options, given))
 
 

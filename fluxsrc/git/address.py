@@ -14,7 +14,11 @@ __all__ = ["GitAddress"]
 
 _PORTS: Final = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
 _SCHEMES: Final = frozenset(_PORTS)
-_SCP: Final = re.compile(r"(?:([^@/:\s]+)@)?(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]{2,}):(?!//)(.+)", re.DOTALL)
+_SCP: Final = re.compile(r"(?:([^@/:\s]+)@|(?!.:))(\[[0-9A-Fa-f:.]+\]|[^/:@\s\[\]]+):(?!//)(.+)", re.DOTALL)
+"""`[USER@]HOST:PATH`; one letter alone before the colon would be a drive."""
+_HALF_A_URL: Final = re.compile(r"[a-z]+\+[a-z]+:|(?:https?|ssh|git|file):/", re.IGNORECASE)
+_PATH_SAFE: Final = "/%~:@!$&()*+,;="
+"""What stands in the path of a URL as it is, `%` included: who writes one writes it quoted."""
 
 
 @attrs.frozen
@@ -55,6 +59,10 @@ class GitAddress:
         if not mark:
             if text.startswith("git+file:"):
                 return cls._file(text.removeprefix("git+file:"))  # as `source_from_url` gives it, decoded
+            if _HALF_A_URL.match(text):
+                raise ConfigurationError(
+                    f"not a URL: {redact_url(text)[:200]!r}", hint="two slashes follow a URL's scheme, then the host"
+                )
             scp = _SCP.fullmatch(text)
             if scp and not os.path.exists(text):
                 return cls._scp(scp[1], scp[2], scp[3])
@@ -83,11 +91,19 @@ class GitAddress:
 
     @classmethod
     def _remote(cls, scheme: str, rest: str) -> Self:
+        if not rest.isprintable() or re.search(r"[\\\s]", rest.partition("/")[0]):
+            # urlsplit would drop some of them, and others read a backslash as the end of the host.
+            raise ConfigurationError(
+                f"not a URL: {redact_url(f'{scheme}://{rest}')[:200]!r}",
+                hint="it has only printable characters, and neither blanks nor backslashes in its host",
+            )
         try:
             parts = urlsplit(f"{scheme}://{rest}")
             port = parts.port
         except ValueError:
-            raise ConfigurationError("not a URL: its host or port cannot be read") from None
+            raise ConfigurationError(
+                "not a URL: its host or port cannot be read", hint="without a scheme in front write git@host:path"
+            ) from None
         if parts.query or parts.fragment:
             raise ConfigurationError(
                 f"a repository's address has no options: {redact_url(f'{scheme}://{rest}')[:200]!r}", hint=_OPTIONS_HINT
@@ -96,7 +112,7 @@ class GitAddress:
             raise ConfigurationError(f"a repository's address has a host and a path, not {scheme}://{parts.path[:200]}")
         username = unquote(parts.username) if parts.username else None
         password = Secret(unquote(parts.password)) if parts.password else None
-        path = unquote(parts.path) if scheme in ("ssh", "git") else parts.path
+        path = unquote(parts.path) if scheme in ("ssh", "git") else quote(parts.path, safe=_PATH_SAFE)
         _check(parts.hostname, path, username)
         return cls(scheme, path, parts.hostname, port, username, password)
 
@@ -122,7 +138,7 @@ class GitAddress:
             return f"{user}{host}:{self.path}"
         port = "" if self.port is None else f":{self.port}"
         scheme = self.scheme if self.scheme == "git" else f"git+{self.scheme}"
-        return f"{scheme}://{user}{host}{port}{quote(self.path, safe='/%~:@!$&()*+,;=')}"
+        return f"{scheme}://{user}{host}{port}{quote(self.path, safe=_PATH_SAFE)}"
 
     @property
     def plain_url(self) -> str:

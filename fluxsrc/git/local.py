@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,6 +28,7 @@ _MAX_LINK_FILE: Final = 4096
 """Bytes of a `.git` file, a symbolic reference and the like."""
 _MAX_SYMREFS: Final = 5
 """Symbolic references followed, as in git."""
+_OF_WORK_TREES: Final = ("refs/bisect/", "refs/rewritten/", "refs/worktree/")
 _MAX_TAGS: Final = 32
 """Tags of tags followed."""
 
@@ -48,7 +49,9 @@ class LocalRepository:
 
     @classmethod
     def find(cls, path: Path) -> Self:
-        """The repository at a path: bare, or with a work tree there, linked ones included. Parents are not looked at.
+        """The repository at a path, as `git clone` finds it: bare, or with a work tree there, linked ones included.
+
+        As there, `.git` may be left off the end. Parents are not looked at.
 
         Raises:
             RevisionNotFoundError: There is none.
@@ -57,7 +60,7 @@ class LocalRepository:
         git_dir = _git_dir(path)
         common = git_dir
         if (git_dir / "commondir").is_file():
-            common = Path(os.path.normpath(git_dir / _line(git_dir / "commondir")))
+            common = git_dir / _line(git_dir / "commondir")
         config = parse_config(_bytes(common / "config"))
         extensions = config.get(("extensions", ""), {})
         if extensions.get("refstorage", "files") != "files":
@@ -102,20 +105,22 @@ class LocalRepository:
             if prefix == "HEAD":
                 yield prefix
                 continue
-            base = self.common_dir / prefix
-            if base.is_file():
-                yield prefix
+            root = self._root(prefix)
+            base = root / prefix
             for directory, _, files in os.walk(base if prefix.endswith("/") else base.parent):
-                relative = Path(directory).relative_to(self.common_dir).as_posix()
+                relative = Path(directory).relative_to(root).as_posix()
                 yield from (name for file in files if (name := f"{relative}/{file}").startswith(prefix))
+
+    def _root(self, name: str) -> Path:
+        """Where a reference's file is: some are a work tree's own."""
+        return self.git_dir if name == "HEAD" or name.startswith(_OF_WORK_TREES) else self.common_dir
 
     def _loose(self, name: str, packed: dict[str, GitRef]) -> GitRef | None:
         """One reference, symbolic ones followed."""
         target = name
         for _ in range(_MAX_SYMREFS):
-            base = self.git_dir if target == "HEAD" else self.common_dir
             try:
-                text = _line(base / target)
+                text = _ref_text(self._root(target) / target)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 ref = packed.get(target) or self._packed((target,), DEFAULT_LIMITS).get(target)
                 if ref is None:
@@ -198,21 +203,35 @@ def local_errors(path: Path) -> Iterator[None]:
 
 
 def _git_dir(path: Path) -> Path:
-    inner = path / ".git"
-    if inner.is_file():
-        text = _line(inner)
-        if not text.startswith("gitdir:"):
-            raise SourceError(f"{inner} is a file, but does not say where the repository is")
-        return Path(os.path.normpath(path / text.removeprefix("gitdir:").strip()))
-    for candidate in (inner, path):
-        if (candidate / "HEAD").is_file() and ((candidate / "objects").is_dir() or (candidate / "commondir").is_file()):
-            return candidate
+    for suffix in ("/.git", "", ".git/.git", ".git"):  # in the order of git
+        found = Path(f"{path}{suffix}")
+        if found.is_file():
+            text = _line(found)
+            if not text.startswith("gitdir:"):
+                raise SourceError(f"{found} is a file, but does not say where the repository is")
+            found = found.parent / text.removeprefix("gitdir:").strip()
+        if _is_git_dir(found):
+            return found
     raise RevisionNotFoundError(
         f"there is no Git repository at {path}",
         hint="name the directory that holds .git, or a bare repository"
         if path.is_dir()
         else "the directory is not there",
     )
+
+
+def _is_git_dir(path: Path) -> bool:
+    head = path / "HEAD"  # as a link it may lead nowhere: to a packed reference, or to a branch without a commit
+    return (head.is_file() or head.is_symlink()) and ((path / "objects").is_dir() or (path / "commondir").is_file())
+
+
+def _ref_text(path: Path) -> str:
+    """What a reference's file says; symbolic ones may be links, as git once wrote them (`core.preferSymlinkRefs`)."""
+    with suppress(OSError):
+        target = os.readlink(path)
+        if target.startswith("refs/"):
+            return f"ref: {target}"
+    return _line(path)
 
 
 def _line(path: Path) -> str:

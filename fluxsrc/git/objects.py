@@ -8,6 +8,7 @@ Why not dulwich's `DiskObjectStore`: see decision 0007. What is taken from dulwi
 
 import io
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -36,6 +37,9 @@ _MAX_CHAIN: Final = 4096
 """Deltas between an object and its base; git's own maximum is 4095. More is a cycle."""
 _MAX_ALTERNATES: Final = 5
 """Levels of alternates, as in git."""
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\[abfnrtv"\\]|\\[0-3][0-7]{2})*"')
+_ESCAPED: Final = re.compile(rb"\\([0-7]{3}|.)")
+_ESCAPES: Final = {bytes((code,)): bytes((char,)) for code, char in zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True)}
 _CACHE_BYTES: Final = 24 * 1024 * 1024
 _SMALL: Final = 1024 * 1024
 """Bytes up to which an object is cached as a likely base, and not streamed."""
@@ -329,13 +333,26 @@ def object_directories(objects: Path) -> list[Path]:
             found.append(directory)
             with suppress(FileNotFoundError, NotADirectoryError):
                 lines = (directory / "info" / "alternates").read_bytes().splitlines()
+                base = os.path.realpath(directory)
                 following += [
-                    Path(os.path.normpath(directory / os.fsdecode(line)))
+                    Path(os.path.normpath(os.path.join(base, os.fsdecode(_unquoted(line)))))
                     for line in lines
                     if line and not line.startswith(b"#")
                 ]
         level = following
     return found
+
+
+def _unquoted(line: bytes) -> bytes:
+    """A path, which git quotes as C does strings, if it has to."""
+    if not _QUOTED.fullmatch(line):
+        return line
+
+    def plain(found: re.Match[bytes]) -> bytes:
+        code = found[1]
+        return bytes((int(code, 8),)) if code.isdigit() else _ESCAPES.get(code, code)
+
+    return _ESCAPED.sub(plain, line[1:-1])
 
 
 @cache

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _IDX_MAGIC: Final = b"\xfftOc\x00\x00\x00\x02"
-_IDX_NAMES: Final = 8 + 256 * 4
+_FAN: Final = 256 * 4
 _PACK_HEADER: Final = 12
 _MAX_HEADER: Final = 48
 """Bytes of an object's header: a size and an object name, or a size and a distance, with room to spare."""
@@ -233,8 +233,40 @@ def delta_sizes(delta: bytes) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
+class _Rows(NamedTuple):
+    """Where in a pack's index things are.
+
+    Attributes:
+        fan: How many names there are up to each first byte.
+        names: The first name, and how far it is to the next.
+        offsets: The first offset, and how far it is to the next.
+        large: Offsets that need eight bytes; None in version 1, which has none.
+        end: Where the checksums are, if there are no large offsets.
+    """
+
+    fan: int
+    names: int
+    name_stride: int
+    offsets: int
+    offset_stride: int
+    large: int | None
+    end: int
+
+    @classmethod
+    def of(cls, index: mmap.mmap, width: int) -> Self:
+        """Those of version 2; or of version 1, from before 2008, which is pairs of an offset and a name."""
+        fan = len(_IDX_MAGIC) if index[: len(_IDX_MAGIC)] == _IDX_MAGIC else 0
+        first = fan + _FAN
+        count = struct.unpack_from(">I", index, first - 4)[0]
+        if not fan:
+            return cls(fan, first + 4, width + 4, first, width + 4, None, first + count * (width + 4))
+        offsets = first + count * (width + 4)
+        large = offsets + count * 4
+        return cls(fan, first, width, offsets, 4, large, large)
+
+
 class Pack:
-    """A pack and its index (version 2), open. Reads from any thread; close it once no thread reads."""
+    """A pack and its index, open. Reads from any thread; close it once no thread reads."""
 
     def __init__(self, index: mmap.mmap, data: mmap.mmap, object_format: ObjectFormat, name: str) -> None:
         self.name = name
@@ -242,10 +274,8 @@ class Pack:
         self._touched = 0
         self._index = index
         self._width = object_format.raw_size
-        self._fan: tuple[int, ...] = struct.unpack_from(">256I", index, 8)
-        self._names = _IDX_NAMES
-        self._offsets = self._names + self.count * (self._width + 4)
-        self._large = self._offsets + self.count * 4
+        self._rows = rows = _Rows.of(index, self._width)
+        self._fan: tuple[int, ...] = struct.unpack_from(">256I", index, rows.fan)
 
     @classmethod
     def open(cls, index_path: Path, object_format: ObjectFormat) -> Self:
@@ -253,7 +283,7 @@ class Pack:
 
         Raises:
             OSError: One of them is not there or cannot be read.
-            ContentError: They are not an index of version 2 and a pack of version 2.
+            ContentError: They are not an index and a pack of version 2, or not whole.
         """
         index = _map(index_path)
         try:
@@ -264,9 +294,9 @@ class Pack:
         name = index_path.stem
         width = object_format.raw_size
         problem = None
-        if index[:8] != _IDX_MAGIC or len(index) < _IDX_NAMES + 2 * width:
-            problem = "its index is not of version 2"
-        elif len(index) < _IDX_NAMES + struct.unpack_from(">I", index, _IDX_NAMES - 4)[0] * (width + 8) + 2 * width:
+        if index[:4] == _IDX_MAGIC[:4] and index[:8] != _IDX_MAGIC:
+            problem = "its index is of an unknown version"
+        elif len(index) < _FAN + 2 * width or len(index) < _Rows.of(index, width).end + 2 * width:
             problem = "its index is cut short"
         elif data[:8] != b"PACK\x00\x00\x00\x02":
             problem = "it is not of version 2"
@@ -292,35 +322,38 @@ class Pack:
         Raises:
             ContentError: The index points outside the pack.
         """
-        index, width, names = self._index, self._width, self._names
+        index, width = self._index, self._width
+        names, stride = self._rows.names, self._rows.name_stride
         first = oid[0]
         low = self._fan[first - 1] if first else 0
         high = self._fan[first]
         while high - low > _FEW:
             middle = (low + high) >> 1
-            at = names + middle * width
+            at = names + middle * stride
             if index[at : at + width] <= oid:
                 low = middle
             else:
                 high = middle
-        end = names + high * width
-        at = index.find(oid, names + low * width, end)
-        while at >= 0 and (at - names) % width:  # the bytes, but across two names
+        end = names + high * stride
+        at = index.find(oid, names + low * stride, end)
+        while at >= 0 and (at - names) % stride:  # the bytes, but across two names
             at = index.find(oid, at + 1, end)
         if at < 0:
             return None
-        return self._offset((at - names) // width)
+        return self._offset((at - names) // stride)
 
     def names(self) -> list[bytes]:
         """All binary names, sorted."""
-        width = self._width
-        return [self._index[at : at + width] for at in range(self._names, self._names + self.count * width, width)]
+        first, stride = self._rows.names, self._rows.name_stride
+        places = range(first, first + self.count * stride, stride)
+        return [self._index[at : at + self._width] for at in places]
 
     def _offset(self, row: int) -> int:
         try:
-            offset: int = struct.unpack_from(">I", self._index, self._offsets + 4 * row)[0]
-            if offset & 0x80000000:
-                offset = struct.unpack_from(">Q", self._index, self._large + 8 * (offset & 0x7FFFFFFF))[0]
+            rows = self._rows
+            offset: int = struct.unpack_from(">I", self._index, rows.offsets + rows.offset_stride * row)[0]
+            if offset & 0x80000000 and rows.large is not None:
+                offset = struct.unpack_from(">Q", self._index, rows.large + 8 * (offset & 0x7FFFFFFF))[0]
         except struct.error:
             offset = -1
         if not _PACK_HEADER <= offset < len(self.data):

@@ -10,7 +10,7 @@ import attrs
 from fluxsrc._lazy import later
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, RemoteProtocolError, RevisionNotFoundError
-from fluxsrc.revision import Revision
+from fluxsrc.revision import Revision, is_pointer
 
 if TYPE_CHECKING:
     from fluxsrc import semver
@@ -162,15 +162,16 @@ class Selector:
     def _pointer(self, ref: GitRef) -> str | None:
         match self.kind:
             case RefKind.HEAD:
-                target = ref.target or ""
-                return target.removeprefix(BRANCHES) if target.startswith(BRANCHES) else None
+                branch = (ref.target or "").removeprefix(BRANCHES)
+                # Somebody else's choice of a name, which git allows to be of any bytes.
+                return branch if branch != ref.target and is_pointer(branch) else None
             case RefKind.SEMVER:
                 return ref.name.removeprefix(TAGS)
             case _:
                 return self.value
 
     def _choose_tag(self, refs: Mapping[str, GitRef], url: str) -> str:
-        tags = [name.removeprefix(TAGS) for name in refs if name.startswith(TAGS)]
+        tags = [tag for name in refs if name.startswith(TAGS) and is_pointer(tag := name.removeprefix(TAGS))]
         pattern = None if self.tag_pattern is None else semver.TagPattern.parse(self.tag_pattern)
         selected = semver.select_tag(tags, semver.Range.parse(self.value), pattern)
         if selected is None:
@@ -185,7 +186,7 @@ def check_ref_name(name: str) -> str:
     Raises:
         ConfigurationError: It does not.
     """
-    if not name or name.startswith("/") or name.endswith(("/", ".")) or _FORBIDDEN.search(name) or not _is_text(name):
+    if not name or name.startswith("/") or name.endswith(("/", ".")) or _FORBIDDEN.search(name) or not is_pointer(name):
         raise ConfigurationError(f"not a name git allows for a reference: {name[:200]!a}")
     return name
 
@@ -198,10 +199,6 @@ def _check_full_name(name: str) -> None:
             f"ref must be a full name, not {name[:200]!r}",
             hint="write 'refs/heads/main', or branch='main', or tag='v1'",
         )
-
-
-def _is_text(name: str) -> bool:
-    return name.isprintable() and not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def commit_digest(text: str) -> Digest:

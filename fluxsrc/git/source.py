@@ -15,7 +15,7 @@ import attrs
 from fluxsrc import signatures
 from fluxsrc._lazy import later
 from fluxsrc.auth import Keychain, Proxy, TLSConfig, redact_url
-from fluxsrc.entry import check_path
+from fluxsrc.entry import given_path
 from fluxsrc.errors import ConfigurationError, LimitExceededError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.git.address import GitAddress
 from fluxsrc.git.cache import GitCache
@@ -54,7 +54,7 @@ def _address(value: "str | os.PathLike[str] | GitAddress") -> GitAddress:
 def _sparse(value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise ConfigurationError("sparse is a sequence of paths, not one path", hint=f"sparse=[{value!r}]")
-    return tuple(sorted({check_path(path.removeprefix("./").rstrip("/")) for path in value}))
+    return tuple(sorted({given_path(path.removeprefix("./").rstrip("/")) for path in value}))
 
 
 @attrs.frozen

@@ -40,7 +40,7 @@ _MODES: Final = {
 }
 _DOTS: Final = frozenset({".", ".."})
 
-_ENTRIES: Final = {width: re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{%d})" % width, re.DOTALL) for width in (20, 32)}
+_ENTRIES: Final = {width: re.compile(rb"([0-7]{5,7}) ([^\0]+)\0(.{%d})" % width, re.DOTALL) for width in (20, 32)}
 # Characters HFS+ ignores in names, so that ".g\u200cit" opens ".git" there.
 _HFS_IGNORED: Final = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 # NTFS: the short name, streams, and trailing dots and spaces, all of which open ".git" there.

@@ -13,6 +13,7 @@ from fluxsrc._html.markup import Html, join, plain, tag, text
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.entry import Entry, Skipped
 from fluxsrc.inspect import Change, ChangeKind, Listed
+from fluxsrc.revision import is_pointer
 from fluxsrc.snapshot import ListedSnapshot
 
 TAGS = {"div", "span", "style", "table", "thead", "tbody", "tr", "th", "td", "code", "pre", "bdi", "p", "ul", "li"}
@@ -87,7 +88,7 @@ def artifact(words, digests):
     return Artifact(
         key=SourceKey("memory", "default", "app"),
         url=words[0],
-        revision=Revision(Digest.of(digests), words[1] or None),
+        revision=Revision(Digest.of(digests), words[1] if is_pointer(words[1]) else None),
         content_digest=Digest.of(digests),
         digest=Digest.of(b""),
         size=1,

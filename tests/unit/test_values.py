@@ -17,16 +17,26 @@ from fluxsrc.entry import Entry, Mode, check_path
 from fluxsrc.errors import ConfigurationError, FluxSrcError, LimitExceededError, SourceChangedError, UnsafeEntryError
 from fluxsrc.limits import Limits
 from fluxsrc.recipe import Recipe, SymlinkPolicy
-from fluxsrc.revision import Revision
+from fluxsrc.revision import Revision, is_pointer
 
 SHA1 = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
-pointers = st.none() | st.text(min_size=1).filter(str.isprintable)
+pointers = st.none() | st.text(min_size=1).filter(is_pointer)
 
 
 @given(pointers)
 def test_revisions_round_trip(pointer):
     revision = Revision(Digest("sha1", SHA1), pointer)
     assert Revision.parse(str(revision)) == revision
+
+
+@given(st.text())
+def test_a_revision_that_can_be_made_can_be_read(pointer):
+    try:
+        revision = Revision(Digest("sha1", SHA1), pointer)
+    except ConfigurationError:
+        assert not is_pointer(pointer)
+    else:
+        assert Revision.parse(str(revision).encode().decode()) == revision
 
 
 def test_a_revision_splits_at_the_last_at():
