@@ -8,11 +8,11 @@ import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
-__all__ = ["Fault", "Faults", "Handler", "Loopback", "Request"]
+__all__ = ["Fault", "Faults", "Handler", "Listener", "Loopback", "Request"]
 
 
 @attrs.frozen
@@ -84,32 +84,46 @@ class Faults:
             self._faults.clear()
 
 
-class Loopback:
-    """A server in a thread, on a free port of loopback.
-
-    Attributes:
-        host: `127.0.0.1:PORT`.
-        url: `http://127.0.0.1:PORT`, or https with a TLS context.
-    """
+class Listener:
+    """Listens on a free port of loopback, and serves in threads while its context is open."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> None:
         self._server = _Server(("127.0.0.1", 0), handler)
-        self.host = f"127.0.0.1:{self._server.server_port}"
-        self.url = f"{'http' if context is None else 'https'}://{self.host}"
+        self._scheme = "http" if context is None else "https"
         if context is not None:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
-    def start(self) -> None:
-        """Serve, until `stop`."""
-        self._thread.start()
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._server.server_port
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        """Serve."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Serve no more, end all connections, and free the port."""
         self._server.shutdown()
         self._server.server_close()
         self._server.cut()
         self._thread.join()
+
+
+class Loopback(Listener):
+    """One that is a single place, by its address."""
+
+    @property
+    def host(self) -> str:
+        """`127.0.0.1:PORT`."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`, or https with a TLS context."""
+        return f"{self._scheme}://{self.host}"
 
 
 class _Server(ThreadingHTTPServer):

@@ -4,43 +4,46 @@ import base64
 import os
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import attrs
+
+from fluxsrc.testing._loopback import Handler, Listener
 
 __all__ = ["GitHTTPServer", "Served"]
 
 _CHUNK: Final = 64 * 1024
 
 
-@attrs.frozen
+@attrs.define
 class Served:
-    """One request that was answered.
+    """One request, noted before the answer to it begins.
 
     Attributes:
         method: GET or POST.
         path: With the query.
         status: The status code.
-        received: Bytes of the request's body.
-        sent: Bytes of the response's body.
         body: The request's body.
+        sent: Bytes of the answer's body so far.
     """
 
     method: str
     path: str
     status: int
-    received: int
-    sent: int
     body: bytes = attrs.field(repr=False)
+    sent: int = 0
+
+    @property
+    def received(self) -> int:
+        """Bytes of the request's body."""
+        return len(self.body)
 
 
-class GitHTTPServer(AbstractContextManager["GitHTTPServer"]):
+class GitHTTPServer(Listener):
     """Serves the repositories below a directory on a free port of the loopback interface. Needs the `git` program.
 
     Args:
@@ -72,67 +75,24 @@ class GitHTTPServer(AbstractContextManager["GitHTTPServer"]):
         self._expected = None
         if password is not None:
             self._expected = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # as all servers of the world do; else each answer is 40 ms late
-
-            def do_GET(self) -> None:
-                server._serve(self, b"")
-
-            def do_POST(self) -> None:
-                server._serve(self, self._body())
-
-            def _body(self) -> bytes:
-                if self.headers.get("Transfer-Encoding") == "chunked":
-                    data = b""
-                    while size := int(self.rfile.readline(), 16):
-                        data += self.rfile.read(size)
-                        self.rfile.readline()
-                    self.rfile.readline()
-                    return data
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-                pass
-
-        self._server = _QuietServer(("127.0.0.1", 0), Handler)
-        self.scheme = "http"
-        if context is not None:
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-            self.scheme = "https"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return self._server.server_address[1]
+        super().__init__(type("Handler", (_Handler,), {"git": self}), context)
 
     def url(self, repository: str, host: str = "127.0.0.1") -> str:
         """The address of a repository below the root, as `GitSource` takes it."""
-        return f"git+{self.scheme}://{host}:{self.port}/{repository}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        return f"git+{self._scheme}://{host}:{self.port}/{repository}"
 
     def take_served(self) -> list[Served]:
         """What was served since the last call."""
         served, self.served = self.served, []
         return served
 
-    def _serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Answer a request."""
         if self.before is not None and self.before(handler):
             return
         with suppress(ConnectionError, ssl.SSLError):
             if self._expected is not None and handler.headers.get("Authorization") != self._expected:
-                self._answer(handler, body, 401, [("WWW-Authenticate", 'Basic realm="git"')], [b"who are you?"])
+                self._send(handler, body, 401, [("WWW-Authenticate", 'Basic realm="git"')], [b"who are you?"])
                 return
             self._backend(handler, body)
 
@@ -178,9 +138,9 @@ class GitHTTPServer(AbstractContextManager["GitHTTPServer"]):
                 else:
                     headers.append((name, value))
             output = process.stdout
-            self._answer(handler, body, status, headers, iter(lambda: output.read1(_CHUNK), b""))  # type: ignore[attr-defined]
+            self._send(handler, body, status, headers, iter(lambda: output.read1(_CHUNK), b""))  # type: ignore[attr-defined]
 
-    def _answer(
+    def _send(
         self,
         handler: BaseHTTPRequestHandler,
         body: bytes,
@@ -188,24 +148,24 @@ class GitHTTPServer(AbstractContextManager["GitHTTPServer"]):
         headers: Iterable[tuple[str, str]],
         chunks: Iterable[bytes],
     ) -> None:
+        served = Served(handler.command, handler.path, status, body)
+        self.served.append(served)
         handler.send_response(status)
         for name, value in headers:
             handler.send_header(name, value)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
-        sent = 0
-        try:
-            for chunk in chunks:
-                sent += len(chunk)
-                handler.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-            handler.wfile.write(b"0\r\n\r\n")
-        finally:
-            self.served.append(Served(handler.command, handler.path, status, len(body), sent, body))
+        for chunk in chunks:
+            served.sent += len(chunk)
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        handler.wfile.write(b"0\r\n\r\n")
 
 
-class _QuietServer(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+class _Handler(Handler):
+    git: GitHTTPServer
+    wbufsize = 0  # what a function of a test writes is on its way
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no news."""
+    def _any(self) -> None:
+        self.git.answer(self, self.body())
+
+    do_GET = do_POST = _any  # noqa: N815 - the base class's names

@@ -5,8 +5,7 @@ import hashlib
 import json
 import ssl
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import attrs
 
@@ -36,8 +35,8 @@ class LFSRequest:
 
 
 @attrs.define(eq=False)
-class LFSServer:
-    """Serves on a free port of loopback while its context is open.
+class LFSServer(Loopback):
+    """The server; use it as a context. A repository's LFS endpoint is `{url}/NAME.git/info/lfs`.
 
     Attributes:
         username: With `password`: who may ask; anybody, if there is none.
@@ -58,15 +57,9 @@ class LFSServer:
     spoil: Callable[[bytes], bytes] = lambda data: data
     objects: dict[str, bytes] = attrs.field(factory=dict, repr=False)
     requests: list[LFSRequest] = attrs.field(factory=list, repr=False)
-    _loopback: Loopback = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._loopback = Loopback(type("Handler", (_Handler,), {"lfs": self}), self.context)
-
-    @property
-    def url(self) -> str:
-        """Of the server itself; a repository's LFS endpoint is `{url}/NAME.git/info/lfs`."""
-        return self._loopback.url
+        super().__init__(type("Handler", (_Handler,), {"lfs": self}), self.context)
 
     @property
     def batches(self) -> list[list[str]]:
@@ -79,13 +72,6 @@ class LFSServer:
         oid = hashlib.sha256(data).hexdigest()
         self.objects[oid] = data
         return LFSPointer(oid, len(data))
-
-    def __enter__(self) -> Self:
-        self._loopback.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._loopback.stop()
 
 
 class _Handler(Handler):

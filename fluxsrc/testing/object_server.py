@@ -22,7 +22,7 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -58,7 +58,7 @@ class _Reply:
     headers: dict[str, str] = attrs.field(factory=dict)
 
 
-class ObjectServer:
+class ObjectServer(Loopback):
     """The server; use it as a context.
 
     Attributes:
@@ -82,6 +82,7 @@ class ObjectServer:
         keeps_alive: bool = True,
         context: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(type("Handler", (_Handler,), {"store": self}), context)
         self.page = page
         self.secret = secret
         self.on_request = on_request
@@ -92,19 +93,6 @@ class ObjectServer:
         self.faults = Faults()
         self._generation = 0
         self._lock = threading.Lock()
-        self._loopback = Loopback(type("Handler", (_Handler,), {"store": self}), context)
-
-    @property
-    def url(self) -> str:
-        """`http://127.0.0.1:PORT`, or https with a TLS context."""
-        return self._loopback.url
-
-    def __enter__(self) -> Self:
-        self._loopback.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loopback.stop()
 
     def put(self, bucket: str, key: str, data: bytes, *, checksums: Mapping[str, str] | None = None) -> None:
         """Store an object; makes the bucket if it is not there.

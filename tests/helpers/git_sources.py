@@ -1,7 +1,6 @@
 """A look at what a Git source reads, and at what it asked its server for."""
 
 import os
-import time
 
 
 def contents(source):
@@ -11,7 +10,6 @@ def contents(source):
 
 def posts(server):
     """The bodies of the requests that were posted, of the served ones."""
-    time.sleep(0.05)  # the server notes a request after it has answered it
     return [served for served in server.take_served() if served.method == "POST"]
 
 

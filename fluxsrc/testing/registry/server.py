@@ -4,7 +4,7 @@ import re
 import ssl
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 from fluxsrc.testing._loopback import Fault, Faults, Loopback, Request
 from fluxsrc.testing.registry.contents import Repository
@@ -13,7 +13,7 @@ from fluxsrc.testing.registry.handler import RegistryHandler
 __all__ = ["Registry"]
 
 
-class Registry:
+class Registry(Loopback):
     """The server; use it as a context.
 
     Attributes:
@@ -44,6 +44,7 @@ class Registry:
         has_totals: bool = True,
         context: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(type("Handler", (RegistryHandler,), {"registry": self}), context)
         self.users = dict(users or {})
         self.token = token
         self.token_seconds = token_seconds
@@ -57,24 +58,6 @@ class Registry:
         self.repositories: dict[str, Repository] = {}
         self.faults = Faults()
         self._lock = threading.Lock()
-        self._loopback = Loopback(type("Handler", (RegistryHandler,), {"registry": self}), context)
-
-    @property
-    def host(self) -> str:
-        """`127.0.0.1:PORT`."""
-        return self._loopback.host
-
-    @property
-    def url(self) -> str:
-        """`http://127.0.0.1:PORT`, or https with a TLS context."""
-        return self._loopback.url
-
-    def __enter__(self) -> Self:
-        self._loopback.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loopback.stop()
 
     def repository(self, name: str) -> Repository:
         """A repository, made if it is not there."""
