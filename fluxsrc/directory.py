@@ -41,12 +41,12 @@ def _absolute(root: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.fspath(root))
 
 
-_Row = tuple[str, int, int, str]
+_Row = tuple[str, Mode, int, str]
 """A file as it was listed: path, mode, size, and `_state`."""
-_FILE: Final = int(Mode.FILE)
-_EXECUTABLE: Final = int(Mode.EXECUTABLE)
-_LINK: Final = int(Mode.SYMLINK)
-_MODES: Final = {int(mode): mode for mode in Mode}
+_FILE: Final = Mode.FILE
+_EXECUTABLE: Final = Mode.EXECUTABLE
+_LINK: Final = Mode.SYMLINK
+_OCTAL: Final = {mode: f"{int(mode):o}" for mode in Mode}
 
 
 @attrs.frozen
@@ -62,12 +62,12 @@ class _Files:
         root = self._root.rstrip("/")
         for path, mode, size, state in self._rows:
             where = f"{root}/{path}"
-            if mode == _LINK:
+            if mode is _LINK:
                 reader = partial(_read_link, where, url)
-                yield Entry(path, Mode.SYMLINK, size, partial(_open_link, reader), state, reader)
+                yield Entry(path, mode, size, partial(_open_link, reader), state, reader)
             else:
                 opener = partial(_open, where, url, state)
-                yield Entry(path, _MODES[mode], size, opener, state, partial(_read, where, url, state, size))
+                yield Entry(path, mode, size, opener, state, partial(_read, where, url, state, size))
 
 
 @attrs.frozen
@@ -181,18 +181,20 @@ class _Walk:
         rules = self._with_ignore_file(dict(found).get(IGNORE_FILE), prefix, rules)
         limits, rows = self._source.limits, self._rows
         # What is the same for all files is decided once: there is nothing else to save per file but the call that stats it.
-        excluded = rules.excluded if self._prunes and not rules.is_empty else None
-        check = None if _is_plain(prefix, found, limits) else check_path
+        prunes = self._prunes
+        judges = prunes and not rules.is_empty
+        checks = not _is_plain(prefix, found, limits)
+        times: list[int] = []
         for name, item in found:
             path = prefix + name
             if name[-1] == "/":
-                if not (self._prunes and (name == ".git/" or rules.excluded_dir(path[:-1]))):
+                if not (prunes and (name == ".git/" or (judges and rules.excluded_dir(path[:-1])))):
                     self._directory(item.path, path, rules)
                 continue
-            if self._prunes and (name == ".git" or (excluded is not None and excluded(path))):
+            if prunes and (name == ".git" or (judges and rules.excluded(path))):
                 continue
-            if check is not None:
-                check(path, limits=limits)
+            if checks:
+                check_path(path, limits=limits)
             try:
                 status = item.stat(follow_symlinks=False)
             except OSError as exc:
@@ -201,8 +203,9 @@ class _Walk:
             if mode is None:
                 self._skipped.append(Skipped(path, "special-file", stat.filemode(status.st_mode)))
                 continue
-            self.newest = max(self.newest, status.st_ctime_ns)
+            times.append(status.st_ctime_ns)
             rows.append((path, mode, status.st_size, _state(status)))
+        self.newest = max(self.newest, max(times, default=0))
         limits.check("max_entries", len(rows), what=self._url)
 
     def _with_ignore_file(self, item: "os.DirEntry[str] | None", prefix: str, rules: IgnoreRules) -> IgnoreRules:
@@ -233,12 +236,12 @@ def _is_plain(prefix: str, found: "list[tuple[str, os.DirEntry[str]]]", limits: 
 def _digest(rows: list[_Row]) -> str:
     digest = hashlib.sha256()
     for start in range(0, len(rows), _ROWS):
-        lines = [f"{path}\0{mode:o} {state}\n" for path, mode, _, state in rows[start : start + _ROWS]]
+        lines = [f"{path}\0{_OCTAL[mode]} {state}\n" for path, mode, _, state in rows[start : start + _ROWS]]
         digest.update("".join(lines).encode())
     return digest.hexdigest()
 
 
-def _mode(mode: int) -> int | None:
+def _mode(mode: int) -> Mode | None:
     """The entry mode of a file, None of what is no file or link."""
     kind = mode & _TYPE_MASK
     if kind == stat.S_IFREG:
@@ -248,7 +251,8 @@ def _mode(mode: int) -> int | None:
 
 def _state(status: os.stat_result) -> str:
     """What a write to a file cannot leave as it was."""
-    return f"stat:{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
+    # Twice as fast as an f-string, which formats each number by a call.
+    return "stat:%x-%x-%x-%x" % (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)  # noqa: UP031
 
 
 def _open(path: str, url: str, state: str) -> BinaryIO:

@@ -41,6 +41,8 @@ _MAX_STORED: Final = 0xFFFF
 _PROBES: Final = 16
 _PROBE_BYTES: Final = 1024
 _NOISY: Final = 200
+_TEXT: Final = bytes((0x00, 0x09, 0x0A, 0x0D, *range(0x20, 0x7F)))
+"""What there is in text, and between the texts of a tar."""
 _WORTHWHILE: Final = 0.97
 """A sample that deflates to more than this part of its size is not worth deflating."""
 
@@ -107,7 +109,8 @@ def _is_compressible(data: bytes) -> bool:
     # Text has some sixty different bytes, 1,024 bytes of noise some 250: most data is told apart by a look at a few samples.
     plain = 0
     for sample in samples:
-        plain += len(set(sample)) < _NOISY
+        # Counting what is not text is much faster than the set, and enough for text.
+        plain += len(_TEXT) + len(sample.translate(None, _TEXT)) < _NOISY or len(set(sample)) < _NOISY
         if plain > _PROBES // 4:
             return True
     joined = b"".join(samples)

@@ -17,6 +17,8 @@ __all__ = ["select", "selector"]
 _MAX_LINKS: Final = 40
 """Links followed for one path, as in Linux; more is a cycle."""
 _MAX_TARGET_BYTES: Final = 4096
+_SYMLINK: Final = Mode.SYMLINK
+"""Before Python 3.12 it takes a call to get a member from its enum."""
 
 
 def select(snapshot: Snapshot, recipe: Recipe, skipped: list[Skipped]) -> Iterator[Entry]:
@@ -54,7 +56,7 @@ def _keep(snapshot: Snapshot, recipe: Recipe) -> Callable[[Iterator[Entry]], Ite
 
 def _without_links(entries: Iterator[Entry], policy: SymlinkPolicy, skipped: list[Skipped]) -> Iterator[Entry]:
     for entry in entries:
-        if entry.mode is not Mode.SYMLINK:
+        if entry.mode is not _SYMLINK:
             yield entry
             continue
         target = _target(entry)

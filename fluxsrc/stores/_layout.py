@@ -25,7 +25,7 @@ from typing import Final
 
 import attrs
 
-from fluxsrc._io.atomic import make_directories, open_regular, store_errors, write_atomic
+from fluxsrc._io.atomic import make_directories, open_regular, store_errors, sync_directory, write_atomic
 from fluxsrc._io.locks import LayoutLocks, locked
 from fluxsrc.artifact import SourceKey
 from fluxsrc.digest import Digest
@@ -133,9 +133,16 @@ class Layout:
 
     def create(self) -> None:
         """Make the directories, and what makes them an OCI image layout; nothing that is there is touched."""
+        with store_errors("write to the store", self.root):
+            make_directories(self.root, durable=self.durable)
         for directory in (self.ingest, self.blobs, self.sources, self.indexes):
             with store_errors("write to the store", directory):
-                make_directories(directory, durable=self.durable)
+                make_directories(directory, durable=False)
+        if self.durable:
+            # Each directory with new names once, and before `index.json` tells others that the store is there.
+            for directory in (self.blobs.parent, self.root):
+                with store_errors("write to the store", directory):
+                    sync_directory(directory)
         with self.writing():
             for path, content in (
                 (self.root / "oci-layout", LAYOUT),

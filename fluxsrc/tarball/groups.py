@@ -31,6 +31,8 @@ _MEAN: Final = 128 * 1024
 _FULL: Final = MAX_BLOCK - LARGE - 16 * 1024
 """A run of more bytes may not hold one more small file and its headers."""
 _MAX_TARGET: Final = 4096
+_SYMLINK: Final = Mode.SYMLINK
+"""Before Python 3.12 it takes a call to get a member from its enum."""
 _FINGERPRINT_BYTES: Final = 16
 
 
@@ -110,8 +112,8 @@ def run_block(
         if data is None:
             data = entry.read_small(at_most)
         name = entry.path.encode()
-        if entry.mode is Mode.SYMLINK:
-            head = header(name, Mode.SYMLINK, 0, _checked_target(entry.path, data))
+        if entry.mode is _SYMLINK:
+            head = header(name, _SYMLINK, 0, _checked_target(entry.path, data))
             data = b""
         elif data is None:
             ahead.put_back(entry)

@@ -26,32 +26,33 @@ PADDING: Final = tuple(bytes(-length % BLOCK) for length in range(BLOCK))
 """The zeros that follow a content, by its length modulo 512."""
 
 _NAME: Final = 100
-_NAME_PADDING: Final = tuple(bytes(_NAME - length) for length in range(_NAME + 1))
 _PREFIX: Final = 155
 _TO_ASCII: Final = bytes(range(128)) + b"_" * 128
 _PAX_NAME: Final = b"././@PaxHeader"
 
 
-_Kind = tuple[bytes, bytes, bytes, int]
+_AFTER_SIZE: Final = b"\0" + b"0" * 11 + b"\0"
+_AFTER_LINK: Final = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
+_Kind = tuple[tuple[bytes, ...], bytes, int]
 
 
 def _fields(mode: int, typeflag: bytes) -> _Kind:
-    """The constant parts of a header, and the sum of their bytes with the checksum field taken as spaces."""
-    after_name = b"%07o\0" % mode + b"0000000\0" * 2
-    after_size = b"\0" + b"0" * 11 + b"\0"
-    after_checksum = b"\0 " + typeflag
-    # Then follow: link target, 100 bytes; this; prefix, 155 bytes; 12 zeros.
-    after_link = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
-    fixed = after_name + after_size + b" " * 8 + typeflag + after_link
-    return after_name, after_size, after_checksum, sum(fixed)
+    """What all headers of a kind have: after the name, by its length; after the checksum; and the sum of constant bytes."""
+    permissions = b"%07o\0" % mode + b"0000000\0" * 2
+    after_name = tuple(bytes(_NAME - length) + permissions for length in range(_NAME + 1))
+    # The checksum counts its own field as spaces.
+    fixed = permissions + _AFTER_SIZE + b" " * 8 + typeflag + _AFTER_LINK
+    return after_name, b"\0 " + typeflag, sum(fixed)
 
 
-_AFTER_LINK: Final = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
 _FILE: Final = _fields(Mode.FILE.permissions, b"0")
 _EXECUTABLE: Final = _fields(Mode.EXECUTABLE.permissions, b"0")
 _SYMLINK: Final = _fields(Mode.SYMLINK.permissions, b"2")
 _PAX: Final = _fields(0o644, b"x")
 _NO_LINK_NO_PREFIX: Final = bytes(_NAME) + _AFTER_LINK + bytes(_PREFIX + 12)
+_FILE_MODE: Final = Mode.FILE
+"""Before Python 3.12 it takes a call to get a member from its enum."""
+_EXECUTABLE_MODE: Final = Mode.EXECUTABLE
 
 
 def padded(size: int) -> int:
@@ -69,7 +70,7 @@ def header(name: bytes, mode: Mode, size: int, target: bytes = b"") -> bytes:
         target: Where a link points; empty for files.
     """
     # No look-up by mode: hashing an enum member costs as much as half a header.
-    kind = _FILE if mode is Mode.FILE else _EXECUTABLE if mode is Mode.EXECUTABLE else _SYMLINK
+    kind = _FILE if mode is _FILE_MODE else _EXECUTABLE if mode is _EXECUTABLE_MODE else _SYMLINK
     if len(name) <= _NAME and size <= MAX_USTAR_SIZE and not target and name.isascii():
         return _plain(name, size, kind)
     return _general(name, size, target, kind)
@@ -77,17 +78,16 @@ def header(name: bytes, mode: Mode, size: int, target: bytes = b"") -> bytes:
 
 def _plain(name: bytes, size: int, kind: _Kind) -> bytes:
     """A header without link target and prefix: nearly all of them, and so the one that must be cheap."""
-    after_name, after_size, after_checksum, fixed = kind
+    after_name, after_checksum, fixed = kind
     digits = b"%011o" % size
     # The low half of Adler-32 is one more than the sum of the bytes, in C. It wraps at 65521, far above what 111 bytes add up to.
     checksum = fixed + (adler32(name + digits) & 0xFFFF) - 1
     return b"".join(
         (
             name,
-            _NAME_PADDING[len(name)],
-            after_name,
+            after_name[len(name)],
             digits,
-            after_size,
+            _AFTER_SIZE,
             b"%06o" % checksum,
             after_checksum,
             _NO_LINK_NO_PREFIX,
@@ -131,14 +131,14 @@ def _ascii(name: bytes) -> bytes:
 
 
 def _assemble(name: bytes, size: int, target: bytes, prefix: bytes, kind: _Kind) -> bytes:
-    after_name, after_size, after_checksum, fixed = kind
+    after_name, after_checksum, fixed = kind
     digits = b"%011o" % size
     return b"".join(
         (
-            name.ljust(_NAME, b"\0"),
-            after_name,
+            name,
+            after_name[len(name)],
             digits,
-            after_size,
+            _AFTER_SIZE,
             b"%06o" % (fixed + sum(name) + sum(digits) + sum(target) + sum(prefix)),
             after_checksum,
             target.ljust(_NAME, b"\0"),
