@@ -170,8 +170,14 @@ class SourceStatus:
 
     # --- what happens to it ---
 
-    def started(self, generation: int, now: dt.datetime) -> "SourceStatus":
-        """A look begins."""
+    def started(self, generation: int, now: dt.datetime, *, request: str | None = None) -> "SourceStatus":
+        """A look begins.
+
+        That it is time for one is no news, as in Flux: a source that is ready stays as it is, unless something else is
+        asked for than before.
+        """
+        if self.ready and generation == self.observed_generation and request in (None, self.handled_request):
+            return self
         reason = "ProgressingWithRetry" if self.failures else "Progressing"
         changed: dict[str, tuple[bool | None, str, str]] = {"Reconciling": (True, reason, "reconciliation in progress")}
         if "Ready" not in self.conditions or generation != self.observed_generation:
@@ -182,6 +188,10 @@ class SourceStatus:
         self, artifact: Artifact, generation: int, now: dt.datetime, *, request: str | None = None
     ) -> "SourceStatus":
         """The source is up to date."""
+        unchanged = artifact is self.artifact or artifact == self.artifact
+        if unchanged and self.ready and generation == self.observed_generation and "Reconciling" not in self.conditions:
+            # What most looks find, thousands of times: the conditions say so already.
+            return attrs.evolve(self, handled_request=request or self.handled_request, checked=now)
         stored = f"stored artifact for revision '{artifact.revision}'"
         changed = {"Ready": (True, "Succeeded", stored), "ArtifactInStorage": (True, "Succeeded", stored)}
         gone: tuple[str, ...] = ("Reconciling", *_FAILURES)

@@ -39,7 +39,7 @@ class Ledger:
         """These sources, and no others."""
         with self._changed:
             before, self._statuses = self._statuses, {}
-            for managed in sources:
+            for managed in sorted(sources, key=lambda managed: managed.key):
                 status = before.get(managed.key) or SourceStatus(key=managed.key)
                 self._statuses[managed.key] = attrs.evolve(status, suspended=managed.suspend)
             self._changed.notify_all()
@@ -48,7 +48,7 @@ class Ledger:
     def statuses(self) -> Mapping[SourceKey, SourceStatus]:
         """By key, sorted."""
         with self._changed:
-            return dict(sorted(self._statuses.items()))
+            return dict(self._statuses)
 
     def wait(self, condition: Callable[[Mapping[SourceKey, SourceStatus]], bool], timeout: float) -> bool:
         """Wait until the statuses meet a condition; say whether they did."""
@@ -58,14 +58,18 @@ class Ledger:
     def begun(self, managed: ManagedSource) -> bool:
         """A look begins; say whether nothing is known yet of what the source has."""
         status = self._status(managed)
-        self._set(status.started(managed.generation, self._now()))
+        begun = status.started(managed.generation, self._now(), request=managed.requested_at)
+        if begun is not status:
+            self._set(begun)
         return status.artifact is None
 
     def waits(self, managed: ManagedSource, missing: SourceKey) -> None:
         """A source waits for another one."""
         status = self._status(managed)
         if status.artifact is None:
-            self._set(status.waiting(missing, managed.generation, self._now()))
+            waiting = status.waiting(missing, managed.generation, self._now())
+            if waiting != status:
+                self._set(waiting)
 
     def ended(self, managed: ManagedSource, outcome: Outcome, failures: int, retry_in: float | None) -> None:
         """A look came to its end.
@@ -79,12 +83,15 @@ class Ledger:
         status = self._status(managed)
         key, artifact, failure = outcome.key, outcome.artifact, outcome.failure
         previous = outcome.previous if status.artifact is None else status.artifact
+        unchanged = artifact is not None and artifact == previous
+        if unchanged:
+            artifact = previous  # the same object: what is compared and kept from here on costs less
         self.emit(
             Reconciled(
                 key=key,
                 seconds=outcome.seconds,
                 received=outcome.received,
-                unchanged=artifact is not None and artifact == previous,
+                unchanged=unchanged,
                 failure=failure,
                 observed=self._now().timestamp(),
             )
@@ -126,7 +133,7 @@ class Ledger:
 
     def _set(self, status: SourceStatus) -> None:
         with self._changed:
-            if status.key not in self._statuses or self._statuses[status.key] == status:
+            if status.key not in self._statuses:
                 return
             self._statuses[status.key] = status
             self._changed.notify_all()

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import logging
+import math
 import queue
 import random
 import threading
@@ -33,7 +34,7 @@ __all__ = ["Reconciler"]
 
 _log: Final = logging.getLogger("fluxsrc.reconcile")
 _SPARE_THREADS: Final = 64
-"""Beyond the concurrency, for those that replace lost ones."""
+"""Beyond slots and overtime, for those that replace lost ones."""
 _TICK: Final = 5.0
 """Seconds the loop sleeps at most: it looks for lost workers then."""
 
@@ -48,6 +49,8 @@ class _Run:
 
     managed: ManagedSource
     began: float
+    end: float
+    """When it is given up."""
     future: "Future[Outcome]"
     executor: Executor | None
     lost: bool = False
@@ -73,7 +76,8 @@ class Reconciler:
     Args:
         store: Where artifacts go.
         sources: What to keep up to date.
-        policy: How often, how many at once, how patiently.
+        policy: How often, how many at once, how patiently. An executor of your own has its own bound: then nothing is in
+            overtime.
         executor: What does the work: any `concurrent.futures.Executor`, or a callable that makes one, which is then called
             again if the workers die. Threads of its own if it is not given. With processes or machines, sources and store
             travel by pickle, and a stop waits for what they are doing.
@@ -103,6 +107,9 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._policy = Policy() if policy is None else policy
+        if executor is not None:
+            # More than its workers can take would wait in its queue, while the time of each look runs.
+            self._policy = attrs.evolve(self._policy, overtime=0)
         self._schedule = Schedule(self._policy)
         self._executor: Executor | None = executor if isinstance(executor, Executor) else None
         self._make_executor = executor if not isinstance(executor, Executor) else None
@@ -230,15 +237,14 @@ class Reconciler:
         """Seconds until something has to be done even if nothing happens."""
         now = self._clock()
         with self._lock:
-            wake = self._schedule.wake_at()
-            ends = [end for run in self._runs.values() if not run.lost and (end := self._end_of(run)) is not None]
-        times = [_TICK, *(end - now for end in ends)]
-        if once:
-            return max(0.0, min(times))
-        times += [] if wake is None else [wake - now]
-        if self._retention is not None:
-            times.append(self._collect_at - now)
-        return max(0.0, min(times))
+            # Once, nobody's time comes: what is left waits for a slot, or for what it depends on.
+            wake = self._schedule.slot_at() if once else self._schedule.wake_at()
+            times = [now + _TICK, *(run.end for run in self._runs.values() if not run.lost)]
+        if wake is not None and (wake > now or not once):
+            times.append(wake)
+        if self._retention is not None and not once:
+            times.append(self._collect_at)
+        return max(0.0, min(times) - now)
 
     def _receive(self, timeout: float) -> None:
         """Wait for something to happen, then handle all that has."""
@@ -272,7 +278,9 @@ class Reconciler:
             failed: Future[Outcome] = Future()
             failed.set_exception(exc)
             future = failed
-        run = _Run(managed, self._clock(), future, self._executor)
+        began, limit = self._clock(), timeout_of(managed)
+        end = math.inf if limit is None else began + limit + self._policy.grace
+        run = _Run(managed, began, end, future, self._executor)
         with self._lock:
             self._runs[managed.key] = run
         future.add_done_callback(lambda _: self._inbox.put(lambda: self._finish(run)))
@@ -315,22 +323,13 @@ class Reconciler:
         """Free the slots of those that are far beyond their own timeout: a lost one must not delay the others."""
         now = self._clock()
         with self._lock:
-            lost = [
-                run
-                for run in self._runs.values()
-                if not run.lost and (end := self._end_of(run)) is not None and now > end
-            ]
+            lost = [run for run in self._runs.values() if not run.lost and now > run.end]
             for run in lost:
                 self._schedule.lost(run.managed.key)
                 run.lost = True
         for run in lost:
             failure = Failure.worker(f"it did not come back, {self._policy.grace:g} s after its own timeout")
             self._ledger.ended(run.managed, Outcome(key=run.managed.key, failure=failure), 0, None)
-
-    def _end_of(self, run: _Run) -> float | None:
-        """When a look is given up."""
-        limit = timeout_of(run.managed)
-        return None if limit is None else run.began + limit + self._policy.grace
 
     # --- collecting garbage ---
 
@@ -367,7 +366,7 @@ class Reconciler:
         with self._lock:
             if self._executor is None:
                 make = self._make_executor
-                threads = int(self._policy.concurrency) + _SPARE_THREADS
+                threads = self._policy.concurrency + self._policy.overtime + _SPARE_THREADS
                 self._executor = ThreadPoolExecutor(threads, "fluxsrc-source") if make is None else make()
             return self._executor
 

@@ -1,11 +1,13 @@
 """`Schedule`: what happens next. A state machine without clock, network and threads: time comes in, decisions go out.
 
-A source is *waiting* for its time, *running*, *lost* (running, but given up: it takes no slot, and does not start again
-before it comes back), *stalled* (somebody has to change something) or *suspended*.
+A source is *waiting* for its time, *running* in a slot, *in overtime* (running for so long that somebody else was given its
+slot), *lost* (running, but given up: it does not start again before it comes back), *stalled* (somebody has to change
+something) or *suspended*.
 """
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -24,12 +26,21 @@ def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> Non
         raise ConfigurationError(f"Policy.{attribute.name} must be positive, not {value!r}")
 
 
+def _not_negative(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not value >= 0:
+        raise ConfigurationError(f"Policy.{attribute.name} must not be negative, not {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Policy:
     """How often, how many at once, how patiently. The defaults of times are those of Flux's source-controller.
 
     Attributes:
-        concurrency: Sources that are looked at at the same time.
+        concurrency: Sources that are looked at at the same time, without those in overtime.
+        patience: Seconds that a look has a slot for itself. One that takes longer goes on in overtime, beside the others, as
+            soon as somebody needs its slot: whoever is slow or hangs must not delay them.
+        overtime: Looks that may be in overtime at the same time, four for each slot if it is not given. 0 makes
+            `concurrency` strict.
         jitter: Share of the interval by which it varies, either way: sources made together do not stay together.
         min_delay: Seconds after the first failure that may pass by itself; doubled by each further one.
         slow_delay: The same, of a failure that more likely needs somebody: a wrong password, a missing tag, bad content.
@@ -39,6 +50,8 @@ class Policy:
     """
 
     concurrency: int = attrs.field(default=8, validator=_positive)
+    patience: float = attrs.field(default=5.0, validator=_positive)
+    overtime: int = attrs.field(validator=_not_negative)
     jitter: float = attrs.field(
         default=0.05, validator=attrs.validators.and_(attrs.validators.ge(0), attrs.validators.lt(1))
     )
@@ -47,6 +60,10 @@ class Policy:
     max_delay: float = attrs.field(default=900.0, validator=_positive)
     dependency_delay: float = attrs.field(default=30.0, validator=_positive)
     grace: float = attrs.field(default=10.0, validator=_positive)
+
+    @overtime.default
+    def _overtime(self) -> int:
+        return 4 * self.concurrency
 
     def delay(self, failure: Failure, failures: int, dice: float) -> float | None:
         """Seconds until the next attempt; None if there is none before something changed.
@@ -76,7 +93,6 @@ class _State:
     ticket: int = 0
     """Of its entry in the queue; older entries are void."""
     running: bool = False
-    lost: bool = False
     again: bool = False
     """Something changed while it ran: it is its turn again at once."""
     removed: bool = False
@@ -97,7 +113,9 @@ class Schedule:
     _queue: list[tuple[float, int, SourceKey]] = attrs.field(factory=list, init=False)
     _tickets: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _dependents: dict[SourceKey, set[SourceKey]] = attrs.field(factory=dict, init=False)
-    _slots_used: int = attrs.field(default=0, init=False)
+    _slots: dict[SourceKey, float] = attrs.field(factory=dict, init=False)
+    """Who has one, and since when: the longest first."""
+    _overtime: set[SourceKey] = attrs.field(factory=set, init=False)
 
     def apply(self, sources: Iterable[ManagedSource], now: float) -> None:
         """These sources, and no others. New and changed ones are due now; the others keep their times.
@@ -149,7 +167,7 @@ class Schedule:
         return True
 
     def start(self, now: float, *, only: "set[SourceKey] | None" = None) -> list[ManagedSource]:
-        """The sources to begin with now, longest due first, no more than there are free slots. They count as running.
+        """The sources to begin with now, longest due first, no more than there are slots. They count as running.
 
         Args:
             now: The time.
@@ -157,11 +175,13 @@ class Schedule:
         """
         begun: list[ManagedSource] = []
         put_back = []
-        while self._queue and self._slots_used < self.policy.concurrency:
+        while self._queue:
             due, ticket, key = self._queue[0]
-            if self._is_valid(self._queue[0]) and due > now:
+            valid, slot = self._is_valid(self._queue[0]), self.slot_at()
+            if valid and (due > now or slot is None or slot > now):
                 break
-            if not self._is_valid(heapq.heappop(self._queue)):
+            heapq.heappop(self._queue)
+            if not valid:
                 continue
             state = self._states[key]
             if only is not None and key not in only:
@@ -171,7 +191,7 @@ class Schedule:
                 self._at(key, state, now + self.policy.dependency_delay)
                 continue
             state.running, state.due, state.again = True, None, False
-            self._slots_used += 1
+            self._take_slot(key, now)
             begun.append(state.managed)
         for each in put_back:
             heapq.heappush(self._queue, each)
@@ -207,9 +227,8 @@ class Schedule:
     def lost(self, key: SourceKey) -> None:
         """A running source does not come back in time: its slot is free. It begins again only after it came back."""
         state = self._states.get(key)
-        if state is not None and state.running and not state.lost:
-            state.lost = True
-            self._slots_used -= 1
+        if state is not None and state.running:
+            self._leave(key)
 
     def missing(self, key: SourceKey) -> SourceKey | None:
         """The first of a source's dependencies that has no artifact yet."""
@@ -220,19 +239,26 @@ class Schedule:
         return None
 
     def wake_at(self) -> float | None:
-        """When `start` is worth calling again, if nothing happens before; None: never, or no slot is free."""
-        if self._slots_used >= self.policy.concurrency:
-            return None
-        while self._queue:
+        """When `start` is worth calling again, if nothing happens before; None: never."""
+        slot = self.slot_at()
+        while slot is not None and self._queue:
             if self._is_valid(self._queue[0]):
-                return self._queue[0][0]
+                return max(slot, self._queue[0][0])
             heapq.heappop(self._queue)
         return None
+
+    def slot_at(self) -> float | None:
+        """When there is a slot if nothing ends before: one that is free, or whose owner is in overtime then; None: never."""
+        if len(self._slots) < self.policy.concurrency:
+            return -math.inf
+        if len(self._overtime) >= self.policy.overtime:
+            return None
+        return next(iter(self._slots.values())) + self.policy.patience
 
     @property
     def running(self) -> int:
         """How many run, without those that are lost."""
-        return self._slots_used
+        return len(self._slots) + len(self._overtime)
 
     def known(self, key: SourceKey) -> ManagedSource | None:
         """The source of this key, as it was applied last."""
@@ -248,13 +274,24 @@ class Schedule:
         state = self._states.get(key)
         if state is None or not state.running:
             return None
-        if not state.lost:
-            self._slots_used -= 1
-        state.running = state.lost = False
+        self._leave(key)
+        state.running = False
         if state.removed:
             del self._states[key]
             return None
         return state
+
+    def _take_slot(self, key: SourceKey, now: float) -> None:
+        """A free one, or that of whoever has had its own for longest."""
+        if len(self._slots) >= self.policy.concurrency:
+            longest = next(iter(self._slots))
+            del self._slots[longest]
+            self._overtime.add(longest)
+        self._slots[key] = now
+
+    def _leave(self, key: SourceKey) -> None:
+        self._slots.pop(key, None)
+        self._overtime.discard(key)
 
     def _next(self, key: SourceKey, state: _State, now: float, delay: float | None) -> None:
         if state.managed.suspend:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import attrs
 
+from fluxsrc._io.http.resting import RESTING
 from fluxsrc.artifact import SourceKey
 from fluxsrc.bucket import BucketSource, LocalBucket
 from fluxsrc.errors import StoreError
@@ -284,6 +285,7 @@ def canonical(text):
 
 def resources():
     """Threads and descriptors, once everything that is going to end has ended."""
+    RESTING.close()  # connections that rest are no leak: they are lent again, and have a bound
     found = (10**9, 10**9)
     for _ in range(100):
         gc.collect()

@@ -1,5 +1,7 @@
 """The reconciler's state machine: whatever happens in whatever order, nobody is forgotten, doubled or hurried."""
 
+import math
+
 import attrs
 import pytest
 from hypothesis import given, settings
@@ -39,15 +41,15 @@ FAILURES = st.builds(
 
 
 class ScheduleMachine(RuleBasedStateMachine):
-    """A model beside it: who was applied, who runs, who must not run again yet."""
+    """A model beside it: who was applied, who runs and since when, who must not run again yet."""
 
     def __init__(self):
         super().__init__()
         self.now = 0.0
-        self.policy = Policy(concurrency=2)
+        self.policy = Policy(concurrency=2, patience=20.0, overtime=2)
         self.schedule = Schedule(self.policy)
         self.wanted = {}
-        self.running = {}  # of ours: key -> lost
+        self.running = {}  # of ours: key -> since when; None: lost
         self.stalled = set()
 
     @rule(
@@ -82,7 +84,11 @@ class ScheduleMachine(RuleBasedStateMachine):
             assert not each.suspend
             assert each.key not in self.stalled
             assert self.schedule.missing(each.key) is None
-            self.running[each.key] = False
+            self.running[each.key] = self.now
+        held = [self.now - since for since in self.running.values() if since is not None]
+        assert len(held) <= self.policy.concurrency + self.policy.overtime
+        assert sum(seconds < self.policy.patience for seconds in held) <= self.policy.concurrency
+        assert self.schedule.start(self.now) == [], "it was not all that could begin"
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), dice=DICE)
@@ -110,17 +116,27 @@ class ScheduleMachine(RuleBasedStateMachine):
     def lose(self, data):
         each = data.draw(st.sampled_from(sorted(self.running)))
         self.schedule.lost(each)
-        self.running[each] = True
+        self.running[each] = None
 
     @invariant()
     def slots_are_counted_right(self):
-        busy = [each for each, lost in self.running.items() if not lost]
-        assert self.schedule.running == len(busy) <= self.policy.concurrency
+        busy = [each for each, since in self.running.items() if since is not None]
+        assert self.schedule.running == len(busy) <= self.policy.concurrency + self.policy.overtime
+
+    @invariant()
+    def whoever_is_slow_or_hangs_delays_nobody(self):
+        """While there is room in overtime, a slot is there at the latest when the longest look has lost patience."""
+        held = sorted(since for since in self.running.values() if since is not None)
+        slot = self.schedule.slot_at()
+        if slot is None:
+            assert len(held) == self.policy.concurrency + self.policy.overtime
+        elif len(held) >= self.policy.concurrency:
+            assert slot <= held[-self.policy.concurrency] + self.policy.patience
 
     @invariant()
     def nobody_is_forgotten(self):
         """Whoever is neither running, stalled, suspended nor without its dependencies is woken some day."""
-        if self.schedule.running >= self.policy.concurrency:
+        if self.schedule.running >= self.policy.concurrency + self.policy.overtime:
             return
         idle = [
             each
@@ -163,7 +179,7 @@ def names(begun):
 
 def test_all_that_are_due_begin_in_the_order_of_their_times_as_far_as_there_are_slots():
     """The longest due first, so that nobody starves."""
-    schedule = schedule_of(*(managed(name) for name in "abc"), concurrency=2)
+    schedule = schedule_of(*(managed(name) for name in "abc"), concurrency=2, overtime=0)
     assert names(schedule.start(0)) == ["a", "b"]
     assert schedule.wake_at() is None
     schedule.succeeded(key("a"), 1, 0.5)
@@ -243,6 +259,32 @@ def test_a_source_taken_away_and_brought_back_while_it_runs_does_not_run_twice()
     assert names(schedule.start(3)) == ["a"]
 
 
+def test_whoever_takes_long_goes_on_beside_the_others_and_no_more_than_so_many():
+    """After five seconds the slot is another's, if anybody needs it; in the end all wait for somebody to come back."""
+    schedule = schedule_of(*(managed(name, interval=1000) for name in "abcd"), concurrency=1, patience=5, overtime=2)
+    assert names(schedule.start(0)) == ["a"]
+    assert schedule.wake_at() == 5
+    assert schedule.start(4.9) == []
+    assert names(schedule.start(5)) == ["b"]
+    assert schedule.wake_at() == 10
+    assert names(schedule.start(12)) == ["c"]
+    assert (schedule.running, schedule.wake_at()) == (3, None)
+    assert schedule.start(100) == []
+    schedule.succeeded(key("a"), 100, 0.5)
+    assert schedule.wake_at() == 17
+    assert names(schedule.start(100)) == ["d"]
+
+
+def test_a_slot_that_nobody_needs_stays_whose_it_is():
+    """Nobody is in overtime before somebody else begins: so one that took long is back in no time."""
+    schedule = schedule_of(managed("a"), managed("b"), concurrency=2, patience=5, overtime=1)
+    assert names(schedule.start(0)) == ["a", "b"]
+    assert schedule.start(100) == []
+    assert schedule.slot_at() == 5
+    schedule.succeeded(key("b"), 100, 0.5)
+    assert schedule.slot_at() == -math.inf
+
+
 def test_a_lost_source_gives_its_slot_back_and_waits_for_its_own_return():
     """Another one takes the slot."""
     schedule = schedule_of(managed("a"), managed("b"), concurrency=1)
@@ -257,7 +299,7 @@ def test_a_lost_source_gives_its_slot_back_and_waits_for_its_own_return():
 
 def test_policies_that_make_no_sense_are_refused():
     """No slot at all, or a wait that is none."""
-    for options in ({"concurrency": 0}, {"min_delay": 0}, {"max_delay": -1}):
+    for options in ({"concurrency": 0}, {"min_delay": 0}, {"max_delay": -1}, {"overtime": -1}):
         with pytest.raises(ConfigurationError):
             Policy(**options)
     with pytest.raises(ConfigurationError):

@@ -272,6 +272,48 @@ def test_a_source_that_hangs_delays_no_other():
         release.set()
 
 
+@pytest.mark.parametrize("once", [True, False])
+def test_many_that_hang_delay_no_other(once):
+    """More than there are slots: each gives its own away after a moment, and goes on. The last of the others frees them."""
+    release, well = threading.Event(), set()
+    hanging = [managed(f"hang{n}", Scripted(Script(lambda _: release.wait(60) and None))) for n in range(6)]
+    others = [managed(f"other{n}", files(str(n)), interval=3600) for n in range(20)]
+
+    def free(event):
+        if isinstance(event, NewArtifact):
+            well.add(event.key.name)
+        if len(well) == len(others):
+            release.set()
+
+    policy = attrs.evolve(FAST, concurrency=2, overtime=6, patience=0.05)
+    reconciler = Reconciler(MemoryStore(), [*hanging, *others], policy=policy, on_event=free)
+    if once:
+        assert all_ready(reconciler.run_once())
+    else:
+        with reconciler:
+            assert reconciler.wait(all_ready, timeout=30)
+    assert well == {each.name for each in [*hanging, *others]}
+
+
+def test_what_an_executor_of_ones_own_takes_long_for_keeps_its_slot():
+    """Its workers are as many as they are: more would wait in its queue until they are given up."""
+    release, running = threading.Event(), []
+
+    def hang(_):
+        running.append(1)
+        release.wait(60)
+
+    sources = [managed(name, Scripted(Script(hang))) for name in "abc"]
+    policy = attrs.evolve(FAST, concurrency=2, patience=0.001)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        with Reconciler(MemoryStore(), sources, policy=policy, executor=pool) as reconciler:
+            while len(running) < 2:
+                time.sleep(0.01)
+            assert not reconciler.wait(lambda _: len(running) > 2, timeout=0.2)
+            release.set()
+            assert reconciler.wait(all_ready, timeout=30)
+
+
 def test_a_source_that_comes_to_its_timeout_fails_alone():
     """Its own deadline ends it, and the others are done long before."""
 

@@ -95,12 +95,24 @@ def test_what_has_no_artifact_is_not_outdated():
 def test_a_new_generation_is_not_ready_before_it_was_looked_at():
     """Nor is it broken: nobody knows yet. Of the old generation nothing is forgotten on a look at the same."""
     status = SourceStatus(key=GIT).succeeded(artifact(), 1, at(0))
-    assert status.started(1, at(1)).ready
+    assert status.started(1, at(1)) is status
     begun = status.started(2, at(1))
     assert shown(begun)[:2] == [("Ready", None, "Progressing"), ("Reconciling", True, "Progressing")]
     again = SourceStatus.from_document(GIT, begun.document(), artifact=begun.artifact)
     assert again == attrs.evolve(begun, checked=None)
     assert begun.succeeded(artifact(), 2, at(2)).conditions["Ready"].since == at(2)
+
+
+def test_a_look_at_what_is_ready_is_no_news_unless_somebody_asked_for_it():
+    """As in Flux, which writes Reconciling for a new generation and a new request, and not at each interval."""
+    status = SourceStatus(key=GIT).succeeded(artifact(), 1, at(0), request="one")
+    assert status.started(1, at(1), request="one") is status
+    begun = status.started(1, at(1), request="two")
+    assert (begun.ready, begun.conditions["Reconciling"].reason) == (True, "Progressing")
+    again = begun.succeeded(artifact(), 1, at(2), request="two")
+    assert (shown(again), again.handled_request) == (shown(status), "two")
+    later = again.succeeded(artifact(), 1, at(3))
+    assert later == attrs.evolve(again, checked=at(3))
 
 
 def test_times_are_those_of_transitions_not_of_looks():
