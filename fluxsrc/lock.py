@@ -147,7 +147,7 @@ class LockFile:
             raise ConfigurationError(f"{name} is {source.url}; locked is {locked.url}", hint=_HINT)
         if locked.recipe != source.recipe.digest:
             raise ConfigurationError(
-                f"{name}: its ignore rules, path or other options are not those that were locked", hint=_HINT
+                f"{name}: its ignore rules, path, policy or other options are not those that were locked", hint=_HINT
             )
         return locked
 

@@ -1,5 +1,7 @@
 """The root command: a table of commands that are loaded when they are used, and one door for every error."""
 
+import difflib
+import errno
 import os
 import sys
 import traceback
@@ -13,8 +15,9 @@ import click
 from fluxsrc import __version__
 from fluxsrc.cli.failures import describe, exit_code
 from fluxsrc.cli.interrupts import Interrupted
+from fluxsrc.cli.render import echo
 from fluxsrc.cli.session import Session
-from fluxsrc.errors import ConfigurationError
+from fluxsrc.errors import ConfigurationError, FluxSrcError, StoreError
 
 __all__ = ["COMMANDS", "Row", "root", "run"]
 
@@ -22,6 +25,9 @@ _BROKEN_PIPE: Final = 141
 """What a shell reports of a program that SIGPIPE ended."""
 _COMPLETION: Final = "_FLUXSRC_COMPLETE"
 """Set by the completion script of a shell: `_FLUXSRC_COMPLETE=bash_source fluxsrc` prints that script."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_WIDE: Final = 100
+"""Columns that help takes where the terminal has them."""
 
 
 @attrs.frozen
@@ -78,12 +84,23 @@ class _Root(click.Group):
         command: click.Command = getattr(import_module(f"fluxsrc.cli.{row.module}"), row.function or name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if near := difflib.get_close_matches(args[0], COMMANDS, n=1) if args[0] not in COMMANDS else None:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
 
 
-@click.group(cls=_Root, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Root,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDE},
+)
 @click.version_option(__version__, prog_name="fluxsrc", message="%(prog)s %(version)s")
 @click.pass_context
 def root(ctx: click.Context) -> None:
@@ -99,22 +116,40 @@ def root(ctx: click.Context) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run one command. Every error ends here, in one shape, with its exit code."""
+    _open_closed_streams()
     session = Session.of(words)
     try:
         with session.signals_handled():
             code = _invoke(words, session)
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has seen enough. What is still buffered must not fail again when the process ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_stdout_up()  # whoever read us has seen enough
         return _BROKEN_PIPE
     except (Exception, KeyboardInterrupt, Interrupted) as exc:  # noqa: BLE001 - the one door: nothing leaves a program unreported
         if session.debug:
             traceback.print_exception(exc)
         error = _in_our_terms(exc)
-        click.echo(describe(error, as_json=session.json, debug=session.debug), err=True)
+        if isinstance(exc, OSError) and exc.errno in _FULL:
+            _give_stdout_up()
+        echo(describe(error, as_json=session.json, debug=session.debug), err=True)
         return exit_code(error)
     return code if isinstance(code, int) else 0
+
+
+def _open_closed_streams() -> None:
+    """Give what was started without stdin, stdout or stderr the null device there.
+
+    Else the next file that is opened would take the number, and be written to by whoever prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+
+
+def _give_stdout_up() -> None:
+    """What is still buffered must not fail again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _invoke(words: Sequence[str], session: Session) -> object:
@@ -137,4 +172,6 @@ def _in_our_terms(exc: BaseException) -> BaseException:
         return ConfigurationError(exc.format_message())
     if isinstance(exc, click.Abort | KeyboardInterrupt):
         return Interrupted()
+    if isinstance(exc, OSError) and exc.errno in _FULL and not isinstance(exc, FluxSrcError):
+        return StoreError(f"cannot write: {exc.strerror}", hint="free some space or raise the quota")
     return exc

@@ -8,6 +8,8 @@ from typing import Any, Final
 import attrs
 import click
 
+from fluxsrc.cli.sections import verification_option
+
 __all__ = ["Asked", "verify_options"]
 
 Decorated = Callable[..., Any]
@@ -58,58 +60,60 @@ class Asked:
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _OPTIONS: Final = (
-    click.option(
+    verification_option(
         "--verify-lock-source", metavar="NAME", help="The source's name in that lock, if its URL is another one there."
     ),
-    click.option(
+    verification_option(
         "--verify-lock",
         type=_FILE,
         help="The content has to be what this lock file has, signed (FILE.sig) by one of the --verify-key files.",
     ),
-    click.option(
+    verification_option(
         "--verify-crl", multiple=True, type=_FILE, help="OCI: which of notation's certificates are revoked. Repeatable."
     ),
-    click.option(
+    verification_option(
         "--verify-trust-store",
         type=click.Path(file_okay=False, path_type=Path),
         help="OCI: notation's trust stores, if they are not beside the trust policy.",
     ),
-    click.option("--verify-trust-policy", type=_FILE, help="OCI: accept only what notation's trust policy does."),
-    click.option(
+    verification_option(
+        "--verify-trust-policy", type=_FILE, help="OCI: accept only what notation's trust policy does."
+    ),
+    verification_option(
         "--verify-repository", metavar="HOST/REPOSITORY", help="OCI: this has to be signed as the image's name."
     ),
-    click.option(
+    verification_option(
         "--verify-annotation", multiple=True, metavar="NAME=VALUE", help="OCI: this has to be signed, too. Repeatable."
     ),
-    click.option(
+    verification_option(
         "--verify-layout",
         multiple=True,
         type=click.Choice(("bundle", "cosign")),
         help="OCI: where signatures may lie; both, if none is named. Repeatable.",
     ),
-    click.option(
+    verification_option(
         "--verify-tuf-cache",
         type=click.Path(file_okay=False, path_type=Path),
         help="OCI: fetch sigstore.dev's current authorities and logs into this directory first.",
     ),
-    click.option(
+    verification_option(
         "--verify-trusted-root", type=_FILE, help="OCI: trust these authorities and logs, not sigstore.dev's."
     ),
-    click.option(
+    verification_option(
         "--verify-issuer", metavar="URL", help="OCI: who has to vouch for the identities; /REGEX/ for a pattern."
     ),
-    click.option(
+    verification_option(
         "--verify-identity",
         multiple=True,
         metavar="NAME",
         help="Git: who has to have signed. OCI: whose certificate it has to be; /REGEX/ for a pattern. Repeatable.",
     ),
-    click.option(
+    verification_option(
         "--verify-mode",
         type=click.Choice(("HEAD", "Tag", "TagAndHEAD")),
         help="Git: what has to be signed; HEAD if nothing is said.",
     ),
-    click.option(
+    verification_option(
         "--verify-key",
         multiple=True,
         type=_FILE,

@@ -11,7 +11,8 @@ import click
 from fluxsrc import inspect
 from fluxsrc.cli.options import common_options, optional_store
 from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources
-from fluxsrc.cli.render import echo_json, plural, visible
+from fluxsrc.cli.render import echo, echo_json, plural, visible
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.cli.targets import target
 from fluxsrc.entry import Mode, check_path
@@ -25,7 +26,7 @@ _DIFFERENT = 1
 _MARKS = {ChangeKind.ADDED: "A", ChangeKind.REMOVED: "D", ChangeKind.CHANGED: "M", ChangeKind.MODE: "T"}
 
 
-@click.command()
+@command()
 @click.argument("old")
 @click.argument("new")
 @click.option("--names", is_flag=True, help="Only the paths, each with A, D, M or T: added, removed, changed, mode.")
@@ -64,11 +65,11 @@ def diff(
         _write("".join(f"{_MARKS[change.kind]}  {change.path}\n" for change in changes))
     else:
         _write("".join(inspect.unified(changes)), colors=True)
-        click.echo(_summary(changes), err=True)
+        echo(_summary(changes), err=True)
     return _DIFFERENT if changes and exit_code else 0
 
 
-@click.command()
+@command()
 @click.argument("what")
 @click.argument("path")
 @makes_sources

@@ -4,12 +4,12 @@ import datetime as dt
 from typing import Any, Final
 
 import attrs
-import click
 
 from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document, signed_by, time_text
 from fluxsrc.cli.options import common_options, existing_store
-from fluxsrc.cli.render import echo_json, table
+from fluxsrc.cli.render import echo, echo_json, table
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.reconcile import SavedStatuses
 from fluxsrc.status import SourceStatus
@@ -21,7 +21,7 @@ _HEAD: Final = ("kind", "name", "revision", "suspended", "ready", "age", "checke
 _UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60))
 
 
-@click.command()
+@command()
 @takes_manifests(required=False)
 @existing_store
 @common_options
@@ -42,7 +42,7 @@ def get(session: Session, described: Described, store: LocalStore) -> None:
         echo_json({"store": str(store.path), "sources": [_document(status) for status in statuses]})
         return
     now = dt.datetime.now(dt.UTC)
-    click.echo(table(_HEAD, [_row(status, now) for status in statuses]))
+    echo(table(_HEAD, [_row(status, now) for status in statuses]))
 
 
 def _ready(status: SourceStatus) -> bool:

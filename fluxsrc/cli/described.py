@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fluxsrc.cli.render import echo
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.managed import ManagedSource
 from fluxsrc.manifests import load_manifests
@@ -40,7 +41,7 @@ class Described:
         found = load_manifests(self.text(), local=True)
         for managed in found:
             for warning in managed.warnings:
-                click.echo(f"warning: {warning}", err=True)
+                echo(f"warning: {warning}", err=True)
         return found
 
     def _read(self, file: str) -> str:
@@ -51,7 +52,8 @@ class Described:
         try:
             return Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"cannot read {file}: {exc}") from exc
+            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+            raise ConfigurationError(f"cannot read {file}: {why}") from exc
 
 
 def takes_manifests(*, required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -67,6 +69,7 @@ def takes_manifests(*, required: bool = True) -> Callable[[Callable[..., Any]], 
             "--file",
             multiple=True,
             required=required,
+            metavar="FILE",
             help="Manifests of Flux's API, YAML or JSON; - is standard input. Repeatable.",
         )(with_manifests)
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fluxsrc.cli.hints import advice
 from fluxsrc.cli.interrupts import Interrupted
 from fluxsrc.errors import (
     ConfigurationError,
@@ -48,7 +49,7 @@ def describe(error: BaseException, *, as_json: bool, debug: bool = False) -> str
     """
     facts = _facts(error, debug=debug)
     if as_json:
-        return json.dumps({"error": facts}, ensure_ascii=False)
+        return json.dumps({"error": facts})
     lines = [f"error: {facts['message']}"]
     lines += [f"  {name}: {facts[name]}" for name in ("where", "hint") if facts[name]]
     return "\n".join(lines)
@@ -69,7 +70,7 @@ def _facts(error: BaseException, *, debug: bool) -> dict[str, Any]:
             "reason": error.reason,
             "message": error.message,
             "where": getattr(error, "url", None) or getattr(error, "path", None),
-            "hint": error.hint,
+            "hint": advice(error),
             "retryable": error.retryable,
         }
         if isinstance(error, RateLimitedError):

@@ -16,7 +16,8 @@ from fluxsrc.cli.documents import artifact_document, time_text
 from fluxsrc.cli.failures import BUG
 from fluxsrc.cli.options import common_options, optional_store, seconds
 from fluxsrc.cli.pins import Pins, lock_options
-from fluxsrc.cli.render import table
+from fluxsrc.cli.render import echo, table
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.errors import ConfigurationError, FluxSrcError
 from fluxsrc.events import (
@@ -51,13 +52,20 @@ _LOOK_AT_FILES: Final = 2.0
 """Seconds between two looks at the manifests' files."""
 
 
-@click.command()
+@command()
 @takes_manifests()
 @optional_store
 @click.option("--once", is_flag=True, help="Look at each source once, and end with exit code 0 if all are ready.")
 @click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Sources at a time.")
 @click.option("--keep", type=click.IntRange(min=1), help="Let all but this many artifacts of each source go.")
-@click.option("--ttl", type=seconds, default="60s", help="With --keep: but none younger than this.")
+@click.option(
+    "--ttl",
+    type=seconds,
+    metavar="DURATION",
+    default="60s",
+    show_default=True,
+    help="With --keep: but none younger than this.",
+)
 @lock_options
 @common_options
 @pass_session
@@ -103,7 +111,7 @@ def reconcile(
                 _run(reconciler, described, pins, saved, cancel)
                 statuses = reconciler.statuses
     if live:
-        click.echo(table(_HEAD, [_row(status) for status in statuses.values()]))
+        echo(table(_HEAD, [_row(status) for status in statuses.values()]))
     return _exit_code(statuses) if once else 0
 
 
@@ -128,7 +136,7 @@ def _run(
                     reconciler.apply(pins.of_all(described.load()))
                     _save_suspended(reconciler, saved)
             except FluxSrcError as exc:  # what runs goes on as it was described before
-                click.echo(f"error: {Failure.of(exc)}", err=True)
+                echo(f"error: {Failure.of(exc)}", err=True)
 
 
 @contextlib.contextmanager
@@ -167,7 +175,7 @@ def _printer(*, as_json: bool) -> Callable[[Event], None]:
         if as_json:
             click.echo(json.dumps(_document(event)))
         elif (line := _line(event)) is not None:
-            click.echo(line)
+            echo(line)
 
     return show
 

@@ -14,7 +14,8 @@ from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.failures import EXIT_CODES
 from fluxsrc.cli.options import a_store, common_options, optional_store, timeout_option
 from fluxsrc.cli.pins import LOCK_FILE
-from fluxsrc.cli.render import echo_json, facts, plural
+from fluxsrc.cli.render import echo, echo_json, facts, plural
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.errors import ConfigurationError, RefMovedError, SourceError
 from fluxsrc.lock import Locked, LockFile, produce_locked
@@ -27,7 +28,7 @@ _PASSWORDS: Final = ("FLUXSRC_KEY_PASSWORD", "COSIGN_PASSWORD")
 _MAX_KEY: Final = 64 * 1024
 
 
-@click.command()
+@command()
 @takes_manifests(required=False)
 @optional_store
 @click.option(
@@ -122,7 +123,7 @@ def _show(session: Session, file: Path, keys: tuple[Path, ...], identities: tupl
         echo_json(document | {"algorithm": signer.algorithm, "locked": sorted(found.sources)})
     else:
         rows = [("lock file", str(file)), ("signed by", f"{signer.name or 'a key without a name'}, {signer.key}")]
-        click.echo(facts([*rows, ("locked", plural(len(found.sources), "source"))]))
+        echo(facts([*rows, ("locked", plural(len(found.sources), "source"))]))
     return 0
 
 
@@ -131,7 +132,7 @@ def _sign(session: Session, file: Path, key: Path) -> int:
     if session.json:
         echo_json({"lock_file": str(file), "signature": str(signature)})
     else:
-        click.echo(facts([("lock file", str(file)), ("signature", str(signature))]))
+        echo(facts([("lock file", str(file)), ("signature", str(signature))]))
     return 0
 
 
@@ -171,7 +172,7 @@ def _write(
     else:
         rows = [(name, f"{each.revision} {each.content_digest}") for name, each in fresh.sources.items()]
         rows.append(("lock file", f"{file}{'' if changed else ' (as it was)'}"))
-        click.echo(facts([*rows, *([] if signature is None else [("signature", str(signature))])]))
+        echo(facts([*rows, *([] if signature is None else [("signature", str(signature))])]))
     return 0
 
 
@@ -201,8 +202,8 @@ def _check(session: Session, described: Described, locked: LockFile, operation: 
         echo_json({"clean": not problems, "problems": problems})
     else:
         for problem in problems:
-            click.echo(f"{problem['source']}: {problem['problem']}: {problem['message']}")
-        click.echo(f"{plural(len(names), 'source')}, {plural(len(problems), 'problem')}", err=True)
+            echo(f"{problem['source']}: {problem['problem']}: {problem['message']}")
+        echo(f"{plural(len(names), 'source')}, {plural(len(problems), 'problem')}", err=True)
     return EXIT_CODES[SourceError] if problems else 0
 
 
@@ -225,5 +226,5 @@ def _take(
     if session.json:
         echo_json({"artifacts": [artifact_document(artifact) for artifact in artifacts]})
     else:
-        click.echo(facts([(str(each.key), f"{each.revision} {each.content_digest}") for each in artifacts]))
+        echo(facts([(str(each.key), f"{each.revision} {each.content_digest}") for each in artifacts]))
     return 0

@@ -7,7 +7,8 @@ import click
 from fluxsrc.cli.documents import revision_document, skipped_documents
 from fluxsrc.cli.options import common_options
 from fluxsrc.cli.remotes import takes_source
-from fluxsrc.cli.render import echo_json, facts, plural, size, table
+from fluxsrc.cli.render import echo, echo_json, facts, plural, size, table
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.entry import Mode, Skipped, check_path
 from fluxsrc.errors import PathNotFoundError
@@ -19,7 +20,7 @@ from fluxsrc.verify import Facts
 __all__ = ["explain", "ls", "resolve"]
 
 
-@click.command()
+@command()
 @takes_source
 @common_options
 @pass_session
@@ -40,12 +41,12 @@ def resolve(session: Session, source: Source, timeout: float) -> None:
             document["verification"] = [list(pair) for pair in verification]
         echo_json(document)
         return
-    click.echo(str(revision))
+    echo(str(revision))
     for name, value in verification or ():
-        click.echo(f"verified: {name}: {value}", err=True)
+        echo(f"verified: {name}: {value}", err=True)
 
 
-@click.command()
+@command()
 @takes_source
 @common_options
 @pass_session
@@ -63,13 +64,13 @@ def ls(session: Session, source: Source, timeout: float) -> None:
         echo_json(document | {"skipped": skipped_documents(skipped)})
         return
     rows = [(f"{mode:o}", f"{count:,}", path) for mode, count, path in files]
-    click.echo(table(("mode", "bytes", "path"), rows, right=frozenset({1})))
-    click.echo(f"{plural(len(files), 'file')}, {size(total)}, at {revision.short}", err=True)
+    echo(table(("mode", "bytes", "path"), rows, right=frozenset({1})))
+    echo(f"{plural(len(files), 'file')}, {size(total)}, at {revision.short}", err=True)
     if skipped:
-        click.echo(f"skipped: {plural(len(skipped), 'path')}; see pull, or --json", err=True)
+        echo(f"skipped: {plural(len(skipped), 'path')}; see pull, or --json", err=True)
 
 
-@click.command()
+@command()
 @takes_source
 @click.argument("path")
 @common_options
@@ -98,9 +99,9 @@ def explain(session: Session, source: Source, path: str, timeout: float) -> None
         echo_json(document | {"rule": rule, "mode": None if mode is None else f"{mode:o}"})
         return
     because = str(match) if match else "no rule matches"
-    click.echo(facts([("path", path), ("verdict", verdict), ("rule" if match else "because", because)]))
+    echo(facts([("path", path), ("verdict", verdict), ("rule" if match else "because", because)]))
     if kept and mode is None:
-        click.echo("a directory: each file in it has a verdict of its own", err=True)
+        echo("a directory: each file in it has a verdict of its own", err=True)
 
 
 def _mode(snapshot: Snapshot, source: Source, path: str) -> Mode | None:

@@ -11,7 +11,8 @@ from fluxsrc.cli.options import a_store, common_options, optional_store, recipe_
 from fluxsrc.cli.pins import Pins, lock_options
 from fluxsrc.cli.place import apart, save_archive, unpack_tree
 from fluxsrc.cli.remotes import takes_source
-from fluxsrc.cli.render import echo_json, facts, plural, size
+from fluxsrc.cli.render import echo, echo_json, facts, plural, size
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError
@@ -24,9 +25,11 @@ _SHOWN = 10
 """Skipped paths that a person is shown; a program gets all of them."""
 
 
-@click.command()
+@command()
 @takes_source
-@click.option("--output", type=click.Path(path_type=Path), help="Unpack the artifact into this directory.")
+@click.option(
+    "--output", metavar="DIRECTORY", type=click.Path(path_type=Path), help="Unpack the artifact into this directory."
+)
 @click.option("--replace", is_flag=True, help="Let --output replace a directory that holds something else.")
 @click.option("--archive", type=click.Path(dir_okay=False, path_type=Path), help="Save the artifact as this file.")
 @optional_store
@@ -71,7 +74,7 @@ def pull(
         echo_json(artifact_document(artifact) | {"unchanged": unchanged, "left_out": left_out} | texts)
         return
     for path in left_out:
-        click.echo(f"left out: {path}, which this command writes", err=True)
+        echo(f"left out: {path}, which this command writes", err=True)
     notes = {
         "output": " (held exactly this already)" if output is not None and untouched else "",
         "store": f" as {artifact.key}" + (" (held it already)" if unchanged else ""),
@@ -80,7 +83,7 @@ def pull(
     _show(artifact, [(name.replace("_", " "), text) for name, text in places])
 
 
-@click.command()
+@command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The archive to write."
@@ -125,4 +128,4 @@ def _show(artifact: Artifact, places: list[tuple[str, str]]) -> None:
         ),
         *places,
     ]
-    click.echo(facts(rows))
+    echo(facts(rows))

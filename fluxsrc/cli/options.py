@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from fluxsrc.cli.sections import connection_option, content_option
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.operation import DEFAULT_TIMEOUT
 from fluxsrc.recipe import Compression, Dialect, SymlinkPolicy
@@ -77,9 +78,10 @@ def common_options(command: Decorated) -> Decorated:
 
 def timeout_option(command: Decorated) -> Decorated:
     """`--timeout`: how long all of it may take."""
-    return click.option(
+    return connection_option(
         "--timeout",
         type=seconds,
+        metavar="DURATION",
         default=f"{DEFAULT_TIMEOUT:g}s",
         show_default=True,
         help="How long all of it may take: 90s, 5m, 1h30m.",
@@ -99,28 +101,28 @@ def recipe_options(command: Decorated) -> Decorated:
         return command(*args, recipe={"ignore": "\n".join(ignore) or None, **recipe}, **kwargs)
 
     for option in (
-        click.option(
+        content_option(
             "--compression",
             type=_choice(Compression),
             default=Compression.GZIP.value,
             show_default=True,
             help="How the archive is compressed.",
         ),
-        click.option(
+        content_option(
             "--symlinks",
             type=_choice(SymlinkPolicy),
             default=SymlinkPolicy.SKIP.value,
             show_default=True,
             help="What becomes of symbolic links.",
         ),
-        click.option(
+        content_option(
             "--dialect",
             type=_choice(Dialect),
             default=Dialect.GITIGNORE.value,
             show_default=True,
             help="Whose verdicts ignore rules give: git's own, or Flux's with its default exclusions.",
         ),
-        click.option(
+        content_option(
             "--ignore",
             multiple=True,
             metavar="RULE",
@@ -176,10 +178,13 @@ def local_store(directory: Path) -> LocalStore:
 
     Raises:
         ArtifactNotFoundError: It is not.
+        ConfigurationError: Something else is there.
     """
     if not directory.is_dir():
         # A store makes its directory by itself; asked about its content, a misspelt path must not pass for empty.
         raise ArtifactNotFoundError(f"there is no store at {directory}", path=str(directory))
+    if not any((directory / name).exists() for name in ("oci-layout", "blobs")) and any(directory.iterdir()):
+        raise ConfigurationError(f"{directory} is no store: it has other files, and no oci-layout")
     return LocalStore(directory)
 
 

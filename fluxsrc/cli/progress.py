@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from fluxsrc.cli.render import size
+from fluxsrc.cli.render import size, visible
 from fluxsrc.operation import Progress
 
 __all__ = ["showing_progress"]
@@ -21,7 +21,7 @@ def showing_progress() -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.description:<10}"),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[amount]}"),
-        TextColumn("{task.fields[detail]}", style="dim"),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False),  # a path is no markup, whatever is in it
         console=Console(stderr=True),
         transient=True,
     )
@@ -35,7 +35,7 @@ def showing_progress() -> Iterator[Callable[[Progress], None]]:
             completed=progress.done,
             total=progress.total,
             amount=_amount(progress),
-            detail=progress.detail[-60:],
+            detail=visible(progress.detail[-60:]),
         )
 
     with bars:

@@ -11,7 +11,8 @@ from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.options import a_store, common_options, named_values, optional_store, timeout_option
 from fluxsrc.cli.place import apart
 from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources, remote_options
-from fluxsrc.cli.render import echo_json, facts, plural, size
+from fluxsrc.cli.render import echo, echo_json, facts, plural, size
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.cli.sign import SignerOptions, signatures_document, signatures_rows, signer_options
 from fluxsrc.cli.targets import is_stored, stored
@@ -21,7 +22,7 @@ from fluxsrc.oci import Access, Copied, LayoutReference, parse_reference
 __all__ = ["delete", "promote", "push", "tag"]
 
 
-@click.command()
+@command()
 @click.argument("what")
 @click.argument("destination")
 @click.option("--annotation", multiple=True, metavar="NAME=VALUE", help="A further fact for the manifest. Repeatable.")
@@ -81,7 +82,7 @@ def push(
         echo_json(document | {"left_out": left_out, "artifact": artifact_document(pushed.artifact)})
         return
     for path in left_out:
-        click.echo(f"left out: {path}, which this command writes", err=True)
+        echo(f"left out: {path}, which this command writes", err=True)
     rows = [
         ("source", pushed.artifact.url),
         ("revision", str(pushed.artifact.revision)),
@@ -90,7 +91,7 @@ def push(
         ("uploaded", size(pushed.uploaded) if pushed.uploaded else "nothing: all of it was there"),
     ]
     rows += signatures_rows(made)
-    click.echo(facts(rows))
+    echo(facts(rows))
 
 
 def _signing(key: Path | None, how: SignerOptions, made: list[Any]) -> Callable[[Any, Any], object] | None:
@@ -101,7 +102,7 @@ def _signing(key: Path | None, how: SignerOptions, made: list[Any]) -> Callable[
     return lambda repository, document: made.extend(signer(repository, document))
 
 
-@click.command()
+@command()
 @click.argument("reference")
 @click.argument("tags", nargs=-1, required=True)
 @remote_options
@@ -116,10 +117,10 @@ def tag(session: Session, reference: str, tags: tuple[str, ...], remotes: Remote
     if session.json:
         echo_json({"tags": [_document(copied) for copied in done]})
         return
-    click.echo("\n\n".join(facts(_moved(copied)) for copied in done))
+    echo("\n\n".join(facts(_moved(copied)) for copied in done))
 
 
-@click.command()
+@command()
 @click.argument("source")
 @click.argument("destination")
 @click.option("--referrers", is_flag=True, help="Bring signatures, attestations and SBOMs along.")
@@ -143,10 +144,10 @@ def promote(
     rows = [*_moved(done), ("uploaded", size(done.uploaded) if done.uploaded else "nothing")]
     if referrers:
         rows.append(("along", plural(len(done.referrers), "referrer")))
-    click.echo(facts(rows))
+    echo(facts(rows))
 
 
-@click.command()
+@command()
 @click.argument("reference")
 @click.option("--yes", is_flag=True, help="Yes, delete it. Without this, nothing is.")
 @remote_options
@@ -163,7 +164,7 @@ def delete(session: Session, reference: str, remotes: Remotes, timeout: float, *
     if session.json:
         echo_json({"deleted": str(parse_reference(reference))})
     else:
-        click.echo(facts([("deleted", str(parse_reference(reference)))]))
+        echo(facts([("deleted", str(parse_reference(reference)))]))
 
 
 def _moved(copied: Copied) -> list[tuple[str, str]]:

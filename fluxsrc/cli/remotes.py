@@ -12,6 +12,7 @@ import click
 from fluxsrc.auth import Proxy, TLSConfig
 from fluxsrc.cli.asked import Asked, verify_options
 from fluxsrc.cli.options import recipe_options, timeout_option
+from fluxsrc.cli.sections import connection_option, content_option
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.source import Source
 from fluxsrc.urls import address_of, source_from_url, source_options
@@ -160,25 +161,27 @@ def remote_options(command: Decorated) -> Decorated:
         return command(*args, remotes=remotes, **kwargs)
 
     for option in (
-        click.option("--insecure", is_flag=True, help="Reach registries by plain HTTP. Never tried unless it is said."),
-        click.option(
+        connection_option(
+            "--insecure", is_flag=True, help="Reach registries by plain HTTP. Never tried unless it is said."
+        ),
+        connection_option(
             "--proxy-auth",
             metavar="METHOD",
             help="Where the proxy's user name and password come from: env[:PREFIX], netrc[:FILE], git:HELPER.",
         ),
-        click.option(
+        connection_option(
             "--proxy",
             metavar="URL|env",
             help="A proxy for all connections: http, https, socks5 or socks5h; or what https_proxy, no_proxy, … say.",
         ),
-        click.option("--key-file", type=_pem, help="The PEM private key of --cert-file."),
-        click.option("--cert-file", type=_pem, help="A PEM certificate that proves who we are."),
-        click.option(
+        connection_option("--key-file", type=_pem, help="The PEM private key of --cert-file."),
+        connection_option("--cert-file", type=_pem, help="A PEM certificate that proves who we are."),
+        connection_option(
             "--ca-file",
             type=_pem,
             help="PEM certificates to trust besides the system's.",
         ),
-        click.option(
+        connection_option(
             "--auth",
             multiple=True,
             metavar="METHOD",
@@ -210,13 +213,13 @@ def makes_sources(command: Decorated) -> Decorated:
         maker = SourceMaker(remotes=remotes, own=recipe | {"timeout": timeout} | given, asked=asked)
         return command(*args, make_source=maker, remotes=remotes, timeout=timeout, **kwargs)
 
-    sparse = click.option(
+    sparse = content_option(
         "--sparse", multiple=True, metavar="PATH", help="Git: only this directory or file. Repeatable."
     )
-    lfs = click.option(
+    lfs = content_option(
         "--lfs", type=click.Choice(("keep", "error", "fetch")), help="Git: what becomes of LFS pointers."
     )
-    submodules = click.option(
+    submodules = content_option(
         "--submodules", is_flag=True, help="Git: with submodules, each as the commit it is pinned to."
     )
     return remote_options(verify_options(sparse(lfs(submodules(timeout_option(recipe_options(with_maker)))))))

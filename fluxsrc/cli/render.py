@@ -1,14 +1,23 @@
 """Values as text for people: sizes, facts, tables. The same with and without a terminal, so that pipes see what eyes see."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from fluxsrc._units import plural, size
 
-__all__ = ["echo_json", "facts", "plural", "size", "table", "visible"]
+__all__ = ["echo", "echo_json", "facts", "plural", "size", "table", "visible"]
+
+_SUSPECT: Final = re.compile(r"[^\n\t\x20-\x7e]")
+"""What has to be looked at: all but plain ASCII, which is most of the text."""
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text that may quote what others wrote: names, annotations, certificates, what a server says."""
+    click.echo(visible(text), err=err)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
@@ -25,14 +34,18 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
-    """Columns as wide as they need to be, never cut, under a line of names.
+    r"""Columns as wide as they need to be, never cut, under a line of names; each row is one line.
 
     Args:
         head: The columns' names.
         rows: The cells, as many in each row as there are names.
         right: Columns to align to the right.
+
+    >>> print(table(("tag", "source"), [("1.0", "a\nb")]))
+    tag  source
+    1.0  a\nb
     """
-    lines = [tuple(head), *(tuple(row) for row in rows)]
+    lines = [tuple(head), *(tuple(visible(cell).replace("\n", r"\n") for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
 
     def cell(line: Sequence[str], column: int) -> str:
@@ -47,8 +60,8 @@ def visible(text: str) -> str:
     >>> visible("a\x1b[2J\tb\n")
     'a\\x1b[2J\tb\n'
     """
-    return "".join(
-        char if char in "\n\t" or char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    return _SUSPECT.sub(
+        lambda found: found[0] if found[0].isprintable() else found[0].encode("unicode_escape").decode(), text
     )
 
 

@@ -8,7 +8,8 @@ import click
 
 from fluxsrc.auth import Secret
 from fluxsrc.cli.options import common_options, existing_store
-from fluxsrc.cli.render import echo_json
+from fluxsrc.cli.render import echo, echo_json
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.server import app, listening, run
@@ -19,13 +20,19 @@ __all__ = ["serve"]
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
+@command()
 @existing_store
-@click.option("--host", default="127.0.0.1", show_default=True, help="An address of this machine; 0.0.0.0 for all.")
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="An address of this machine; 0.0.0.0 for all.",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes one that is free."
 )
-@click.option("--prefix", default="", help="A path before every source, as team/a.")
+@click.option("--prefix", metavar="PATH", default="", help="A path before every source, as team/a.")
 @click.option("--token-file", type=_FILE, help="Only whoever sends the token in this file may read.")
 @click.option("--tls-cert", type=_FILE, help="A PEM file with the certificate, for HTTPS.")
 @click.option("--tls-key", type=_FILE, help="A PEM file with its key.")
@@ -54,13 +61,13 @@ def serve(
     if token_file is not None:
         token()  # what is wrong with it is better said now
         if tls_cert is None and not _is_loopback(host):
-            click.echo("warning: the token travels without TLS; give --tls-cert, or put a proxy in front", err=True)
+            echo("warning: the token travels without TLS; give --tls-cert, or put a proxy in front", err=True)
     application = app(store, token=None if token_file is None else token, prefix=prefix)
     with listening(host, port, certificate=tls_cert, key=tls_key) as listener:
         if session.json:
             echo_json({"store": str(store.path), "url": listener.url})
         else:
-            click.echo(f"serving {store.path} at {listener.url}")
+            echo(f"serving {store.path} at {listener.url}")
         run(application, listener)
 
 

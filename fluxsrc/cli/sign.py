@@ -14,7 +14,8 @@ import click
 from fluxsrc.auth import Secret
 from fluxsrc.cli.options import common_options, named_values, timeout_option
 from fluxsrc.cli.remotes import Remotes, remote_options
-from fluxsrc.cli.render import echo_json, facts
+from fluxsrc.cli.render import echo, echo_json, facts
+from fluxsrc.cli.sections import command, signing_option
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.oci import Access, parse_reference
@@ -93,22 +94,22 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     a_file = click.Path(dir_okay=False, path_type=Path)
     for option in (
-        click.option("--trusted-root", type=a_file, help="Keyless: a trusted_root.json, in place of sigstore.dev's."),
-        click.option(
+        signing_option("--trusted-root", type=a_file, help="Keyless: a trusted_root.json, in place of sigstore.dev's."),
+        signing_option(
             "--signing-config", type=a_file, help="Keyless: a signing_config.json, in place of sigstore.dev's."
         ),
-        click.option(
+        signing_option(
             "--keyless",
             is_flag=True,
             help=f"Sign with your name, not with a key: by the token in ${TOKEN_VARIABLE}, or the CI job's own.",
         ),
-        click.option(
+        signing_option(
             "--identity", metavar="HOST/REPOSITORY", help="What to call it in the signature, if not what it is."
         ),
-        click.option(
+        signing_option(
             "--signed-annotation", multiple=True, metavar="NAME=VALUE", help="Sign this fact as well. Repeatable."
         ),
-        click.option(
+        signing_option(
             "--layout",
             multiple=True,
             type=click.Choice(("bundle", "cosign")),
@@ -120,7 +121,7 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_signer
 
 
-@click.command()
+@command()
 @click.argument("reference")
 @click.option("--key", type=click.Path(dir_okay=False, path_type=Path), help="A private key in PEM.")
 @signer_options
@@ -144,7 +145,7 @@ def sign(
     if session.json:
         echo_json({"reference": str(target), "signatures": signatures_document(made)})
     else:
-        click.echo(facts([("signed", str(target)), *signatures_rows(made)]))
+        echo(facts([("signed", str(target)), *signatures_rows(made)]))
 
 
 def read_key(path: Path) -> SigningKey:

@@ -1,5 +1,6 @@
 """`store …`: look after a store of artifacts."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fluxsrc.cli.documents import artifact_document, signed_by, time_text
 from fluxsrc.cli.failures import EXIT_CODES
 from fluxsrc.cli.options import common_options, existing_store, seconds
 from fluxsrc.cli.place import save_archive, unpack_tree
-from fluxsrc.cli.render import echo_json, facts, plural, size, table
+from fluxsrc.cli.render import echo, echo_json, facts, plural, size, table
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
@@ -41,10 +42,10 @@ def list_(session: Session, store: LocalStore) -> None:
         echo_json({"store": str(store.path), "artifacts": [artifact_document(artifact) for artifact in current]})
         return
     rows = [(str(artifact.key), *_columns(artifact)) for artifact in current]
-    click.echo(_table("source", rows, current, right=_NUMBERS))
+    echo(_table("source", rows, current, right=_NUMBERS))
     if len(current) < len(keys):
         missing = plural(len(keys) - len(current), "source")
-        click.echo(f"{missing} without a whole current artifact; see `fluxsrc store verify`", err=True)
+        echo(f"{missing} without a whole current artifact; see `fluxsrc store verify`", err=True)
 
 
 @store.command()
@@ -53,7 +54,7 @@ def list_(session: Session, store: LocalStore) -> None:
 @common_options
 @pass_session
 def history(session: Session, store: LocalStore, source: str) -> None:
-    """List the artifacts of SOURCE, newest first; the first one is the current one.
+    """List the artifacts of SOURCE, the newest and current one first.
 
     SOURCE is KIND/NAMESPACE/NAME as `store list` shows it, or its NAME where only one source has it.
     """
@@ -63,7 +64,7 @@ def history(session: Session, store: LocalStore, source: str) -> None:
         echo_json({"key": str(key), "artifacts": [artifact_document(artifact) for artifact in artifacts]})
         return
     rows = [(str(number), *_columns(artifact)) for number, artifact in enumerate(artifacts)]
-    click.echo(_table("#", rows, artifacts, right=_NUMBERS | {0}))
+    echo(_table("#", rows, artifacts, right=_NUMBERS | {0}))
 
 
 @store.command()
@@ -89,8 +90,8 @@ def verify(session: Session, store: LocalStore) -> int:
         )
     else:
         for problem in report.problems:
-            click.echo(f"{problem.kind}: {problem.path}: {problem.detail}")
-        click.echo(
+            echo(f"{problem.kind}: {problem.path}: {problem.detail}")
+        echo(
             facts(
                 [
                     (
@@ -109,10 +110,19 @@ def verify(session: Session, store: LocalStore) -> int:
     return 0 if report.clean else EXIT_CODES[StoreError]
 
 
-@store.command()
+@store.command(short_help="Remove what nothing refers to any more.")
 @click.option("--keep", type=click.IntRange(min=1), help="First let all but this many artifacts of each source retire.")
-@click.option("--ttl", type=seconds, default="0", help="With --keep: but none younger than this, such as 72h.")
-@click.option("--grace", type=seconds, default="1h", show_default=True, help="Spare what was wanted within this time.")
+@click.option(
+    "--ttl", type=seconds, metavar="DURATION", default="0", help="With --keep: but none younger than this, such as 72h."
+)
+@click.option(
+    "--grace",
+    type=seconds,
+    metavar="DURATION",
+    default="1h",
+    show_default=True,
+    help="Spare what was wanted within this time.",
+)
 @click.option("--dry-run", is_flag=True, help="Only count what would go.")
 @existing_store
 @common_options
@@ -139,12 +149,12 @@ def gc(session: Session, store: LocalStore, keep: int | None, ttl: float, grace:
     removed = f"{plural(report.blobs, 'blob')}, {size(report.bytes)}, {plural(report.leftovers, 'leftover')}"
     rows = [("retired", plural(retired, "artifact"))] * (keep is not None)
     rows += [("would remove" if dry_run else "removed", removed), ("kept", plural(report.kept, "blob"))]
-    click.echo(facts([*rows, ("too young", plural(report.young, "blob"))]))
+    echo(facts([*rows, ("too young", plural(report.young, "blob"))]))
 
 
 @store.command()
 @click.argument("artifact")
-@click.option("--output", type=click.Path(path_type=Path), help="Unpack it into this directory.")
+@click.option("--output", metavar="DIRECTORY", type=click.Path(path_type=Path), help="Unpack it into this directory.")
 @click.option("--replace", is_flag=True, help="Let --output replace a directory that holds something else.")
 @click.option("--archive", type=click.Path(dir_okay=False, path_type=Path), help="Save it as this file.")
 @existing_store
@@ -171,7 +181,7 @@ def export(
         echo_json(artifact_document(found) | texts)
     else:
         rows = [(name, str(place)) for name, place in places.items() if place is not None]
-        click.echo(facts([("revision", str(found.revision)), ("content", str(found.content_digest)), *rows]))
+        echo(facts([("revision", str(found.revision)), ("content", str(found.content_digest)), *rows]))
 
 
 def _table(first: str, rows: Sequence[tuple[str, ...]], artifacts: Sequence[Artifact], *, right: frozenset[int]) -> str:
@@ -210,9 +220,15 @@ def _key(store: LocalStore, text: str) -> SourceKey:
     Raises:
         ArtifactNotFoundError: There is none, or several have the name.
     """
-    found = [key for key in store.sources() if text in (str(key), key.name)]
+    keys = list(store.sources())
+    found = [key for key in keys if text in (str(key), key.name)]
     if len(found) == 1:
         return found[0]
-    what = f"the store has no source {text!r}" if not found else f"the store has {len(found)} sources named {text!r}"
-    hint = "`fluxsrc store list` shows them" if not found else "write one of: " + ", ".join(map(str, found))
+    if found:
+        what, hint = f"the store has {len(found)} sources named {text!r}", f"write one of: {', '.join(map(str, found))}"
+    else:
+        names = [key.name for key in keys]
+        near = [name for name in names if name.startswith(text)] or difflib.get_close_matches(text, names, n=1)
+        what = f"the store has no source {text!r}"
+        hint = "`fluxsrc store list` shows them" + (f"; did you mean {near[0]}?" if near else "")
     raise ArtifactNotFoundError(what, path=str(store.path), hint=hint)

@@ -3,10 +3,11 @@
 import click
 
 from fluxsrc import oci
-from fluxsrc.cli.documents import artifact_document, revision_document, time_text
+from fluxsrc.cli.documents import artifact_document, revision_document, signed_by, time_text
 from fluxsrc.cli.options import common_options, existing_store, optional_local_store, timeout_option
 from fluxsrc.cli.remotes import Remotes, remote_options, takes_source
-from fluxsrc.cli.render import echo_json, plural, size, table
+from fluxsrc.cli.render import echo, echo_json, plural, size, table
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.digest import Digest
 from fluxsrc.oci import Access, Candidate, Observed, OCISource, RefMoved, TagInfo
@@ -25,7 +26,7 @@ _filter = click.option(
 )
 
 
-@click.command("list")
+@command("list")
 @click.argument("reference")
 @_semver
 @_filter
@@ -58,7 +59,7 @@ def list_(
         rows = [
             (
                 info.tag,
-                "" if info.digest is None else _short(info.digest),
+                "" if info.digest is None else str(info.digest),
                 info.revision or "",
                 time_text(info.created) or "",
                 "" if info.size is None else size(info.size),
@@ -66,10 +67,10 @@ def list_(
             )
             for info in found
         ]
-        click.echo(table(("tag", "digest", "revision", "created", "size", "source"), rows, right=frozenset({4})))
+        echo(table(("tag", "digest", "revision", "created", "size", "source"), rows, right=frozenset({4})))
 
 
-@click.command()
+@command()
 @takes_source
 @existing_store
 @common_options
@@ -90,25 +91,18 @@ def history(session: Session, source: Source, timeout: float, store: LocalStore)
             }
         )
         return
-    rows = [
-        (
-            time_text(each.observed) or "",
-            str(each.revision),
-            "" if each.artifact is None else _short(each.artifact.content_digest),
-            "" if each.artifact is None else each.artifact.origin,
-        )
-        for each in seen
-    ]
-    click.echo(table(("observed", "revision", "content", "made from"), rows))
+    rows = [_observed_row(each) for each in seen]
+    shown = 5 if any(signers for *_, signers in rows) else 4  # who signed it, if anybody did
+    echo(table(("observed", "revision", "content", "made from", "signed by")[:shown], [row[:shown] for row in rows]))
     for move in moves:
         where = "" if move.url in (None, source.url) else f", at {move.url}"
         when = time_text(move.observed)
-        click.echo(f"moved: {move.pointer}, {when}: from {move.old.digest} to {move.new.digest}{where}")
+        echo(f"moved: {move.pointer}, {when}: from {move.old.digest} to {move.new.digest}{where}")
     if not seen:
-        click.echo("the store never saw it: `pull --store` is what watches", err=True)
+        echo("the store never saw it: `pull --store` is what watches", err=True)
 
 
-@click.command()
+@command()
 @click.argument("reference")
 @_semver
 @_filter
@@ -149,7 +143,13 @@ def candidates(
         )
         for one in found
     ]
-    click.echo(table(("digest", "tags", "when", "revision", "state"), rows))
+    echo(table(("digest", "tags", "when", "revision", "state"), rows))
+
+
+def _observed_row(each: Observed) -> tuple[str, ...]:
+    made = each.artifact
+    what = ("", "", "") if made is None else (_short(made.content_digest), made.origin, signed_by(made))
+    return time_text(each.observed) or "", str(each.revision), *what
 
 
 def _state(one: Candidate) -> str:

@@ -198,12 +198,12 @@ def test_an_error_says_what_where_and_what_to_do(run):
 def test_an_error_is_one_json_object_for_programs(run):
     """The same facts under stable keys."""
     result = run("resolve", "nowhere", "--json")
-    assert result.error | {"message": "", "where": ""} == {
+    assert result.error | {"message": "", "where": "", "hint": ""} == {
         "class": "PathNotFoundError",
         "reason": "PathNotFound",
         "message": "",
         "where": "",
-        "hint": None,
+        "hint": "",
         "retryable": False,
         "exit_code": 3,
     }

@@ -14,6 +14,7 @@ from fluxsrc.cli.demo.show import document, show
 from fluxsrc.cli.demo.tour import tour
 from fluxsrc.cli.options import common_options
 from fluxsrc.cli.render import echo_json
+from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.stores import LocalStore
@@ -21,7 +22,7 @@ from fluxsrc.stores import LocalStore
 __all__ = ["demo"]
 
 
-@click.command()
+@command()
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

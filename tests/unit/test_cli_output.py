@@ -1,0 +1,141 @@
+"""Where output goes and what is in it: terminals that must not be ruled, disks that are full, streams that are closed."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from fluxsrc.cli import main
+
+ANSI = "\x1b[2J"
+PROGRAM = [sys.executable, "-m", "fluxsrc"]
+
+
+@pytest.fixture
+def run(capfd, tmp_path, monkeypatch):
+    """Runs the program beside a small tree, `src`; gives exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLUXSRC_STORE", raising=False)
+    Path("src").mkdir()
+    Path("src/app.yaml").write_text("replicas: 3\n")
+
+    def execute(*words):
+        capfd.readouterr()
+        code = main(words)
+        return code, *capfd.readouterr()
+
+    return execute
+
+
+# --- what others wrote -----------------------------------------------------------------------------------------------
+
+
+def test_an_annotation_does_not_rule_the_screen_of_who_lists_it(run):
+    """Whoever may push must not write to the terminals of the operators, nor lines of their tables."""
+    where = "org.opencontainers.image"
+    facts = [f"{where}.source=https://git.example/{ANSI}\nfake  row", f"{where}.revision=main{ANSI}"]
+    pushed = run("push", "src", "oci-layout:images:v1", *(word for fact in facts for word in ("--annotation", fact)))
+    assert pushed[0] == 0
+    run("pull", "oci-layout:images:v1", "--store", "store")
+    for words in (
+        ["list", "oci-layout:images"],
+        ["candidates", "oci-layout:images:v2"],
+        ["history", "oci-layout:images:v1", "--store", "store"],
+        ["get", "--store", "store"],
+    ):
+        code, out, err = run(*words)
+        assert (code, err) == (0, "")
+        assert "\x1b" not in out
+        assert len(out.splitlines()) == 2
+    assert r"https://git.example/\x1b[2J\nfake  row" in run("list", "oci-layout:images")[1]
+
+
+def test_an_error_does_not_rule_the_screen_either(run):
+    """A hostile name is told, and not obeyed."""
+    Path(f"src/{ANSI}").write_text("")
+    code, _, err = run("ls", "src")
+    assert code == 4
+    assert "\x1b" not in err
+    assert json.loads(run("ls", "src", "--json")[2])["error"]["where"] == ANSI
+
+
+def test_a_path_in_brackets_is_no_markup_of_the_progress_bar(run):
+    """It is drawn as it is; it once ended the command."""
+    Path("src/a[").mkdir()
+    for number in range(3):
+        Path(f"src/a[/b{number}]").write_bytes(os.urandom(3_000_000))
+    reading, writing = pty.openpty()
+    drawn = bytearray()
+
+    def watch():
+        try:
+            while data := os.read(reading, 4096):
+                drawn.extend(data)
+        except OSError:
+            pass  # the end of a terminal whose last writer is gone
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    done = subprocess.run(
+        [*PROGRAM, "pull", "src", "--output", "out"],
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        env=os.environ | {"TERM": "xterm-256color"},
+        check=False,
+    )
+    os.close(writing)
+    watcher.join()
+    os.close(reading)
+    assert done.returncode == 0, drawn.decode()
+
+
+# --- where it goes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["ls", "src"], ["ls", "src", "--json"], ["cat", "src", "app.yaml"], ["--help"]])
+def test_a_full_disk_under_the_output_is_no_bug(run, words):
+    """It is what it is, with the exit code of a disk; and nothing fails once more as the process ends."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 5
+    message = json.loads(done.stderr)["error"]["message"] if "--json" in words else done.stderr.splitlines()[0]
+    assert message.removeprefix("error: ") == "cannot write: No space left on device"
+
+
+@pytest.mark.parametrize(("words", "code"), [(["ls", "src"], 0), (["ls", "nowhere"], 3)])
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
+def test_streams_that_are_closed_change_nothing(run, words, code, closed):
+    """As a daemon's may be; and no file that is opened meanwhile gets what is printed."""
+    program = "import os, sys; [os.close(int(n)) for n in sys.argv[1].split()]; os.execv(sys.executable, sys.argv[2:])"
+    numbers = " ".join(map(str, closed))
+    done = subprocess.run(
+        [sys.executable, "-c", program, numbers, *PROGRAM, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert "bug" not in done.stdout + done.stderr
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_shows_first_what_is_a_commands_own(run):
+    """Forty options are four short lists."""
+    titles = [line for line in run("pull", "--help")[1].splitlines() if line.endswith(":") and line[0] != " "]
+    assert titles == ["Options:", "Connection:", "Verification:", "Content:"]
+    own, *_ = run("pull", "--help")[1].partition("Connection:")
+    assert "--output" in own
+    assert "--auth" not in own
+
+
+def test_no_line_of_help_is_cut_or_of_unknown_unit(run):
+    """`...` says nothing, and neither does TEXT."""
+    for words in ([], ["store"], ["reconcile"], ["serve"], ["lock"], ["store", "gc"]):
+        shown = run(*words, "--help")[1]
+        assert "...\n" not in shown.partition("\n")[2]
+        assert " TEXT " not in shown
+        assert " SECONDS " not in shown
