@@ -122,6 +122,10 @@ class _Azure:
         document = parse(data, "Blob", root="EnumerationResults")
         return [_object(record) for record in document.records], document.head.get("NextMarker") or None
 
+    def prefers_keys(self, _headers: Headers) -> bool:
+        """No."""
+        return False
+
     def read(self, items: Sequence[BucketObject], part: str | None = None) -> Sequence[Ask]:
         """Get Blob."""
         ranged = {} if part is None else {"x-ms-range": part}

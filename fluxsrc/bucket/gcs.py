@@ -113,6 +113,10 @@ class _GCS:
             raise ValueError("a list that is none")  # noqa: TRY004 - as above
         return [_object(item) for item in items], token
 
+    def prefers_keys(self, _headers: Headers) -> bool:
+        """No."""
+        return False
+
     def read(self, items: Sequence[BucketObject], part: str | None = None) -> Sequence[Ask]:
         """objects.get, the media."""
         above = f"{self._above}/download/storage/v1/b/{self._bucket.name}/o"

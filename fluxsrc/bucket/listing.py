@@ -1,13 +1,14 @@
 """From a bucket to its listing: ignore rules, limits and the revision, applied while the pages come in.
 
-1. Read the ignore files whose place is known: at the bucket's root, under the prefix, at the artifact's root.
+1. Read the ignore files whose place is known: at the bucket's root, under the prefix, at the artifact's root. Meanwhile the
+   first page comes.
 2. List. While one page is judged, the next one is on its way. A directory that is excluded as a whole is jumped over:
    by beginning behind it; or, where the service cannot do that, by listing what else there is, prefix by prefix.
 3. In the gitignore dialect, read the ignore files that were found on the way, and judge again what they govern.
 """
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import closing
 from itertools import groupby
 from typing import Final
@@ -119,8 +120,9 @@ def list_bucket(client: BucketClient, scope: Scope, executor: Executor, operatio
         LimitExceededError: There is more than the limits allow; the message says how much was seen, and how to narrow it.
     """
     run = _Run(client, scope, executor, operation)
-    run.read_known_ignore_files()  # 1
-    run.list()  # 2
+    with closing(run.reading(_Range(scope.prefix))) as first:
+        run.read_known_ignore_files()  # 1
+        run.list(first)  # 2
     index = run.builder.build()
     if run.is_preliminary:
         run.read_found_ignore_files()  # 3
@@ -136,6 +138,36 @@ class _Range:
 
     prefix: str
     after: str = ""
+
+
+class _Reading:
+    """A range that is being listed.
+
+    Attributes:
+        range: Which.
+        next_page: On its way, or here; None behind the last one.
+    """
+
+    next_page: "Future[Sequence[BucketObject] | None]"
+
+    def __init__(
+        self, range_: _Range, pages: Generator[Sequence[BucketObject], None, None], executor: Executor
+    ) -> None:
+        self.range = range_
+        self._pages = pages
+        self._executor = executor
+        self.request()
+
+    def request(self) -> None:
+        """Ask for the next page."""
+        self.next_page = self._executor.submit(next, self._pages, None)
+
+    def close(self) -> None:
+        """End it, wherever it is."""
+        # A generator that runs in another thread cannot be closed: let its request end, as the operation does.
+        if not self.next_page.cancel():
+            self.next_page.exception()
+        self._pages.close()
 
 
 class _Run:
@@ -177,11 +209,16 @@ class _Run:
             rules = self._scope.rules(self.files)
             self._read([self.found[d] for d in level if not any(map(rules.prunes, self._ancestors(f"{d}/")))])
 
-    def list(self) -> None:
+    def reading(self, range_: _Range) -> _Reading:
+        pages = self._client.pages(range_.prefix, after=range_.after)
+        return _Reading(range_, pages, self._executor)
+
+    def list(self, first: _Reading) -> None:
         rules = self._scope.rules(self.files)
-        ranges = [_Range(self._scope.prefix)]
+        ranges = list(reversed(self._list_range(first, rules)))
         while ranges:
-            ranges += reversed(self._list_range(ranges.pop(), rules))
+            with closing(self.reading(ranges.pop())) as reading:
+                ranges += reversed(self._list_range(reading, rules))
 
     def check_totals(self, count: int, size: int, seen: str) -> None:
         """Hold what is kept against the limits."""
@@ -204,23 +241,16 @@ class _Run:
             self.files[item.key.rpartition("/")[0]] = data.decode(errors="surrogateescape")
             self._etags[item.key] = item.etag
 
-    def _list_range(self, range_: "_Range", rules: _Rules) -> Sequence["_Range"]:
+    def _list_range(self, reading: _Reading, rules: _Rules) -> Sequence[_Range]:
         """List to the end, or to a directory that can be jumped over; what is left of it then, in order."""
-        with closing(self._client.pages(range_.prefix, after=range_.after)) as pages:
-            following = self._executor.submit(next, pages, None)
-            try:
-                while (page := result_of(following, self._operation, "list", url=self._scope.url)) is not None:
-                    self._collect_ignore_files(page)
-                    excluded = self._excluded_end(page, rules)
-                    if excluded is None:
-                        following = self._executor.submit(next, pages, None)
-                    self._judge(page, rules)
-                    if excluded is not None:
-                        return self._behind(excluded, range_)
-            finally:
-                # A generator that runs in another thread cannot be closed: let its request end, as the operation does.
-                if not following.cancel():
-                    following.exception()
+        while (page := result_of(reading.next_page, self._operation, "list", url=self._scope.url)) is not None:
+            self._collect_ignore_files(page)
+            excluded = self._excluded_end(page, rules)
+            if excluded is None:
+                reading.request()
+            self._judge(page, rules)
+            if excluded is not None:
+                return self._behind(excluded, reading.range)
         return ()
 
     def _collect_ignore_files(self, page: Sequence[BucketObject]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fluxsrc._io.http.pipeline import Reader, Request, parse_head
-from fluxsrc.bucket import AWSKeys, BucketSource
+from fluxsrc.bucket import AWSKeys, BucketSource, xml
 from fluxsrc.bucket import fetch as fetch_module
 from fluxsrc.bucket.index import IndexBuilder, index_digest
 from fluxsrc.bucket.keys import screen
@@ -154,6 +154,31 @@ def test_our_signature_is_botocore_s(key, query, token):
 def test_any_bytes_are_a_document_or_a_value_error(data):
     with contextlib.suppress(ValueError):
         assert parse(data, "Contents", root="ListBucketResult").records is not None
+
+
+LEAF = st.builds(
+    "<{0}{2}>{1}</{0}>".format,
+    st.sampled_from(["Key", "ETag", "Size"]),
+    st.lists(st.sampled_from(["a", '"', "&#34;", "&quot;", "&amp;", "&lt;", ">", "é", "\n", "%2F"])).map("".join),
+    st.sampled_from(["", "", "", ' Encoded="true"']),
+)
+RECORD = st.lists(
+    LEAF | st.sampled_from(["<Owner><ID>x</ID></Owner>", "<Empty/>", " ", "<!-- <Contents></Contents> -->"]), max_size=4
+)
+RECORDS = st.lists(RECORD.map(lambda leaves: f"<Contents>{''.join(leaves)}</Contents>"), max_size=4)
+
+
+@given(RECORDS, st.sampled_from(["", "<Name>n&amp;m</Name>", "<![CDATA[<Contents><Key>x</Key></Contents>]]>", "<"]))
+def test_records_that_are_read_at_a_glance_are_what_the_parser_reads(records, head):
+    """Plain ones and others, mixed; and a document that the parser refuses is refused."""
+    data = f'<?xml version="1.0"?><R xmlns="r">{head}{"".join(records)}<Last>1</Last></R>'.encode()
+    try:
+        expected = xml._parse(data, ("Contents",), "R")
+    except ValueError:
+        with pytest.raises(ValueError, match="not XML"):
+            parse(data, "Contents", root="R")
+    else:
+        assert parse(data, "Contents", root="R") == expected
 
 
 def response(body, *, status=200, extra=b""):
