@@ -25,6 +25,8 @@ FluxSrcError
 │ └ LimitExceededError                      larger than a limit; names the limit and the knob
 └ StoreError                                whoever runs the store: disk, permissions
   ├ ArtifactNotFoundError (LookupError)     the store does not hold it
+  ├ StoreReadError                          what it holds cannot be read
+  ├ StoreWriteError                         nothing can be put into it: full, read-only, not ours
   └ StoreLockedError            [retryable] another process holds the lock
 ```
 
@@ -56,6 +58,8 @@ __all__ = [
     "SourceError",
     "StoreError",
     "StoreLockedError",
+    "StoreReadError",
+    "StoreWriteError",
     "TransportError",
     "TransportTimeoutError",
     "UnsafeEntryError",
@@ -319,6 +323,18 @@ class ArtifactNotFoundError(StoreError, LookupError):
     """The store holds no such artifact."""
 
     reason = "ArtifactNotFound"
+
+
+class StoreReadError(StoreError):
+    """What the store holds cannot be read or listed."""
+
+    reason = "ReadOperationFailed"
+
+
+class StoreWriteError(StoreError):
+    """The store cannot be changed. It is as it was before."""
+
+    reason = "ArchiveOperationFailed"
 
 
 class StoreLockedError(StoreError):

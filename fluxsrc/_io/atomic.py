@@ -12,12 +12,12 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from fluxsrc.errors import ArtifactNotFoundError, FluxSrcError, StoreError
+from fluxsrc.errors import ArtifactNotFoundError, FluxSrcError, StoreError, StoreReadError, StoreWriteError
 
 __all__ = [
     "make_directories",
@@ -30,6 +30,13 @@ __all__ = [
     "write_atomic",
 ]
 
+_KINDS: Final[Mapping[str, type[StoreError]]] = {
+    "list": StoreReadError,
+    "read": StoreReadError,
+    "remove": StoreWriteError,
+    "touch": StoreWriteError,
+    "write": StoreWriteError,
+}
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -39,7 +46,7 @@ def store_errors(doing: str, path: str | os.PathLike[str] | None = None) -> Iter
     """Translate every `OSError` of the block into a `StoreError`.
 
     Args:
-        doing: What the block does, for the message: "cannot <doing>".
+        doing: What the block does, for the message: "cannot <doing>". Its first word says which `StoreError` that is.
         path: The file or directory at fault, unless the error names one itself.
     """
     try:
@@ -54,7 +61,8 @@ def store_errors(doing: str, path: str | os.PathLike[str] | None = None) -> Iter
             hint = "free some space or raise the quota; the store is as it was before"
         elif exc.errno in _FORBIDDEN:
             hint = "check the owner and mode of the directory, and that it is mounted writable"
-        raise StoreError(f"cannot {doing}{place}: {exc.strerror or exc}", path=where, hint=hint) from exc
+        kind = _KINDS.get(doing.partition(" ")[0], StoreError)
+        raise kind(f"cannot {doing}{place}: {exc.strerror or exc}", path=where, hint=hint) from exc
 
 
 def open_scratch(directory: Path) -> tuple[int, Path]:
@@ -163,5 +171,5 @@ def open_regular(path: Path, *, what: str) -> int:
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise StoreError(f"cannot read {what}: {path} is not a regular file", path=str(path))
+        raise StoreReadError(f"cannot read {what}: {path} is not a regular file", path=str(path))
     return descriptor

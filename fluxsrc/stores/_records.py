@@ -18,7 +18,7 @@ import attrs
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Skipped
-from fluxsrc.errors import StoreError
+from fluxsrc.errors import StoreReadError
 from fluxsrc.revision import Revision
 from fluxsrc.store import Observation
 
@@ -116,7 +116,7 @@ class Record:
         """Only the current artifact of the file's content: what every look-up pays for.
 
         Raises:
-            StoreError: As `from_json`.
+            StoreReadError: As `from_json`.
         """
         value = load(data, version=VERSION, where=where)
         try:
@@ -130,7 +130,7 @@ class Record:
         """Read the file's content.
 
         Raises:
-            StoreError: It is damaged, or of a version this library does not know.
+            StoreReadError: It is damaged, or of a version this library does not know.
         """
         value = load(data, version=VERSION, where=where)
         try:
@@ -204,7 +204,7 @@ def load(data: bytes, *, version: int, where: str) -> dict[str, Any]:
     """A versioned JSON object.
 
     Raises:
-        StoreError: It is damaged, or of another version.
+        StoreReadError: It is damaged, or of another version.
     """
     try:
         value = json.loads(data)
@@ -212,7 +212,7 @@ def load(data: bytes, *, version: int, where: str) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as exc:
         raise damaged(where) from exc
     if found != version:
-        raise StoreError(
+        raise StoreReadError(
             f"{where} has format version {found!r}, this library knows {version}",
             path=where,
             hint="a newer fluxsrc wrote it: use that one",
@@ -221,9 +221,9 @@ def load(data: bytes, *, version: int, where: str) -> dict[str, Any]:
     return value
 
 
-def damaged(where: str) -> StoreError:
+def damaged(where: str) -> StoreReadError:
     """The error for a file that is not what this library writes."""
-    return StoreError(
+    return StoreReadError(
         f"{where} is damaged", path=where, hint="move it away; producing the artifact again makes a new one"
     )
 

@@ -12,6 +12,7 @@ import time
 import attrs
 import pytest
 
+from fluxsrc._io.locks import locked
 from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import ConfigurationError, RateLimitedError, StoreError, TransportError, VerificationError
 from fluxsrc.events import FetchFailed, GarbageCollected, NewArtifact, Reconciled, Recovered, RefMoved, Stage
@@ -246,6 +247,47 @@ def test_the_first_word_of_a_failure_says_what_failed(error, stage, condition, r
     assert status.message.startswith(f"{stage} failed ({reason})")
     assert status.conditions[condition].reason == reason
     assert not status.ready
+
+
+def a_file_where_a_directory_should_be(store):
+    (store.path / "ingest").rmdir()
+    (store.path / "ingest").write_text("")
+
+
+def a_damaged_record(store):
+    (store.path / "sources/memory/default/a.json").write_text("{")
+
+
+def a_directory_where_a_record_should_be(store):
+    (store.path / "sources/memory/default/a.json").unlink()
+    (store.path / "sources/memory/default/a.json").mkdir()
+
+
+def somebody_elses_lock(store):
+    return locked(store.path / "locks/sources/memory/default/a.lock", timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (a_file_where_a_directory_should_be, "ArchiveOperationFailed"),
+        (a_damaged_record, "ReadOperationFailed"),
+        (a_directory_where_a_record_should_be, "ReadOperationFailed"),
+        (somebody_elses_lock, "AcquireLockFailed"),
+    ],
+)
+def test_storage_says_what_it_cannot_do(tmp_path, harm, reason):
+    """Write, read or lock, in Flux's words; what was made before stays."""
+    with LocalStore(tmp_path / "store", durable=False, lock_timeout=0.1) as store:
+        script = Script(files("v1"), files("v2"))
+        reconciler = Reconciler(store, [managed("a", Scripted(script))])
+        before = reconciler.run_once()[key("a")].artifact
+        with harm(store) or contextlib.nullcontext():
+            [status] = reconciler.run_once().values()
+        assert status.conditions["StorageOperationFailed"].reason == reason
+        assert status.conditions["Ready"].reason == reason
+        assert status.message.startswith(f"storage failed ({reason})")
+        assert status.artifact == before
 
 
 # --- nobody waits for anybody else ---
