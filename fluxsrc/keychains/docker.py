@@ -5,7 +5,6 @@ import fnmatch
 import json
 import os
 import re
-import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import attrs
 
 from fluxsrc.auth import IDENTITY_TOKEN_USER, BasicAuth, BearerToken, Credentials, Origin, RepositoryKeychain, Secret
 from fluxsrc.errors import AuthenticationError, ConfigurationError, TransportTimeoutError
+from fluxsrc.keychains._program import converse
 
 __all__ = ["DockerConfig"]
 
@@ -148,30 +148,20 @@ class DockerConfig:
             raise ConfigurationError(f"{self._where} names a credential helper that is none: {str(helper)[:64]!r}")
         program = f"docker-credential-{helper}"
         try:
-            process = subprocess.Popen(  # noqa: S603 - no shell, and the name was checked
-                [program, "get"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # without a terminal, and a group that can be ended as a whole
-            )
+            answer, status = converse([program, "get"], server.encode(), timeout=self.timeout)
         except OSError as exc:
             raise ConfigurationError(f"cannot run {program}, which {self._where} names: {exc.strerror}") from None
-        with process:
-            try:
-                answer, _ = process.communicate(server.encode(), timeout=self.timeout)
-            except BaseException as exc:
-                os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
-                if isinstance(exc, subprocess.TimeoutExpired):
-                    raise TransportTimeoutError(
-                        f"{program} did not answer for {server} within {self.timeout:g} s", phase="credentials"
-                    ) from None
-                raise
-        if process.returncode:
+        except subprocess.TimeoutExpired:
+            raise TransportTimeoutError(
+                f"{program} did not answer for {server} within {self.timeout:g} s", phase="credentials"
+            ) from None
+        except ValueError:
+            answer, status = b"", 0  # which is nonsense too
+        if status:
             if _NOT_FOUND in answer.lower():
                 return None
             # Without what it said: that may well be a part of a password.
-            raise AuthenticationError(f"{program} failed for {server} with status {process.returncode}")
+            raise AuthenticationError(f"{program} failed for {server} with status {status}")
         try:
             value = json.loads(answer)
             username, password = value["Username"], value["Secret"]

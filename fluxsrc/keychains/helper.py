@@ -2,24 +2,21 @@
 
 import os
 import re
-import select
-import signal
 import subprocess
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from fluxsrc.auth import BasicAuth, Credentials, Keychain, Origin
 from fluxsrc.errors import AuthenticationError, ConfigurationError, TransportTimeoutError
+from fluxsrc.keychains._program import converse
 
 __all__ = ["GitCredentialHelper"]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 """Nothing that could end a line, or mean something in a URL: see CVE-2020-5260 and CVE-2024-52006."""
-_MAX_ANSWER: Final = 64 * 1024
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _DEFAULT_TIMEOUT: Final = 30.0
 _ITEM: Final = re.compile(r"([a-z_]+(?:\[\])?)=([^\r\0]*)")
@@ -74,54 +71,23 @@ class GitCredentialHelper:
         environment = {key: value for key, value in os.environ.items() if key not in ("GIT_ASKPASS", "SSH_ASKPASS")}
         environment |= {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "LC_ALL": "C"}
         try:
-            process = subprocess.Popen(  # noqa: S603 - no shell, and the name was checked
-                ["git", f"credential-{self.name}", "get"],  # noqa: S607 - git is where PATH says
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # it may well say the password there
-                env=environment,
-                start_new_session=True,  # without a terminal, and a group that can be ended as a whole
+            answer, status = converse(
+                ["git", f"credential-{self.name}", "get"], question, timeout=self.timeout, environment=environment
             )
         except OSError as exc:
             raise ConfigurationError(
                 f"cannot run git for its credential helper {self.name!r}: {exc.strerror}"
             ) from None
-        with process:
-            try:
-                answer = self._converse(process, question, origin)
-                status = process.wait(timeout=self.timeout)
-            except BaseException as exc:
-                os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
-                if isinstance(exc, subprocess.TimeoutExpired):
-                    raise self._timed_out(origin) from None
-                raise
+        except subprocess.TimeoutExpired:
+            raise self._timed_out(origin) from None
+        except ValueError:
+            raise self._nonsense(origin) from None
         if status:
             raise AuthenticationError(
                 f"the credential helper {self.name!r} failed for {origin} with status {status}",
                 hint=f"is git-credential-{self.name} installed, and does it answer without asking back?",
             )
         return answer
-
-    def _converse(self, process: "subprocess.Popen[bytes]", question: bytes, origin: Origin) -> bytes:
-        """Ask, and read the whole answer."""
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with suppress(BrokenPipeError):  # it does not care for the question; its answer tells
-            process.stdin.write(question)  # fits into any pipe: does not wait
-        process.stdin.close()
-        answer = b""
-        end = time.monotonic() + self.timeout
-        poller = select.poll()
-        poller.register(process.stdout, select.POLLIN)
-        while len(answer) <= _MAX_ANSWER:
-            if not poller.poll(max(0.0, end - time.monotonic()) * 1000):
-                raise self._timed_out(origin)
-            chunk = os.read(process.stdout.fileno(), _MAX_ANSWER)
-            if not chunk:
-                return answer
-            answer += chunk
-        raise self._nonsense(origin)
 
     def _parse(self, answer: bytes, origin: Origin) -> dict[str, str]:
         """Lines of `key=value` up to an empty one; the last of each key counts, as in git."""

@@ -8,6 +8,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.errors import RevisionNotFoundError
 from fluxsrc.limits import Limits
 from fluxsrc.oci.manifest import Descriptor, Manifest, parse_document
+from fluxsrc.oci.reference import is_tag
 from fluxsrc.oci.repository import Document, Repository
 from fluxsrc.signatures.oci import (
     BUNDLE_MEDIA_TYPE,
@@ -98,8 +99,11 @@ class _Collector:
             yield from self._referrer(referrer, digest, kinds)
 
     def _tagged(self, digest: Digest) -> Iterator[SignatureRecord]:
+        tag = f"{digest.algorithm}-{digest.hex}.sig"
+        if not is_tag(tag):
+            return  # of a sha512, which no tag has room for: cosign cannot have put it there
         try:
-            document = self._repository.document(f"{digest.algorithm}-{digest.hex}.sig")
+            document = self._repository.document(tag)
         except RevisionNotFoundError:
             return
         yield from self._layers(document, SignatureKind.COSIGN)

@@ -20,6 +20,7 @@ __all__ = ["LayerOperation", "build_tree", "content_of", "is_archive", "not_an_a
 _TITLE: Final = "org.opencontainers.image.title"
 _UNPACK: Final = "io.deis.oras.content.unpack"
 _STATIC: Final = "application/vnd.cncf.flux.content.v1."
+_ORAS_DEFAULT: Final = "application/vnd.oci.image.layer.v1.tar"
 _MAGICS: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 _USTAR: Final = slice(257, 262)
 
@@ -109,12 +110,11 @@ def _add(tree: FileTree, layer: Descriptor, stream: BlobStream, how: LayerOperat
 def is_archive(layer: Descriptor, stream: BlobStream) -> bool:
     """By its content, or by its name: what claims to be a tar and is none must fail, not become a file."""
     head = stream.peek(512)
-    return (
-        head.startswith(_MAGICS)
-        or head[_USTAR] == b"ustar"
-        or ".tar" in layer.media_type
-        or "+gzip" in layer.media_type
-    )
+    if head.startswith(_MAGICS) or head[_USTAR] == b"ustar":
+        return True
+    if layer.media_type == _ORAS_DEFAULT and _TITLE in layer.annotations:
+        return False  # `oras push HOST/REPOSITORY:TAG app.yaml` claims that of every file
+    return ".tar" in layer.media_type or "+gzip" in layer.media_type
 
 
 def not_an_archive(layer: Descriptor, *, where: str) -> ContentError:

@@ -27,7 +27,7 @@ from fluxsrc.artifact import ANNOTATION_SOURCE_KEY
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, RemoteProtocolError, RevisionNotFoundError
 from fluxsrc.limits import Limits
-from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, Descriptor, Index, Manifest, parse_document
+from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, Descriptor, Index, parse_document
 from fluxsrc.oci.reference import is_tag
 from fluxsrc.oci.repository import BlobSource, Document, Repository, Sink, Verifier, hasher, verified
 from fluxsrc.operation import Operation
@@ -66,6 +66,9 @@ class LayoutRepository:
         listed = self._listed()
         if digest is None:
             found = [item for item in listed if item.annotations.get(_REF_NAME) == reference]
+            if not found and reference == "latest" and len({item.digest for item in listed}) == 1:
+                # The only one there is, as `skopeo copy … oci:DIRECTORY` leaves it; unless it has a name, and that is another.
+                found = [item for item in listed if _REF_NAME not in item.annotations]
             if not found:
                 names = sorted({item.annotations.get(_REF_NAME, "") for item in listed} - {""})
                 raise RevisionNotFoundError(
@@ -194,10 +197,7 @@ class LayoutRepository:
                 data = self._read(self._blob(item.digest), self.name)
                 parsed = parse_document(verified(data, item.digest, where=self.name), where=self.name)
                 if parsed.subject is not None and parsed.subject.digest == digest:
-                    kind = parsed.artifact_type
-                    if kind is None and isinstance(parsed, Manifest):
-                        kind = parsed.config.media_type
-                    found.append(attrs.evolve(item, annotations=parsed.annotations, artifact_type=kind))
+                    found.append(parsed.listed_as(item))
                     self._limits.check("max_referrers", len(found), what=self.name)
         return found
 

@@ -1,6 +1,7 @@
 """Looking around: the tags of a repository with what they are, what a tag was, and what one can still roll back to."""
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +25,7 @@ from fluxsrc.store import ObservingStore, RefMoved, Store
 __all__ = ["Candidate", "Observed", "RefMoved", "TagInfo", "candidates", "history", "list_tags", "moves"]
 
 _WORKERS: Final = 8
-_HIDDEN: Final = ("sha256-", "sha512-")
+_HIDDEN: Final = re.compile(r"sha(256|512)-[0-9a-f]{64}(\..*)?")
 """Tags by which signatures and referrers are kept are no versions of anything."""
 
 
@@ -80,7 +81,7 @@ def list_tags(
     operation = operation or Operation()
     chosen = _Filter(semver, pattern)
     with open_repository(parse_reference(reference), access or Access(), operation) as repository:
-        tags = [tag for tag in repository.tags() if not tag.startswith(_HIDDEN) and chosen(tag)]
+        tags = [tag for tag in repository.tags() if not _HIDDEN.fullmatch(tag) and chosen(tag)]
         if not details:
             return sorted((TagInfo(tag=tag) for tag in tags), key=_age, reverse=True)
         done = 0
@@ -282,7 +283,9 @@ def candidates(
                 known.pop(repository.resolve(target.tag).digest, None)  # where it is now is no way back
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fluxsrc-look") as pool:
             missing = list(pool.map(partial(_missing, repository), known))
-    found = [attrs.evolve(one, missing=gone) for one, gone in zip(known.values(), missing, strict=True)]
+    found = [
+        attrs.evolve(one, missing=gone) for one, gone in zip(known.values(), missing, strict=True) if gone is not None
+    ]
     epoch = dt.datetime.fromtimestamp(0, dt.UTC)
     return sorted(found, key=lambda one: (one.observed or one.created or epoch, one.tags), reverse=True)
 
@@ -300,15 +303,18 @@ def _add_observed(known: dict[Digest, Candidate], seen: Observed, store: Store) 
     known[digest] = candidate
 
 
-def _missing(repository: Repository, digest: Digest) -> tuple[Digest, ...]:
-    """What of a manifest is not there any more."""
+def _missing(repository: Repository, digest: Digest) -> tuple[Digest, ...] | None:
+    """What of a manifest is not there any more; None if it is of an old schema, or of none: nobody can promote that."""
     try:
         document = repository.document(str(digest))
     except RevisionNotFoundError:
         return (digest,)
-    parsed = parse_document(document.data, where=repository.name, media_type=document.descriptor.media_type or None)
+    try:
+        parsed = parse_document(document.data, where=repository.name, media_type=document.descriptor.media_type or None)
+    except RemoteProtocolError:
+        return None
     if isinstance(parsed, Index):
-        return tuple(gone for child in parsed.parts() for gone in _missing(repository, child.digest))
+        return tuple(gone for child in parsed.parts() for gone in _missing(repository, child.digest) or ())
     return tuple(part.digest for part in parsed.parts() if not repository.has(part))
 
 

@@ -33,6 +33,8 @@ EMPTY_CONFIG: Final = b"{}"
 _MANIFESTS: Final = frozenset({MANIFEST_MEDIA_TYPE, DOCKER_MANIFEST})
 _INDEXES: Final = frozenset({INDEX_MEDIA_TYPE, DOCKER_INDEX})
 _SCHEMA_VERSION: Final = 2
+_USUAL_VARIANTS: Final = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
+"""What is meant where no variant is written."""
 
 
 def _mapping(value: Mapping[str, str]) -> Mapping[str, str]:
@@ -66,7 +68,16 @@ class Platform:
     def matches(self, wanted: "Platform") -> bool:
         """Whether this one will do where `wanted` is asked for; a variant counts only if one is asked for."""
         same = (self.os, self.architecture) == (wanted.os, wanted.architecture)
-        return same and wanted.variant in (None, self.variant)
+        return same and (wanted.variant is None or self._variant == wanted.variant)
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is what its architecture means where no variant is written."""
+        return self._variant == _USUAL_VARIANTS.get(self.architecture)
+
+    @property
+    def _variant(self) -> str | None:
+        return self.variant or _USUAL_VARIANTS.get(self.architecture)
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -106,6 +117,11 @@ class Descriptor:
     def is_manifest(self) -> bool:
         """Whether it describes a manifest or an index, and not a blob."""
         return self.media_type in _MANIFESTS or self.is_index
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it describes a layer that its owner lets nobody hand on, as Windows' are: a registry may have it, or not."""
+        return "nondistributable" in self.media_type or ".foreign." in self.media_type
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a document."""
@@ -152,8 +168,14 @@ class Manifest:
         return _encode(value, self.annotations, self.subject, self.artifact_type)
 
     def parts(self) -> Iterator[Descriptor]:
-        """Everything it needs to be whole: config and layers, each once."""
-        return iter(dict.fromkeys((self.config, *self.layers)))
+        """Everything it needs to be whole: config and layers, each once. Not what may not be distributed with it."""
+        kept = (layer for layer in self.layers if not layer.is_foreign)
+        return iter(dict.fromkeys((self.config, *kept)))
+
+    def listed_as(self, descriptor: Descriptor) -> Descriptor:
+        """Its line in a list of referrers, given its descriptor."""
+        kind = self.artifact_type or self.config.media_type
+        return attrs.evolve(descriptor, annotations=self.annotations, artifact_type=kind)
 
 
 @attrs.frozen(kw_only=True)
@@ -187,10 +209,14 @@ class Index:
         """Everything it needs to be whole, each once."""
         return iter(dict.fromkeys(self.manifests))
 
+    def listed_as(self, descriptor: Descriptor) -> Descriptor:
+        """Its line in a list of referrers, given its descriptor."""
+        return attrs.evolve(descriptor, annotations=self.annotations, artifact_type=self.artifact_type)
+
     def choose(self, platform: Platform | None, *, where: str) -> Descriptor:
         """The manifest for a platform; the only one, if none is asked for and there is but one.
 
-        Attestations, which BuildKit lists beside images with an unknown platform, are not chosen.
+        Of several variants where none is asked for, the one that is usual: `linux/arm` is `linux/arm/v7`. Attestations, which BuildKit lists beside images with an unknown platform, are not chosen.
 
         Raises:
             RevisionNotFoundError: There is none; the message names those there are.
@@ -202,10 +228,10 @@ class Index:
             if len(real) == 1:
                 return real[0]
             raise ConfigurationError(f"{where} is an index of {names}", hint="choose with platform='linux/amd64'")
-        found = next((m for m in real if m.platform is not None and m.platform.matches(platform)), None)
-        if found is None:
+        found = [(m.platform, m) for m in real if m.platform is not None and m.platform.matches(platform)]
+        if not found:
             raise RevisionNotFoundError(f"{where} has nothing for {platform}, only {names}", url=where)
-        return found
+        return next((m for offered, m in found if offered.is_usual), found[0][1])
 
 
 def parse_document(data: bytes, *, where: str, media_type: str | None = None) -> Manifest | Index:

@@ -78,8 +78,10 @@ def promote(
     """Let a tag point at exactly what another reference names now, in the same repository or far away.
 
     1. Resolve the source once; from here on only its digest is used.
-    2. Copy what the destination lacks: blobs, then manifests, children before their index.
-    3. Copy its referrers, if asked for, so that nothing can be deployed before its signature is there.
+    2. Copy what the destination lacks: blobs, then manifests, children before their index. Layers that nobody may hand
+       on, as those of Windows once were, stay where they are.
+    3. Copy its referrers, if asked for, so that nothing can be deployed before its signature is there; of an index also
+       those of its manifests, each of which may be signed by itself.
     4. Move the tag. Nothing is seen at the destination before this.
 
     Rolling back is the same, with the digest of an earlier revision as the source.
@@ -111,7 +113,7 @@ def promote(
         copier = _Copier(here, repository, _mountable(origin, target), operation)
         copier.graph(top)  # 2
         if referrers:
-            copier.referrers_of(top.descriptor.digest)  # 3
+            copier.all_referrers(top)  # 3
         return attrs.evolve(
             _point(repository, target, top, name),  # 4
             uploaded=copier.uploaded,
@@ -151,8 +153,9 @@ def delete(
 
 
 def signature_tags(digest: Digest) -> tuple[str, ...]:
-    """The tags under which cosign keeps what belongs to a digest, where there are no referrers."""
-    return tuple(f"{digest.algorithm}-{digest.hex}.{suffix}" for suffix in _SIGNATURE_SUFFIXES)
+    """The tags under which cosign keeps what belongs to a digest, where there are no referrers. None can be for a sha512."""
+    names = (f"{digest.algorithm}-{digest.hex}.{suffix}" for suffix in _SIGNATURE_SUFFIXES)
+    return tuple(name for name in names if is_tag(name))
 
 
 def _what(reference: Reference | LayoutReference) -> str:
@@ -165,7 +168,7 @@ def _point(repository: Repository, target: Reference | LayoutReference, top: Doc
         previous = repository.resolve(name).digest
     except RevisionNotFoundError:
         previous = None
-    if previous != digest:
+    if previous != digest or isinstance(target, LayoutReference):  # where one may be found that has no name yet
         repository.push_document(top, tag=name)
     return Copied(attrs.evolve(target, tag=name, digest=digest), digest, previous, 0)
 
@@ -202,6 +205,16 @@ class _Copier:
             with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fluxsrc-copy") as pool:
                 self.uploaded += sum(pool.map(self._blob, parsed.parts()))
         self._target.push_document(document)
+
+    def all_referrers(self, document: Document, depth: int = 0) -> None:
+        """What refers to a manifest; of an index also what refers to any part of it."""
+        if depth > _MAX_DEPTH:
+            raise ConfigurationError(f"{self._origin.name}: indexes nested more than {_MAX_DEPTH} deep")
+        self.referrers_of(document.descriptor.digest)
+        parsed = parse_document(document.data, where=self._origin.name, media_type=document.descriptor.media_type)
+        if isinstance(parsed, Index):
+            for child in parsed.parts():
+                self.all_referrers(self._origin.document(str(child.digest)), depth + 1)
 
     def referrers_of(self, digest: Digest, depth: int = 0) -> None:
         """What refers to a digest, and what refers to that; and cosign's tags."""

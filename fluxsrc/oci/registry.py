@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urljoin
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urljoin
 
 import attrs
 
@@ -23,9 +23,12 @@ from fluxsrc.operation import Operation
 __all__ = ["RegistryRepository"]
 
 _PAGE: Final = 1000
-_LINK: Final = re.compile(r'<([^<>]*)>[^,]*;[ ]*rel="?next"?')
+_LINK: Final = re.compile(r'(?:<([^<>]*)>|([^<>;,\s]+))[^,]*;[ ]*rel="?next"?')  # zot 1 leaves the brackets out
 _GONE: Final = frozenset({404, 410})
 _OK: Final = 200
+_NO_REFERRERS: Final = frozenset({400, 404, 405, 406, 501})
+"""How registries that never heard of the referrers API answer."""
+_MANIFEST_TYPES: Final = ("application/vnd.oci.", "application/vnd.docker.")
 _PUSH: Final = "pull,push"
 _DELETE: Final = "pull,push,delete"
 
@@ -72,7 +75,7 @@ class RegistryRepository:
         asked = None if is_tag(reference) else Digest.parse(reference)
         if asked is not None:
             verified(data, asked, where=self.name)
-        descriptor = Descriptor.of(data, _media_type(response))
+        descriptor = Descriptor.of(data, _media_type(response, data, self.name))
         if asked is None and stated is not None and stated.algorithm == "sha256" and stated != descriptor.digest:
             raise DigestMismatchError(
                 f"{self._shown(reference)}: the registry says {stated}, but sends {descriptor.digest}",
@@ -83,7 +86,8 @@ class RegistryRepository:
 
     def tags(self) -> Iterator[str]:
         """Page by page."""
-        url: str | None = self._session.url(f"tags/list?n={_PAGE}")
+        first = self._session.url(f"tags/list?n={_PAGE}")
+        url: str | None = first
         seen: set[str] = set()
         while url is not None:
             value, response = self._session.get_json(url, f"list the tags of {self.name}", phase="list")
@@ -98,6 +102,9 @@ class RegistryRepository:
             following = self._next_page(response)
             if following is not None and not fresh:
                 raise RemoteProtocolError(f"{self.name}: the pages of its tag list have no end", url=response.url)
+            if following is None and len(page) == _PAGE and fresh:
+                # As many as were asked for, and not a word of more: some registries cut there, and do not say so.
+                following = f"{first}&last={quote(page[-1], safe='')}"
             url = following
 
     def fetch(self, blob: Descriptor, sink: Sink, /) -> None:
@@ -152,22 +159,25 @@ class RegistryRepository:
         understood = retrying(attempt, operation=self._session.operation, phase="upload")
         parsed = parse_document(document.data, where=self.name, media_type=descriptor.media_type)
         if parsed.subject is not None and not understood:
-            self._add_to_fallback(parsed.subject.digest, descriptor, parsed.artifact_type)
+            self._add_to_fallback(parsed.subject.digest, parsed.listed_as(descriptor))
 
     def referrers(self, digest: Digest, /) -> list[Descriptor]:
         """By the referrers API, or by the tag that stands in for it."""
         try:
             value, response = self._session.get_json(
-                self._session.url(f"referrers/{digest}"), f"list the referrers of {digest}", phase="list"
+                self._session.url(f"referrers/{digest}"),
+                f"list the referrers of {digest}",
+                phase="list",
+                missing=_NO_REFERRERS,
             )
-            found = list(_index(value, self.name).manifests)
+            found = list(_index(json.dumps(value).encode(), self.name).manifests)
             while True:
                 self._session.limits.check("max_referrers", len(found), what=self.name)
                 url = self._next_page(response)
                 if url is None:
                     return found
                 value, response = self._session.get_json(url, f"list the referrers of {digest}", phase="list")
-                page = _index(value, self.name).manifests
+                page = _index(json.dumps(value).encode(), self.name).manifests
                 if not page:
                     raise RemoteProtocolError(f"{self.name}: the pages of its referrers have no end", url=response.url)
                 found += page
@@ -201,13 +211,13 @@ class RegistryRepository:
             length = response.headers.get("content-length") or ""
             if response.status != _OK or digest is None or not length.isdecimal():
                 return None
-            return Descriptor(media_type=_media_type(response), digest=digest, size=int(length))
+            return Descriptor(media_type=_content_type(response), digest=digest, size=int(length))
 
     def _next_page(self, response: Response) -> str | None:
         found = _LINK.search(", ".join(response.headers.get_all("link")))
         if found is None:
             return None
-        url: str = urljoin(response.location, found[1])
+        url: str = urljoin(response.location, found[1] or found[2])
         with suppress(ConfigurationError):
             if Origin.of(url) == Origin.of(self._session.base):
                 return url
@@ -215,20 +225,18 @@ class RegistryRepository:
 
     def _fallback(self, digest: Digest) -> Index:
         try:
-            found = self.document(f"{digest.algorithm}-{digest.hex}")
+            found = self.document(_referrers_tag(digest))
         except RevisionNotFoundError:
             return Index(manifests=())
-        return _index(json.loads(found.data), self.name)
+        return _index(found.data, self.name)
 
-    def _add_to_fallback(self, subject: Digest, referrer: Descriptor, artifact_type: str | None) -> None:
+    def _add_to_fallback(self, subject: Digest, referrer: Descriptor) -> None:
         index = self._fallback(subject)
         if any(item.digest == referrer.digest for item in index.manifests):
             return
-        added = attrs.evolve(index, manifests=(*index.manifests, attrs.evolve(referrer, artifact_type=artifact_type)))
+        added = attrs.evolve(index, manifests=(*index.manifests, referrer))
         data = added.encode()
-        self.push_document(
-            Document(Descriptor.of(data, INDEX_MEDIA_TYPE), data), tag=f"{subject.algorithm}-{subject.hex}"
-        )
+        self.push_document(Document(Descriptor.of(data, INDEX_MEDIA_TYPE), data), tag=_referrers_tag(subject))
 
     def _shown(self, reference: str) -> str:
         return f"{self.name}{':' if is_tag(reference) else '@'}{reference}"
@@ -245,12 +253,26 @@ def _digest(value: str | None) -> Digest | None:
     return None
 
 
-def _media_type(response: Response) -> str:
+def _media_type(response: Response, data: bytes, where: str) -> str:
+    """What a registry calls a document; what the document calls itself, where it says "JSON" or nothing, as caches do."""
+    stated = _content_type(response)
+    if not stated.startswith(_MANIFEST_TYPES):
+        with suppress(RemoteProtocolError):  # of no kind that we know: what was stated may tell somebody something
+            return parse_document(data, where=where).media_type
+    return stated
+
+
+def _content_type(response: Response) -> str:
     return (response.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
-def _index(value: Any, where: str) -> Index:
-    parsed = parse_document(json.dumps(value).encode(), where=where)
+def _referrers_tag(digest: Digest) -> str:
+    """Where a list of referrers is kept if there is no API for it; a tag is too short for a sha512."""
+    return f"{digest.algorithm}-{digest.hex[:64]}"
+
+
+def _index(data: bytes, where: str) -> Index:
+    parsed = parse_document(data, where=where)
     if not isinstance(parsed, Index):
         raise RemoteProtocolError(f"{where}: a manifest where an index was expected", url=where)
     return parsed

@@ -1,7 +1,7 @@
 """`Session`: authorized requests to one repository of a registry, failures named as the registry names them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 from urllib.parse import urljoin
 
@@ -9,7 +9,7 @@ import attrs
 
 from fluxsrc._io.http import Content, Response, Transport, retrying, status_error
 from fluxsrc.auth import Origin, Secret
-from fluxsrc.errors import ConfigurationError, RemoteProtocolError, SourceError
+from fluxsrc.errors import ConfigurationError, RemoteProtocolError, RevisionNotFoundError, SourceError
 from fluxsrc.limits import Limits
 from fluxsrc.oci.reference import Reference
 from fluxsrc.oci.tokens import Authorizer
@@ -88,11 +88,18 @@ class Session:
             authorization = challenged
         raise AssertionError("unreachable: the second attempt returns")
 
-    def get_json(self, url: str, what: str, *, phase: str) -> tuple[Any, Response]:
-        """A GET of a JSON object that fits in memory."""
+    def get_json(self, url: str, what: str, *, phase: str, missing: Container[int] = ()) -> tuple[Any, Response]:
+        """A GET of a JSON object that fits in memory.
+
+        Raises:
+            RevisionNotFoundError: It is not there, or the status is one of `missing`.
+        """
 
         def attempt() -> tuple[bytes, Response]:
             response = self.request("GET", url, phase=phase)
+            if response.status in missing:
+                response.close()
+                raise RevisionNotFoundError(f"cannot {what}: status {response.status}", url=response.url)
             if response.status != 200:  # noqa: PLR2004 - success
                 raise self.error(response, what)
             with response:

@@ -59,12 +59,12 @@ def _platform(value: "str | Platform | None") -> Platform | None:
     return Platform.parse(value) if isinstance(value, str) else value
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class OCISource(SourceOptions):
     """A source over an OCI repository: Flux artifacts, Helm charts, ORAS artifacts, plain files, container images.
 
     What it follows: `digest` before `semver` before `tag`, as in Flux; without any of them the reference's own digest
-    or tag, and in the end the tag `latest`. Its revision is `TAG@sha256:…`, of a pinned digest `sha256:…`; of an image
+    or tag, and in the end the tag `latest`, or the only manifest of a layout. Its revision is `TAG@sha256:…`, of a pinned digest `sha256:…`; of an image
     index it is the index's digest. Resolving costs one HEAD, and for semver a list of the tags; a pinned digest costs
     nothing. Blobs are verified as a whole before anything in them is used.
 
@@ -88,7 +88,9 @@ class OCISource(SourceOptions):
 
     _evidence = frozenset(kind.value for kind in SignatureKind)
 
-    reference: Reference | LayoutReference = attrs.field(converter=_reference, kw_only=False)
+    reference: Reference | LayoutReference = attrs.field(
+        converter=_reference, kw_only=False, repr=lambda reference: repr(str(reference))
+    )
     tag: str | None = None
     semver: str | None = attrs.field(
         default=None, validator=lambda _s, _f, value: value and versions.Range.parse(value)
@@ -126,6 +128,8 @@ class OCISource(SourceOptions):
         elif self.semver is not None:
             name = self.reference.name
             options = {"semver": self.semver, "filter": self.semver_filter}
+        elif isinstance(self.reference, LayoutReference) and not (self.tag or self.reference.tag):
+            name = self.reference.name  # the only one in it, perhaps, and without a name there, too
         else:
             name = f"{self.reference.name}:{self._followed}"
         options |= {
@@ -339,6 +343,7 @@ class _OCISnapshot(ShownSnapshot):
                     self._repository, self._layers, how, limits=source.limits, operation=self._operation
                 )
                 self._entries = self._tree.entries(source.path)
+                self.skipped = self._tree.skipped(source.path)
                 if source.path and not self._entries:
                     raise PathNotFoundError(f"{source.url}: no such path: {source.path}", url=source.url)
             return self._entries

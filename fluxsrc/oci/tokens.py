@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import threading
 import time
 from typing import Any, Final
@@ -11,7 +12,7 @@ import attrs
 
 from fluxsrc._io.http import Response, Transport, retrying, status_error
 from fluxsrc.auth import IDENTITY_TOKEN_USER, BasicAuth, BearerToken, Credentials, Origin, Secret, redact_url
-from fluxsrc.errors import AuthenticationError, ConfigurationError, RemoteProtocolError
+from fluxsrc.errors import AuthenticationError, ConfigurationError, RemoteProtocolError, RevisionNotFoundError
 from fluxsrc.oci.challenge import Challenge, parse_challenges
 from fluxsrc.operation import Operation
 
@@ -21,6 +22,7 @@ _MAX_TOKEN_BYTES: Final = 256 * 1024
 _DEFAULT_SECONDS: Final = 60.0
 """A token's life where the server does not say, as the specification has it."""
 _MAX_TOKENS: Final = 1024
+_TOKEN: Final = re.compile(r"[!-~]+")
 _CLIENT: Final = "fluxsrc"
 
 
@@ -190,7 +192,10 @@ class Authorizer:
             if response.status == 400:  # noqa: PLR2004 - OAuth's way to say that the grant is not good
                 response.close()
                 raise AuthenticationError(f"cannot {what}: the credentials are refused", url=response.url)
-            raise status_error(response, what, detail="")
+            error = status_error(response, what, detail="")
+            if isinstance(error, RevisionNotFoundError):  # what is missing is a token service, not what was asked for
+                raise RemoteProtocolError(error.message, url=response.url)
+            raise error
         data = response.read(_MAX_TOKEN_BYTES)
         try:
             value = json.loads(data)
@@ -198,7 +203,7 @@ class Authorizer:
             seconds = float(value.get("expires_in") or _DEFAULT_SECONDS)
         except (AttributeError, TypeError, ValueError, RecursionError):
             token = None  # the text may hold a token: nothing of it is chained
-        if not isinstance(token, str) or not token:
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise RemoteProtocolError(f"cannot {what}: the answer has no token", url=response.url)
         return Secret(token), max(0.0, min(seconds, 86400.0))
 

@@ -38,12 +38,13 @@ _POSIX_MAGIC: Final = b"ustar\x0000"
 
 
 class MemberType(Enum):
-    """What a member is. `members` yields hard links only where it was told to."""
+    """What a member is. `members` yields hard links, and what is unfit for an entry, only where it was told to."""
 
     FILE = "file"
     SYMLINK = "symbolic link"
     HARDLINK = "hard link"
     DIRECTORY = "directory"
+    UNFIT = "unfit"
 
 
 _TYPES: Final = {
@@ -55,6 +56,7 @@ _TYPES: Final = {
     b"5": MemberType.DIRECTORY,
 }
 _REFUSED: Final = {b"3": "a character device", b"4": "a block device", b"6": "a named pipe", b"S": "a sparse file"}
+_SPECIAL: Final = frozenset({b"3", b"4", b"6"})
 
 
 @attrs.frozen
@@ -63,10 +65,11 @@ class Member:
 
     Attributes:
         path: Checked, without "./" in front or a slash behind.
-        type: FILE, DIRECTORY, SYMLINK or HARDLINK.
+        type: FILE, DIRECTORY, SYMLINK, HARDLINK or UNFIT.
         size: Bytes of the content; 0 unless it is a file.
         executable: Whether the owner may execute it.
-        target: Where a link points: of a symbolic link as written, of a hard link a checked path of the archive.
+        target: Where a link points: of a symbolic link as written, of a hard link a checked path of the archive. Of what
+            is unfit: why, as the reason of a `fluxsrc.entry.Skipped`.
     """
 
     path: str
@@ -91,6 +94,7 @@ def members(
     limits: Limits = DEFAULT_LIMITS,
     hard_links: bool = False,
     any_targets: bool = False,
+    unfit: bool = False,
     expected: Digest | None = None,
     operation: Operation | None = None,
 ) -> Iterator[tuple[Member, BinaryIO]]:
@@ -106,6 +110,7 @@ def members(
         hard_links: Yield them instead of refusing them. They name an earlier member, or else are an error.
         any_targets: Yield symbolic links wherever they point, as container images have them, instead of refusing those
             that leave the archive. They must not be followed, nor made on a disk.
+        unfit: Yield devices, pipes and names with a backslash, which images have, instead of refusing them.
         expected: The digest of the uncompressed archive; held against it at the end.
         operation: The deadline and cancel switch to obey.
 
@@ -117,7 +122,7 @@ def members(
     """
     stream = Stream(archive, limits, compression, "sha256" if expected is None else expected.algorithm)
     tree = _Tree()
-    headers = _Headers(stream, limits, any_targets=any_targets)
+    headers = _Headers(stream, limits, any_targets=any_targets, unfit=unfit)
     while (member := headers.next()) is not None:
         if operation is not None:
             operation.check("read")
@@ -225,10 +230,11 @@ class _Extensions:
 class _Headers:
     """The sequence of headers of a tar stream, extensions merged into the members they precede."""
 
-    def __init__(self, stream: Stream, limits: Limits, *, any_targets: bool = False) -> None:
+    def __init__(self, stream: Stream, limits: Limits, *, any_targets: bool = False, unfit: bool = False) -> None:
         self._stream = stream
         self._limits = limits
         self._any_targets = any_targets
+        self._unfit = unfit
         self._count = 0
         self._content = 0
 
@@ -302,9 +308,9 @@ class _Headers:
                 path = prefix + b"/" + path
         name = _decode(path)
         kind = _TYPES.get(typeflag)
-        if kind is None:
-            what = _REFUSED.get(typeflag, f"of the unknown type {typeflag!r}")
-            raise UnsafeEntryError(f"{name[:200]!a} is {what}", path=name[:200])
+        if self._unfit and (typeflag in _SPECIAL or "\\" in name):
+            return self._unfit_member(block, name, kind, extensions)
+        kind = _known(kind, name, typeflag)
         if name.endswith("/") and typeflag == b"\0":
             kind = MemberType.DIRECTORY  # as archives were before there was a type for it
         name = self._checked(name, kind)
@@ -324,6 +330,17 @@ class _Headers:
                 target = self._checked(target, kind)
         return Member(name, kind, size, bool(_number(block[100:108], "mode") & 0o100), target)
 
+    def _unfit_member(self, block: bytes, name: str, kind: MemberType | None, extensions: _Extensions) -> Member:
+        """What can be no entry, but does no harm where it is only named."""
+        name = name.rstrip("/").removeprefix("./")
+        check_path(name.replace("\\", "_"), limits=self._limits)
+        if kind is MemberType.DIRECTORY:
+            return Member(name, kind, 0, executable=False)
+        size = _number(block[124:136], "size") if extensions.size is None else extensions.size
+        self._add_content(size)
+        reason = "special-file" if kind is None else "unsafe-path"
+        return Member(name, MemberType.UNFIT, size, executable=False, target=reason)
+
     def _checked(self, name: str, kind: MemberType) -> str:
         while name.startswith("./"):
             name = name[2:]
@@ -336,6 +353,13 @@ class _Headers:
     def _add_content(self, size: int) -> None:
         self._content += size
         self._limits.check("max_content_bytes", self._content, what="the archive")
+
+
+def _known(kind: MemberType | None, name: str, typeflag: bytes) -> MemberType:
+    if kind is None:
+        what = _REFUSED.get(typeflag, f"of the unknown type {typeflag!r}")
+        raise UnsafeEntryError(f"{name[:200]!a} is {what}", path=name[:200])
+    return kind
 
 
 def _set_once(extensions: _Extensions, name: str, value: bytes | int) -> None:

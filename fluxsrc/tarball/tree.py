@@ -9,8 +9,8 @@ from typing import BinaryIO, Final, cast
 
 import attrs
 
-from fluxsrc.entry import Entry, Mode
-from fluxsrc.errors import ContentError, StoreError
+from fluxsrc.entry import Entry, Mode, Skipped, check_path
+from fluxsrc.errors import ContentError, StoreError, UnsafeEntryError
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from fluxsrc.tarball.reader import MemberType, members
@@ -21,6 +21,7 @@ _IN_MEMORY: Final = 8 * 1024 * 1024
 _PIECE: Final = 1 << 20
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
+_MAX_HOPS: Final = 40
 
 
 class Spool:
@@ -123,9 +124,12 @@ class _Slice(io.RawIOBase):
 
 @attrs.frozen
 class _Node:
+    """A file or a link, and where its content is; or the reason why it cannot be an entry."""
+
     mode: Mode
     offset: int
     size: int
+    unfit: str = ""
 
 
 class FileTree:
@@ -149,24 +153,26 @@ class FileTree:
     def add_layer(self, archive: BinaryIO) -> None:
         """One layer of a container image on top: its files replace, its whiteouts remove what is below.
 
+        A path leads through the links to directories that the image has by then, as it does where the image runs.
+
         Raises:
             ContentError: It is not a tar, or a bad one.
         """
         fresh: dict[str, _Node | None] = {}
         for path, node in self._read(archive, image=True):
-            directory, _, name = path.rpartition("/")
+            name = path.rpartition("/")[2]
             if name == _OPAQUE:
-                self._remove_below(directory)
+                self._remove_below(self._real(path).rpartition("/")[0])
             elif name.startswith(_WHITEOUT):
                 removed = name.removeprefix(_WHITEOUT)
                 if removed in ("", ".", ".."):
                     raise ContentError(f"{path} is a whiteout of nothing", path=path)
-                self._remove(f"{directory}/{removed}" if directory else removed)
+                self._remove(self._real(path).removesuffix(name) + removed)
             else:
                 fresh[path] = node
         # Whiteouts speak of the layers below only, wherever they stand in this one: its own files come last.
-        for path, node in fresh.items():
-            parent = path
+        for said, node in fresh.items():
+            path = parent = self._real(said)
             while parent := parent.rpartition("/")[0]:
                 self._nodes.pop(parent, None)  # a directory where there was a file
             if node is None:
@@ -188,13 +194,41 @@ class FileTree:
 
     def entries(self, prefix: str = "") -> list[Entry]:
         """The entries below a directory, sorted, named from there."""
-        below = f"{prefix}/" if prefix else ""
-        paths = sorted((path for path in self._nodes if path.startswith(below)), key=str.encode)
-        return [self._entry(path[len(below) :], self._nodes[path]) for path in paths]
+        return [self._entry(path, node) for path, node in self._below(prefix) if not node.unfit]
+
+    def skipped(self, prefix: str = "") -> list[Skipped]:
+        """What is there, too, and can be no entry."""
+        return [Skipped(path, node.unfit) for path, node in self._below(prefix) if node.unfit]
 
     def close(self) -> None:
         """Give the space back."""
         self._spool.close()
+
+    def _below(self, prefix: str) -> list[tuple[str, _Node]]:
+        below = f"{prefix}/" if prefix else ""
+        paths = sorted((path for path in self._nodes if path.startswith(below)), key=str.encode)
+        return [(path[len(below) :], self._nodes[path]) for path in paths]
+
+    def _real(self, path: str) -> str:
+        """Where a path leads: its directories may be links of the image, whose root is the highest there is."""
+        done: list[str] = []
+        name, *waiting = path.split("/")[::-1]
+        hops = 0
+        while waiting:
+            part = waiting.pop()
+            if part == "..":
+                del done[-1:]
+            elif part not in ("", "."):
+                done.append(part)
+                node = self._nodes.get("/".join(done))
+                if node is not None and node.mode is Mode.SYMLINK:
+                    hops += 1
+                    if hops > _MAX_HOPS:
+                        raise UnsafeEntryError(f"{path} leads through links in a circle", path=path)
+                    target = self._spool.read_at(node.offset, node.size).decode(errors="surrogateescape")
+                    del done[0 if target.startswith("/") else -1 :]
+                    waiting += target.split("/")[::-1]
+        return check_path("/".join((*done, name)), limits=self._limits) if hops else path
 
     def _entry(self, path: str, node: _Node) -> Entry:
         return Entry(
@@ -211,13 +245,22 @@ class FileTree:
         seen: dict[str, _Node] = {}
         spool = self._spool
         # An image's links are meant for its own root. They become entries like others: policies decide, nobody follows.
-        reader = members(archive, limits=self._limits, hard_links=image, any_targets=image, operation=self._operation)
+        reader = members(
+            archive,
+            limits=self._limits,
+            hard_links=image,
+            any_targets=image,
+            unfit=image,
+            operation=self._operation,
+        )
         for member, body in reader:
             if member.type is MemberType.DIRECTORY:
                 yield member.path, None
                 continue
             offset = spool.size
-            if member.type is MemberType.HARDLINK:
+            if member.type is MemberType.UNFIT:
+                node = _Node(Mode.FILE, offset, 0, member.target)
+            elif member.type is MemberType.HARDLINK:
                 node = seen[member.target]
             elif member.type is MemberType.SYMLINK:
                 spool.write(member.target.encode(errors="surrogateescape"))

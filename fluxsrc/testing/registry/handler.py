@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["RegistryHandler"]
 
 _NAME: Final = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+_FOREIGN: Final = re.compile(r"nondistributable|\.foreign\.")  # kept where they come from
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -74,7 +75,8 @@ class RegistryHandler(Handler):
         repository = self.registry.repository(name)
         data = self.body()
         value = json.loads(data)
-        for part in [value.get("config"), *(value.get("layers") or [])]:
+        layers = [layer for layer in value.get("layers") or [] if not _FOREIGN.search(layer["mediaType"])]
+        for part in [value.get("config"), *layers]:
             if part is not None and part["digest"] not in repository.blobs:
                 self._error(400, "MANIFEST_BLOB_UNKNOWN")
                 return
