@@ -185,7 +185,7 @@ def test_waiting_for_somebody_elses_fetch_ends_at_the_deadline(repository, serve
     def before(handler):
         if revision and handler.command == "POST":  # after the references the pack
             arrived.set()
-            released.wait(20)
+            released.wait(60)
         return False
 
     revision = None
@@ -194,10 +194,10 @@ def test_waiting_for_somebody_elses_fetch_ends_at_the_deadline(repository, serve
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         first = pool.submit(lambda: source.fetch(revision).__enter__())
         try:
-            assert arrived.wait(20)
+            assert arrived.wait(60)
             with (
                 pytest.raises(TransportTimeoutError, match="another fetch"),
-                source.fetch(revision, operation=Operation(0.3)),
+                source.fetch(revision, operation=Operation(2)),
             ):
                 pass
         finally:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -31,6 +30,7 @@ from fluxsrc.revision import Revision
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 from helpers.git_sources import contents, monorepo, posts
+from helpers.waiting import expire
 
 FILTERS = {"uploadpack.allowFilter": "true"}
 STRICT = {"uploadpack.allowAnySHA1InWant": "false"}
@@ -74,10 +74,8 @@ class TestResolving:
         server = serve()
         source = GitSource(server.url("repository.git"), cache=cache)
         first = source.resolve_revision()
-        time.sleep(0.05)
         assert [served.method for served in server.take_served()] == ["GET", "POST"]
         assert source.resolve_revision() == first
-        time.sleep(0.05)
         assert [served.method for served in server.take_served()] == ["POST"]
 
     @pytest.mark.parametrize("version", [0, 1])
@@ -173,7 +171,6 @@ class TestFetching:
         repository.commit({"a": b"1"})
         server = serve()
         GitSource(server.url("repository.git"), cache=cache).produce_artifact(MemoryStore())
-        time.sleep(0.05)
         assert [served.method for served in server.take_served()] == ["GET", "POST", "POST"]
 
     def test_an_old_commit_that_no_reference_reaches_is_fetched_by_name(self, repository, serve, cache):
@@ -578,7 +575,7 @@ class TestServersThatMisbehave:
         released = threading.Event()
 
         def before(handler):
-            released.wait(10)
+            released.wait(60)
             return True
 
         source = GitSource(serve(before=before).url("repository.git"), cache=cache, timeout=0.3)
@@ -609,17 +606,18 @@ class TestServersThatMisbehave:
 
     def test_cancelling_ends_a_fetch(self, repository, serve, cache):
         repository.commit({"a": b"1"})
-        cancel = threading.Event()
+        cancel, released = threading.Event(), threading.Event()
 
         def before(handler):
             if handler.command == "POST":
                 cancel.set()
-                time.sleep(0.3)
+                released.wait(60)
             return False
 
         source = GitSource(serve(before=before).url("repository.git"), cache=cache)
         with pytest.raises(OperationCancelledError):
             source.resolve_revision(operation=Operation(cancel=cancel))
+        released.set()
 
     @pytest.mark.parametrize("phase", ["GET 1", "POST 1", "POST 2", "receive", "index", "list"])
     @pytest.mark.parametrize("ends", [OperationCancelledError, TransportTimeoutError])
@@ -627,7 +625,7 @@ class TestServersThatMisbehave:
         """By the switch, or by the deadline: while the server is asked, sends, or is silent; afterwards all is well again."""
         blob = repository.blob(b"x")
         repository.commit_tree(repository.tree([(b"%04d" % number, 0o100644, blob) for number in range(1100)]))
-        cancel = threading.Event()
+        cancel, released = threading.Event(), threading.Event()
         asked = {"GET": 0, "POST": 0}
         told = []
 
@@ -636,26 +634,27 @@ class TestServersThatMisbehave:
             if ends is OperationCancelledError:
                 cancel.set()
             else:
-                object.__setattr__(operation, "_deadline", 0.0)
+                expire(operation)
 
         def before(handler):
             if not told:
                 asked[handler.command] += 1
                 if phase == f"{handler.command} {asked[handler.command]}":
                     end()
-                    time.sleep(0.3)
+                    released.wait(60)
             return False
 
         def progress(event):
             if event.phase == phase and not told:
                 end()
 
-        operation = Operation(5, cancel=cancel, progress=progress)
+        operation = Operation(60, cancel=cancel, progress=progress)
         source = GitSource(serve(before=before).url("repository.git"), branch="main", cache=cache)
         with pytest.raises(ends), source.fetch(operation=operation) as snapshot:
             for place, _ in enumerate(snapshot.entries()):
                 if phase == "list" and not place:
                     end()
+        released.set()
         assert told
         assert len(contents(source)) == 1100
 

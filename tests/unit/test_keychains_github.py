@@ -81,6 +81,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         if status == 302:
             self.send_header("Location", "https://elsewhere.example/")
+        if status == 429:
+            self.send_header("Retry-After", "30")
         self.end_headers()
         self.wfile.write(data)
 
@@ -244,7 +246,7 @@ def test_an_owner_who_has_not_installed_the_app_is_named(github):
 
 def test_a_rate_limit_that_outlasts_the_timeout_is_passed_on(github):
     github.answers["/api/v3/app/installations/7/access_tokens"] = (429, {})
-    keychain = app(github, timeout=0.2)
+    keychain = app(github, timeout=20)
     with pytest.raises(RateLimitedError):
         keychain.credentials(keychain.origin)
 

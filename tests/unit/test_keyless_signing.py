@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import socket
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from fluxsrc.oci import push
 from fluxsrc.operation import Operation
 from fluxsrc.signatures import TrustedRoot
 from fluxsrc.signing import CosignKeylessSigner, SigningConfig, ambient_token, sign
+from helpers.waiting import expire
 
 ROOT = Path(__file__).parent / "data" / "keyless" / "trusted_root.json"
 AMBIENT = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "GOOGLE_SERVICE_ACCOUNT_NAME", "SIGSTORE_ID_TOKEN")
@@ -113,8 +115,20 @@ def test_services_that_do_not_answer_are_not_waited_for_longer_than_asked(image)
         valid = {"start": "2024-01-01T00:00:00Z"}
         authority = [{"url": url, "majorApiVersion": 1, "operator": "small", "validFor": valid}]
         silent = signer(token(), config(caUrls=authority))
+        operation, over = Operation(60), threading.Event()
+
+        def hear():
+            connection, _ = deaf.accept()
+            with connection:
+                expire(operation)
+                over.wait(60)
+
+        asked = threading.Thread(target=hear)
+        asked.start()
         with pytest.raises(TransportTimeoutError) as caught:
-            sign(image, silent, operation=Operation(timeout=0.5))
+            sign(image, silent, operation=operation)
+        over.set()
+        asked.join()
         assert caught.value.phase == "sign"
         calls = iter([*[False] * 20, True])
         with pytest.raises(OperationCancelledError):

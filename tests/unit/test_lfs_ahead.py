@@ -1,7 +1,6 @@
 """Reading LFS files ahead: in batches, in order, not too far, and no failure is anybody's but the reader's."""
 
 import threading
-import time
 
 import pytest
 
@@ -17,6 +16,7 @@ from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.git_server import GitHTTPServer
+from helpers.waiting import wait_until
 
 ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n"
 
@@ -31,14 +31,6 @@ def store(lfs, tmp_path):
 
 def downloads(lfs):
     return [request.path.rpartition("/")[2] for request in lfs.requests if request.method == "GET"]
-
-
-def wait_until(claim):
-    for _ in range(500):
-        if claim():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it does not happen")
 
 
 def test_nothing_begins_before_somebody_reads_or_a_whole_question_is_full(lfs, store):
@@ -116,7 +108,7 @@ def test_closing_ends_what_is_on_its_way(lfs, store):
     held = threading.Event()
 
     def hang(data):
-        held.wait(20)
+        held.wait(60)
         return data
 
     lfs.spoil = hang

@@ -406,9 +406,10 @@ def test_a_token_that_makes_no_sense_is_a_protocol_error(lfs, open_store, tmp_pa
         open_store(at=ssh.url("app.git"), keychain=ssh_keychain(ssh)).open(lfs.add(b"x"))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_server_without_tokens_leaves_us_with_https_and_the_keychain(lfs, open_store, tmp_path):
     with ssh_answering(tmp_path, "", status=127) as ssh, pytest.raises(TransportError, match="443"):
-        store = open_store(at=ssh.url("app.git"), keychain=ssh_keychain(ssh), operation=Operation(1.0))
+        store = open_store(at=ssh.url("app.git"), keychain=ssh_keychain(ssh))
         store.open(lfs.add(b"x"))
 
 

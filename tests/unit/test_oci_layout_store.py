@@ -69,7 +69,7 @@ def test_the_names_of_a_stores_sources_are_the_stores(store):
 def test_a_push_waits_for_the_store_and_the_store_for_a_push(store):
     """They take the same lock."""
     with LayoutLocks(store.path, 1).index(), pytest.raises(StoreLockedError):
-        push(MemorySource({"a": "1"}), f"oci-layout:{store.path}:x", operation=Operation(0.2))
+        push(MemorySource({"a": "1"}), f"oci-layout:{store.path}:x", operation=Operation(2))
     repository = layout.LayoutRepository(str(store.path), Access().limits, Operation())
     impatient = LocalStore(store.path, lock_timeout=0.05)
     put_new(impatient, "new")

@@ -85,7 +85,7 @@ def test_whoever_gives_up_waiting_for_a_proof_does_not_take_it_from_others(disk,
     make(disk)
     go = threading.Event()
     real = _files._hash
-    monkeypatch.setattr(_files, "_hash", lambda *args: (go.wait(10), real(*args))[1])
+    monkeypatch.setattr(_files, "_hash", lambda *args: (go.wait(60), real(*args))[1])
     application = app(disk)
 
     async def two():
@@ -334,19 +334,19 @@ def test_a_request_that_is_cancelled_leaves_no_descriptor_behind(disk, monkeypat
         def wait(*args):
             opened.set()
             found = real(*args)
-            go.wait(10)
+            go.wait(60)
             return found
 
         return wait
 
     async def cancelled():
         task = asyncio.create_task(acall(application, "GET", LATEST))
-        await asyncio.to_thread(opened.wait, 10)
+        await asyncio.to_thread(opened.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         go.set()
-        for _ in range(100):  # what was begun comes to its end
+        for _ in range(6000):  # what was begun comes to its end
             await asyncio.sleep(0.01)
             if not application._responder.blobs._proofs and descriptors() == before:
                 break
@@ -378,7 +378,7 @@ def test_a_file_that_is_still_read_for_somebody_who_left_is_closed_after_that(di
 
     def slow(descriptor, *args):
         begun.set()
-        go.wait(10)
+        go.wait(60)
         seen.append(os.fstat(descriptor).st_ino)
         return real(descriptor, *args)
 
@@ -388,7 +388,7 @@ def test_a_file_that_is_still_read_for_somebody_who_left_is_closed_after_that(di
 
     async def leave():
         task = asyncio.create_task(acall(application, "GET", LATEST))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

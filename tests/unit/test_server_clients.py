@@ -86,10 +86,10 @@ def test_many_requests_of_one_connection_are_not_one_long_head(parser, monkeypat
 @pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /h"])
 def test_a_client_that_does_not_finish_asking_is_given_up(said, monkeypatch):
     """Though it sends a letter now and then, which uvicorn takes for a sign of life."""
-    monkeypatch.setattr("fluxsrc.server._patience._SECONDS", 0.5)
     with serving(app(MemoryStore())) as url, connected(url) as connection:
-        connection.sendall(said)
-        with contextlib.suppress(ConnectionError):
+        with monkeypatch.context() as patch, contextlib.suppress(ConnectionError):
+            connection.sendall(said)
+            patch.setattr("fluxsrc.server._patience._SECONDS", 0.5)
             for _ in range(600):
                 connection.sendall(b"x")
                 threading.Event().wait(0.05)
@@ -101,7 +101,6 @@ def test_a_client_that_does_not_finish_asking_is_given_up(said, monkeypatch):
 def test_a_client_that_takes_nothing_is_given_up(store, monkeypatch, tls):
     """Its descriptor and its piece of memory are free again; what it got is the beginning of an answer."""
     artifact = MemorySource({"big": random.Random(3).randbytes(30_000_000)}).produce_artifact(store, name="app")
-    monkeypatch.setattr("fluxsrc.server._patience._SECONDS", 0.5)
     certificate = {"tls_cert": TLS / "server.pem", "tls_key": TLS / "server.key"} if tls else {}
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(serving(app(store), **certificate))
@@ -110,6 +109,7 @@ def test_a_client_that_takes_nothing_is_given_up(store, monkeypatch, tls):
             context = ssl.create_default_context(cafile=TLS / "ca.pem")
             connection = stack.enter_context(context.wrap_socket(connection, server_hostname="127.0.0.1"))
         connection.sendall(b"GET /memory/default/app/latest HTTP/1.1\r\nHost: x\r\n\r\n")
+        monkeypatch.setattr("fluxsrc.server._patience._SECONDS", 0.5)
         blob = str(store.blob_path(artifact.digest))
         for _ in range(600):
             threading.Event().wait(0.05)

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import asyncssh
 import attrs
@@ -20,6 +19,7 @@ from fluxsrc.git.ssh_pool import IDLE_CONNECTIONS
 from fluxsrc.operation import Operation
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.ssh_server import SSHServer
+from helpers.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +44,6 @@ def source_of(server, name="app.git", *, key=None, url=None):
 
 def ssh_threads():
     return [thread for thread in threading.enumerate() if thread.name == "fluxsrc-ssh"]
-
-
-def wait_until(claim):
-    for _ in range(500):
-        if claim():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it does not happen")
 
 
 def test_polling_logs_in_once(server):

@@ -26,6 +26,7 @@ from fluxsrc.git.ssh_pipe import HIGH_WATER
 from fluxsrc.git.transport_ssh import open_ssh, open_upload_pack, quote_path
 from fluxsrc.operation import Operation
 from fluxsrc.testing.ssh_server import SSHServer
+from helpers.waiting import expire
 
 
 @pytest.fixture(scope="module")
@@ -252,8 +253,10 @@ async def silent(process):
 
 
 def test_a_silent_command_ends_at_the_deadline_and_the_error_names_the_phase(answering):
-    with run(answering(silent), operation=Operation(1.5)) as stream:
+    operation = Operation(60)
+    with run(answering(silent), operation=operation) as stream:
         stream.phase = "receive"
+        expire(operation)
         with pytest.raises(TransportTimeoutError, match="receive") as caught:
             stream.read(1)
     assert caught.value.phase == "receive"
@@ -281,7 +284,7 @@ def known(server, port):
 def test_a_server_that_never_says_hello_ends_at_the_deadline(server, black_hole):
     address = GitAddress.parse(f"ssh://127.0.0.1:{black_hole}/x")
     with pytest.raises(TransportTimeoutError, match="log in"):
-        open_upload_pack(address, known(server, black_hole), operation=Operation(0.3))
+        open_upload_pack(address, known(server, black_hole), operation=Operation(2))
 
 
 def test_without_a_deadline_a_server_that_never_says_hello_ends_after_the_idle_time(server, black_hole):
@@ -294,11 +297,11 @@ def test_a_peer_that_stops_answering_is_noticed_without_a_deadline(answering):
     held = threading.Event()
 
     async def hang(process):
-        held.wait(20)  # blocks the server's loop: no keepalive is answered
+        held.wait(60)  # blocks the server's loop: no keepalive is answered
 
     server = answering(hang)
     try:
-        with run(server, operation=Operation(None), idle=0.4) as stream, pytest.raises(TransportError):
+        with pytest.raises(TransportError), run(server, operation=Operation(None), idle=1.0) as stream:
             stream.read(1)
     finally:
         held.set()

@@ -135,7 +135,7 @@ def writer(store: LocalStore, number: int, until: float) -> dict:
     chance = random.Random(number)
     told: set[tuple[str, str]] = set()
     puts = reads = 0
-    while time.monotonic() < until:
+    while time.monotonic() < until or puts < 10:
         key, text = chance.choice(KEPT + CHURNED), chance.choice(TEXTS)
         if key in KEPT and chance.random() < 0.7:
             text = f"only once: {number} {puts}"  # nobody puts it again: if it gets lost, it stays lost
@@ -180,7 +180,7 @@ def read(store: LocalStore, key: SourceKey) -> bool:
 def collector(store: LocalStore, until: float) -> dict:
     """Sweep without any grace, again and again."""
     collections = 0
-    while time.monotonic() < until:
+    while time.monotonic() < until or not collections:
         store.gc(grace=0)
         collections += 1
     return {"puts": 0, "reads": 0, "told": [], "collections": collections}
