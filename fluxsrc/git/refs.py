@@ -130,7 +130,11 @@ class Selector:
         found = refs.get(name)
         if found is None:
             raise RevisionNotFoundError(
-                f"{self} is not in {url}", url=url, hint=None if refs else "perhaps the repository is empty"
+                f"{self} is not in {url}",
+                url=url,
+                hint="the repository is empty, or its HEAD is a branch that is not there"
+                if self.kind is RefKind.HEAD
+                else "'git ls-remote' tells which there are",
             )
         return found
 
