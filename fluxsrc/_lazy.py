@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 __all__ = ["later", "names_of"]
@@ -29,7 +30,9 @@ def names_of(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], An
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        # For whoever completes by tab: no name that is there only to make the others.
+        there = vars(sys.modules[package]).items()
+        return sorted({*homes, *(name for name, value in there if name[0] == "_" or isinstance(value, ModuleType))})
 
     return load, names
 

@@ -73,6 +73,9 @@ class SourceKey:
             raise ConfigurationError(f"not a source key: {text[:80]!r}", hint="write KIND/NAMESPACE/NAME")
         return cls(*parts)
 
+    def __repr__(self) -> str:
+        return f"SourceKey.parse({str(self)!r})"
+
     def __str__(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import attrs
 
+from fluxsrc._written import as_written
 from fluxsrc.errors import ConfigurationError
 
 __all__ = [
@@ -211,7 +212,7 @@ class StaticKeychain:
         return dict(self._by_origin).get(origin)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class TLSConfig:
     """How the server proves who it is, and how we do.
 
@@ -226,6 +227,8 @@ class TLSConfig:
     certificate: str | None = None
     key: Secret | None = attrs.field(default=None, converter=_optional_secret)
     insecure_skip_verify: bool = False
+
+    __repr__ = as_written
 
     def __attrs_post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):

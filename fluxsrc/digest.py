@@ -64,5 +64,8 @@ class Digest:
         """The first twelve digits, for people."""
         return self.hex[:12]
 
+    def __repr__(self) -> str:
+        return f"Digest.parse({str(self)!r})"
+
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"

@@ -80,7 +80,7 @@ class _Listing:
     ignore_files: dict[str, str]
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class DirectorySource(SourceOptions):
     """A source over a directory.
 

@@ -62,7 +62,7 @@ def _revision(value: "str | Revision | None") -> Revision | None:
     return Revision.parse(value) if isinstance(value, str) else value
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class HTTPArtifactSource(SourceOptions):
     """A source over a tar archive, compressed or not, behind an `http` or `https` URL.
 

@@ -4,6 +4,7 @@ from typing import Final
 
 import attrs
 
+from fluxsrc._written import as_written
 from fluxsrc.errors import ConfigurationError, LimitExceededError
 
 __all__ = ["DEFAULT_LIMITS", "Limits"]
@@ -18,7 +19,7 @@ def _positive(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:
         raise ConfigurationError(f"Limits.{attribute.name} must be positive, not {value}")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Limits:
     """Finite by default; raise a limit by name where the content is meant to be larger.
 
@@ -61,6 +62,8 @@ class Limits:
     max_ignore_bytes: int = attrs.field(default=_MIB, validator=_positive)
     max_ignore_line_bytes: int = attrs.field(default=256 * _KIB, validator=_positive)
     max_ignore_rules: int = attrs.field(default=10_000, validator=_positive)
+
+    __repr__ = as_written
 
     def check(self, limit: str, actual: int, *, what: str, path: str | None = None) -> None:
         """Hold a number against the limit of this name.

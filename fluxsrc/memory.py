@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import attrs
 
+from fluxsrc._units import plural
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Mode, check_path
 from fluxsrc.errors import PathNotFoundError, SourceChangedError, UnsafeEntryError
@@ -46,7 +47,7 @@ def _files(value: Mapping[str, bytes | str | MemoryFile]) -> Mapping[str, Memory
     return MappingProxyType({path: file(value[path]) for path in paths})
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class MemorySource(SourceOptions):
     """A source over files in memory.
 
@@ -62,7 +63,7 @@ class MemorySource(SourceOptions):
     """
 
     files: Mapping[str, MemoryFile] = attrs.field(
-        converter=_files, hash=False, repr=lambda files: f"<{len(files)} files>"
+        converter=_files, hash=False, repr=lambda files: f"<{plural(len(files), 'file')}>"
     )
     label: str = "memory"
     pointer: str | None = attrs.field(default=None, kw_only=True)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from fluxsrc import tarball
+from fluxsrc._written import as_written
 from fluxsrc.artifact import (
     ANNOTATION_CREATED,
     ANNOTATION_REVISION,
@@ -126,7 +127,7 @@ class _Producing(Source, Protocol):
     def _pack_snapshot(self) -> PackSnapshot | None: ...
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class SourceOptions(Producer):
     """What every source of this library takes besides its own address; the base class of them all.
 
@@ -160,6 +161,8 @@ class SourceOptions(Producer):
         unknown = (early.needs if early else frozenset()) - self._evidence
         if unknown:
             raise ConfigurationError(f"this kind of source has no {', '.join(sorted(unknown))} to verify")
+
+    __repr__ = as_written
 
     @property
     def recipe(self) -> Recipe:

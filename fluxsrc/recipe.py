@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 
 import attrs
 
+from fluxsrc._written import as_written
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError
 
@@ -57,7 +58,7 @@ class SymlinkPolicy(Choice):
     DEREFERENCE = "dereference"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Recipe:
     """What a source does to a revision. Equal recipes of one revision make equal artifacts.
 
@@ -78,6 +79,8 @@ class Recipe:
     compression: Compression = attrs.field(default=Compression.GZIP, converter=Compression)
     default_ignores: bool = True
     options: tuple[tuple[str, str], ...] = ()
+
+    __repr__ = as_written
 
     def __attrs_post_init__(self) -> None:
         if list(self.options) != sorted(set(self.options)):

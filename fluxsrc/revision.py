@@ -53,5 +53,8 @@ class Revision:
         head = f"{self.digest.algorithm}:{self.digest.short}"
         return head if self.pointer is None else f"{self.pointer}@{head}"
 
+    def __repr__(self) -> str:
+        return f"Revision.parse({str(self)!r})"
+
     def __str__(self) -> str:
         return str(self.digest) if self.pointer is None else f"{self.pointer}@{self.digest}"

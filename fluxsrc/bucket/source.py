@@ -29,7 +29,7 @@ from fluxsrc.source import Snapshot, Source
 __all__ = ["BucketSource"]
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class BucketSource(SourceOptions):
     """A source over a bucket: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage, a directory.
 

@@ -57,6 +57,15 @@ def test_every_public_name_loads_and_has_a_docstring(name):
     assert name in dir(fluxsrc)
 
 
+@pytest.mark.parametrize("package", LAZY)
+def test_tab_shows_public_names_and_modules_and_nothing_that_makes_them(package):
+    """`TYPE_CHECKING` is nobody's."""
+    module = importlib.import_module(package)
+    shown = {name for name in dir(module) if not name.startswith("_")}
+    modules = {found.name for found in pkgutil.iter_modules(module.__path__)}
+    assert shown - modules == set(module.__all__) - {"__version__"}
+
+
 def test_an_unknown_name_is_an_attribute_error():
     """As of any module, so that `hasattr` and typos behave."""
     assert not hasattr(fluxsrc, "GitSorce")

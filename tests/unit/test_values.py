@@ -13,9 +13,13 @@ from fluxsrc import errors
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.auth import BasicAuth, BearerToken, Origin, Secret, SSHKey, StaticKeychain, TLSConfig, redact_url
 from fluxsrc.digest import Digest
+from fluxsrc.directory import DirectorySource
 from fluxsrc.entry import Entry, Mode, check_path
 from fluxsrc.errors import ConfigurationError, FluxSrcError, LimitExceededError, SourceChangedError, UnsafeEntryError
+from fluxsrc.git import GitSource
 from fluxsrc.limits import Limits
+from fluxsrc.memory import MemorySource
+from fluxsrc.oci import OCISource
 from fluxsrc.recipe import Recipe, SymlinkPolicy
 from fluxsrc.revision import Revision, is_pointer
 
@@ -193,6 +197,37 @@ def test_an_artifact_pickles_and_does_not_change():
         artifact.annotations["c"] = "3"
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         artifact.size = 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Digest("sha1", SHA1),
+        Revision(Digest("sha1", SHA1), "it's@main"),
+        SourceKey("gitrepository", "default", "podinfo"),
+        Limits(),
+        Limits(max_entries=2, max_refs=3),
+        Recipe(),
+        Recipe(ignore="*.md\n", symlinks=SymlinkPolicy.KEEP, options=(("lfs", "fetch"),)),
+        TLSConfig(ca="PEM"),
+        DirectorySource("src", dialect="flux", path="deploy", limits=Limits(max_entries=2), timeout=None),
+        GitSource("git@example.com:team/app.git", tag="v1"),
+        GitSource("git+https://example.com/app", semver=">= 1.0.0", sparse=["deploy"]),
+        OCISource("oci://example.com/team/app", semver="1.x"),
+        OCISource(f"oci-layout:images@sha256:{'0' * 64}"),
+    ],
+    ids=repr,
+)
+def test_a_value_shows_itself_as_it_is_written(value):
+    """What is pasted from a log or a notebook is that value; what is as always is not in the way."""
+    assert eval(repr(value)) == value
+
+
+def test_a_source_shows_what_it_is_first_and_nothing_that_is_as_always():
+    """The default limits alone would be ten lines."""
+    source = GitSource("git+https://ada:hunter2@example.com/app", branch="main", ignore="*.md")
+    assert repr(source) == "GitSource(address='git+https://example.com/app', branch='main', ignore='*.md')"
+    assert repr(MemorySource({"a": ""})) == "MemorySource(files=<1 file>)"
 
 
 @pytest.mark.parametrize("text", ["a/b", "a/b/c/d", "A/b/c", "a/../c", "a//c", "a/b/c..d", "-a/b/c"])
