@@ -1,6 +1,7 @@
 """Run an application under uvicorn: until a signal, or while a block runs."""
 
 import contextlib
+import logging
 import os
 import socket
 import ssl
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from fluxsrc.errors import ConfigurationError, MissingExtraError
+from fluxsrc.errors import ConfigurationError, FluxSrcError, MissingExtraError
 from fluxsrc.server._http import ASGIApplication
 from fluxsrc.server._patience import Patience, bounded
 
@@ -131,5 +132,11 @@ def _server(application: ASGIApplication, listener: Listener) -> Any:
         timeout_notify=1,
         callback_notify=Patience(lambda: server.server_state.connections),
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)  # of itself no more than once
     server = uvicorn.Server(config)
     return server
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what ends an answer in its middle: the application has told that in one line, and uvicorn adds a traceback."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], FluxSrcError)

@@ -234,6 +234,28 @@ def test_a_damaged_blob_is_one_clear_line_of_the_log(store, artifact, serve):
     assert "Traceback" not in errors
 
 
+def test_damage_in_the_middle_of_an_answer_is_one_clear_line_of_the_log(tmp_path, serve):
+    """The client sees that something is missing; whoever is on call sees which file, and no traceback."""
+    store = LocalStore(tmp_path / "store", durable=False)
+    content = random.Random(4).randbytes(30_000_000)  # more than all buffers on the way hold
+    artifact = MemorySource({"big": content}).produce_artifact(store, name="app")
+    path = store.blob_path(artifact.digest)
+    path.chmod(0o644)
+    served = serve("--store", store.path)
+    with httpx.stream("GET", f"{served.url}/{artifact_path(artifact)}") as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        with path.open("r+b") as stream:
+            stream.seek(-1, os.SEEK_END)
+            stream.write(b"?")
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(pieces)
+    _, errors = served.end()
+    [line, _] = errors.splitlines()  # the other one says that it was told to stop
+    assert line.startswith("cut the answer to '/memory/default/app/")
+    assert f"short: {path} is damaged" in line
+
+
 def run(capsys, *words):
     code = main([*map(str, words)])
     captured = capsys.readouterr()
@@ -244,15 +266,16 @@ def run(capsys, *words):
     ("words", "code", "message"),
     [
         (["--store", "nothing"], 5, "there is no store"),
-        (["--store", ".", "--token-file", "nothing"], 2, "cannot read the token file"),
-        (["--store", ".", "--token-file", "empty"], 2, "admit everybody"),
-        (["--store", ".", "--tls-cert", "nothing"], 2, "belong together"),
-        (["--store", ".", "--prefix", ".."], 2, "not a prefix"),
-        (["--store", ".", "--port", "70000"], 2, "70000"),
+        (["--store", "store", "--token-file", "nothing"], 2, "cannot read the token file"),
+        (["--store", "store", "--token-file", "empty"], 2, "admit everybody"),
+        (["--store", "store", "--tls-cert", "nothing"], 2, "belong together"),
+        (["--store", "store", "--prefix", ".."], 2, "not a prefix"),
+        (["--store", "store", "--port", "70000"], 2, "70000"),
     ],
 )
 def test_mistakes_are_said_at_once(capsys, tmp_path, monkeypatch, words, code, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
     (tmp_path / "empty").write_text("\n")
     found, _, errors = run(capsys, "serve", *words)
     assert found == code
@@ -261,12 +284,13 @@ def test_mistakes_are_said_at_once(capsys, tmp_path, monkeypatch, words, code, m
 
 def test_a_token_without_tls_on_all_addresses_is_warned_of(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("fluxsrc.cli.serve.run", lambda *_: None)
-    token = tmp_path / "token"
+    store, token = tmp_path / "store", tmp_path / "token"
+    store.mkdir()
     token.write_text("hunter2")
-    words = ["serve", "--store", tmp_path, "--port", 0, "--token-file", token]
+    words = ["serve", "--store", store, "--port", 0, "--token-file", token]
     for host in ("127.0.0.1", "localhost", "0.0.0.0"):
         code, out, errors = run(capsys, *words, "--host", host)
         assert code == 0
-        assert out.startswith(f"serving {tmp_path} at http://{host}:")
+        assert out.startswith(f"serving {store} at http://{host}:")
         assert ("without TLS" in errors) is (host == "0.0.0.0")
         assert "hunter2" not in out + errors
