@@ -28,6 +28,11 @@ class Described:
         """Whether there is any."""
         return bool(self._files)
 
+    @property
+    def name(self) -> str:
+        """What tells these files from others."""
+        return " ".join(sorted(file if file == "-" else str(Path(file).absolute()) for file in self._files))
+
     def text(self) -> str:
         """All of them, as one text of many documents.
 

@@ -92,7 +92,7 @@ def reconcile(
     retention = None if keep is None else Retention(records=keep, ttl=ttl)
     live = sys.stdout.isatty() and not session.json
     with LocalStore(store) as target, session.cancelling() as cancel:
-        sources, saved = pins.of_all(described.load()), SavedStatuses(target)
+        sources, saved = pins.of_all(described.load()), SavedStatuses(target, owner=described.name)
         reconciler = Reconciler(
             target,
             sources,
@@ -100,7 +100,8 @@ def reconcile(
             retention=retention,
             on_event=None if live else _printer(as_json=session.json),
             on_status=saved.save,
-            known=saved.load(each.key for each in sources),
+            on_removed=saved.forget,
+            known=saved.load({*saved.kept(), *(each.key for each in sources)}),
         )
         _save_suspended(reconciler, saved)
         with _table(reconciler) if live else contextlib.nullcontext():

@@ -27,22 +27,32 @@ class Ledger:
         now: Callable[[], dt.datetime],
         on_event: Callable[[Event], object] | None,
         on_status: Callable[[SourceStatus], object] | None,
+        on_removed: Callable[[SourceKey], object] | None = None,
         known: Iterable[SourceStatus] = (),
     ) -> None:
         self._now = now
         self._on_event = on_event
         self._on_status = on_status
+        self._on_removed = on_removed
         self._changed = threading.Condition()
         self._statuses: dict[SourceKey, SourceStatus] = {status.key: status for status in known}
 
-    def apply(self, sources: Iterable[ManagedSource]) -> None:
-        """These sources, and no others."""
+    def apply(self, sources: Iterable[ManagedSource]) -> list[SourceKey]:
+        """These sources, and no others. Returns those that are no more, for `removed`."""
         with self._changed:
             before, self._statuses = self._statuses, {}
             for managed in sorted(sources, key=lambda managed: managed.key):
                 status = before.get(managed.key) or SourceStatus(key=managed.key)
                 self._statuses[managed.key] = attrs.evolve(status, suspended=managed.suspend)
             self._changed.notify_all()
+            return [key for key in before if key not in self._statuses]
+
+    def removed(self, keys: Iterable[SourceKey]) -> None:
+        """Tell of sources that were taken away and did not come back since."""
+        with self._changed:
+            gone = [key for key in keys if key not in self._statuses]
+        for key in gone:
+            self._call(self._on_removed, key)
 
     @property
     def statuses(self) -> Mapping[SourceKey, SourceStatus]:

@@ -83,6 +83,7 @@ class Reconciler:
             travel by pickle, and a stop waits for what they are doing.
         on_event: Called with each event.
         on_status: Called with each source's status when it changes.
+        on_removed: Called with the key of each source that is taken away, or was known and is not given any more.
         retention: What becomes of old artifacts; None keeps all.
         known: How an earlier process left the sources, as `SavedStatuses` has it.
         clock: Seconds that never go backwards.
@@ -99,6 +100,7 @@ class Reconciler:
         executor: "Executor | Callable[[], Executor] | None" = None,
         on_event: Callable[[Event], object] | None = None,
         on_status: Callable[[SourceStatus], object] | None = None,
+        on_removed: Callable[[SourceKey], object] | None = None,
         retention: Retention | None = None,
         known: Iterable[SourceStatus] = (),
         clock: Callable[[], float] = time.monotonic,
@@ -116,7 +118,7 @@ class Reconciler:
         self._owns_executor = not isinstance(executor, Executor)
         self._retention = retention
         self._clock, self._dice = clock, dice
-        self._ledger = Ledger(now, on_event, on_status, known)
+        self._ledger = Ledger(now, on_event, on_status, on_removed, known)
         self._lock = threading.RLock()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waits: tuple[ManagedSource, ...] = ()
@@ -139,8 +141,9 @@ class Reconciler:
         with self._lock:
             self._schedule.apply(given, self._clock())
             self._waits = tuple(managed for managed in given if managed.depends_on)
-        self._ledger.apply(given)
-        self._inbox.put(None)
+        removed = self._ledger.apply(given)
+        # Told by the thread that tells everything: so nothing is told of them afterwards.
+        self._inbox.put(lambda: self._ledger.removed(removed))
 
     def request(self, key: SourceKey) -> bool:
         """Look at a source now. False if there is none of this key, or it is suspended."""
@@ -381,6 +384,7 @@ class Reconciler:
     def _shut_down(self, grace: float) -> bool:
         """Wait for what is under way; report what came to its end."""
         end = self._clock() + grace
+        self._receive(0.0)
         if self._runs:
             self._cancel.set()
         while self._runs and (left := end - self._clock()) > 0:

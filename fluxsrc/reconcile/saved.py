@@ -22,22 +22,25 @@ _Gist = tuple[dt.datetime | None, bool, Condition | None]
 
 @attrs.define
 class SavedStatuses:
-    """The statuses in a store: `save` is for a `Reconciler`'s `on_status`, `load` for its `known`, and for everybody else.
+    """The statuses in a store, for a `Reconciler`'s `on_status`, `on_removed` and `known`, and for everybody else.
 
     >>> from fluxsrc import LocalStore, MemorySource
     >>> from fluxsrc.managed import ManagedSource
     >>> from fluxsrc.reconcile import Reconciler
     >>> app = ManagedSource(name="app", source=MemorySource({"app.yaml": "kind: App"}))
     >>> saved = SavedStatuses(LocalStore("kept"))
-    >>> _ = Reconciler(saved.store, [app], on_status=saved.save, known=saved.load([app.key])).run_once()
+    >>> known = saved.load([app.key, *saved.kept()])
+    >>> _ = Reconciler(saved.store, [app], on_status=saved.save, on_removed=saved.forget, known=known).run_once()
     >>> [status.ready for status in SavedStatuses(LocalStore("kept")).load([app.key])]
     [True]
 
     Attributes:
         store: Where they are.
+        owner: Who keeps them: several may keep theirs in one store, each under a name.
     """
 
     store: LocalStore
+    owner: str = ""
     _written: dict[SourceKey, _Gist] = attrs.field(factory=dict, init=False, repr=False)
 
     def load(self, keys: Iterable[SourceKey]) -> list[SourceStatus]:
@@ -50,6 +53,18 @@ class SavedStatuses:
                 found.append(attrs.evolve(status, artifact=self.store.lookup(key)))
         return found
 
+    def kept(self) -> list[SourceKey]:
+        """The sources of which this owner keeps a status, whether they are still looked at or not."""
+        return [key for key in self.store.statuses() if (self.store.status(key) or {}).get("owner") == self.owner]
+
+    def forget(self, key: SourceKey) -> None:
+        """Keep nothing of a source any more; its artifacts stay. What cannot be removed is logged."""
+        self._written.pop(key, None)
+        try:
+            self.store.forget_status(key)
+        except FluxSrcError as error:
+            _log.warning("the status of %s stays: %s", key, error)
+
     def save(self, status: SourceStatus) -> None:
         """Keep a status, unless it only says that a look is under way. What cannot be written is logged: the sources go on."""
         gist, ready = _gist(status), status.conditions.get("Ready")
@@ -57,7 +72,7 @@ class SavedStatuses:
         if under_way or self._written.get(status.key, (None, False, None)) == gist:
             return
         try:
-            self.store.write_status(status.key, _document(status))
+            self.store.write_status(status.key, {"owner": self.owner, **_document(status)})
         except FluxSrcError as error:
             _log.warning("the status of %s is not kept: %s", status.key, error)
         else:

@@ -282,6 +282,10 @@ class LocalStore:
         """The last remark about a source; None if there is none, or none that can be read."""
         return _statuses.read(self._layout, key)
 
+    def forget_status(self, key: SourceKey, /) -> None:
+        """Drop the remark about a source, if there is one; `forget` drops it with the source's history."""
+        _statuses.forget(self._layout, key)
+
     def statuses(self) -> Iterator[SourceKey]:
         """Every source about which there is a remark, sorted, whether it has an artifact or not."""
         return self._layout.status_keys()

@@ -215,6 +215,23 @@ def test_get_tells_of_what_never_had_an_artifact_and_of_what_is_left_alone(desk)
     assert json.loads(desk.run("store", "verify", "--store", "store", "--json")[1])["unknown"] == []
 
 
+def test_get_shows_no_source_that_is_not_described_any_more(desk):
+    """Unless it has artifacts; what other files describe is theirs."""
+    desk.describe("other", branch="missing")
+    Path("sources.yaml").rename("others.yaml")
+    assert desk.run("reconcile", "-f", "others.yaml", "--store", "store", "--once")[0] == 3
+    desk.describe("app", "failing", "idle")
+    text = Path("sources.yaml").read_text()
+    Path("sources.yaml").write_text(text.replace("main", "missing").replace("missing", "main", 1) + "  suspend: true\n")
+    assert desk.run(*ONCE)[0] == 3
+    assert set(rows(desk)) == {"team/app", "team/failing", "team/idle", "team/other"}
+    desk.describe("another")
+    assert desk.run(*ONCE)[0] == 0
+    found = rows(desk)
+    assert set(found) == {"team/another", "team/app", "team/other"}
+    assert found["team/app"]["message"].startswith("stored ")
+
+
 def test_get_tells_who_signed_and_that_nobody_did(desk):
     """A signature is asked for that is not there: verification failed."""
     secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: keys, namespace: team}\nstringData:\n  a.sshpub: "

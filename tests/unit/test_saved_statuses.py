@@ -60,6 +60,57 @@ def test_the_next_process_goes_on_from_there(store):
     assert found.artifact == store.lookup(KEY)
 
 
+def test_what_is_not_looked_at_any_more_is_forgotten(store):
+    """Whether it is taken away while the reconciler runs, or before the next one starts; artifacts and others' remarks stay."""
+    others = SavedStatuses(store, owner="others")
+    others.save(SourceStatus(key=SourceKey("memory", "default", "theirs")).failed(Failure.worker("gone"), 1, T0))
+    a, b, c = (ManagedSource(name=name, source=MemorySource({"app.yaml": name})) for name in "abc")
+
+    def reconciler(*sources):
+        saved = SavedStatuses(store)
+        known = saved.load({each.key for each in sources} | set(saved.kept()))
+        return Reconciler(store, sources, on_status=saved.save, on_removed=saved.forget, known=known)
+
+    reconciler(a, b, c).run_once()
+    assert [key.name for key in store.statuses()] == ["a", "b", "c", "theirs"]
+    running = reconciler(b, c)
+    running.run_once()
+    assert [key.name for key in store.statuses()] == ["b", "c", "theirs"]
+    with running:
+        running.apply([c])
+    assert [key.name for key in store.statuses()] == ["c", "theirs"]
+    reconciler().run_once()
+    assert [key.name for key in store.statuses()] == ["theirs"]
+    assert store.lookup(a.key) is not None
+
+
+def test_a_source_that_comes_back_before_its_going_is_told_stays(store):
+    """Only what is gone in the end is forgotten."""
+    managed = ManagedSource(name="app", source=MemorySource({"app.yaml": "v1"}))
+    removed = []
+    reconciler = Reconciler(store, [managed], on_removed=removed.append)
+    reconciler.apply([])
+    reconciler.apply([managed])
+    assert reconciler.run_once()[KEY].ready
+    assert removed == []
+
+
+def test_a_status_that_cannot_be_removed_stops_nothing(store, monkeypatch, caplog):
+    """It is logged, and shown a little longer."""
+    saved = SavedStatuses(store)
+    saved.save(SourceStatus(key=KEY).failed(Failure.worker("gone"), 1, T0))
+
+    def full(*_):
+        raise StoreError("cannot remove: read-only file system")
+
+    with monkeypatch.context() as broken, caplog.at_level(logging.WARNING, "fluxsrc.reconcile"):
+        broken.setattr(LocalStore, "forget_status", full)
+        saved.forget(KEY)
+    assert "the status of memory/default/app stays" in caplog.text
+    saved.forget(KEY)
+    assert list(store.statuses()) == []
+
+
 def test_failures_in_a_row_are_counted_across_processes(store):
     """Each look by a process of its own, as cron has them."""
 
