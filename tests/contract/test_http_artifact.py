@@ -4,8 +4,6 @@ import base64
 import hashlib
 import io
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -27,6 +25,7 @@ from fluxsrc.memory import MemoryFile
 from fluxsrc.revision import Revision
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing import SourceContract
+from helpers.web_server import WebServer
 
 PASSWORD = "hunter2-hunter2"
 
@@ -43,56 +42,23 @@ def archive_of(files):
     return out.getvalue()
 
 
-class ArchiveServer:
-    """Serves bytes by path, with basic auth and `Repr-Digest`; counts its requests."""
+class ArchiveServer(WebServer):
+    """Serves bytes by path, with basic auth and `Repr-Digest`."""
 
     def __init__(self):
+        super().__init__(self.look_up)
         self.blobs = {}
-        self.requests = []
         self.tells_digest = True
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                outer.requests.append((self.command, self.path))
-                expected = "Basic " + base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
-                data = outer.blobs.get(self.path)
-                if self.headers.get("Authorization") != expected:
-                    return self.answer(401, b"")
-                return self.answer(404, b"") if data is None else self.answer(200, data)
-
-            do_HEAD = do_GET  # noqa: N815 - the name http.server asks for
-
-            def answer(self, status, data):
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                if status == 200 and outer.tells_digest:
-                    digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
-                    self.send_header("Repr-Digest", f"unixsum=:AA==:, sha-256=:{digest}:")
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self._server.server_port}{path}"
+    def look_up(self, request, _body):
+        expected = "Basic " + base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
+        data = self.blobs.get(request.path)
+        if request.headers.get("authorization") != expected:
+            return 401, b""
+        if data is None:
+            return 404, b""
+        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        return 200, data, {"Repr-Digest": f"unixsum=:AA==:, sha-256=:{digest}:"} if self.tells_digest else {}
 
 
 @pytest.fixture
@@ -119,7 +85,7 @@ class HTTPOrigin:
 
 
 def source_at(server, where, **options):
-    url = server.url(where)
+    url = server.url + where
     return HTTPArtifactSource(url, keychain=StaticKeychain.for_url(url, BasicAuth("ada", PASSWORD)), **options)
 
 
@@ -173,7 +139,7 @@ def test_a_server_that_tells_no_digest_is_not_believed(server):
 def test_credentials_missing_or_an_archive_gone_say_so(server):
     """Each as what it is."""
     with pytest.raises(AuthenticationError):
-        HTTPArtifactSource(server.url("/x")).resolve_revision()
+        HTTPArtifactSource(server.url + "/x").resolve_revision()
     gone = source_at(server, "/x", digest="sha256:" + "b" * 64)
     with pytest.raises(RevisionNotFoundError), gone.fetch() as snapshot:
         list(snapshot.entries())

@@ -6,11 +6,9 @@ import hashlib
 import hmac
 import logging
 import sys
-import threading
 import time
 import traceback
 import types
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 import attrs
@@ -43,6 +41,7 @@ from fluxsrc.errors import (
     TransportError,
 )
 from fluxsrc.testing.object_server import ObjectServer
+from helpers.web_server import WebServer
 
 SECRET = "hunter2!"
 ROLE = "arn:aws:iam::123456789012:role/reader"
@@ -131,30 +130,21 @@ def test_the_chain_assumes_its_role_at_the_service_that_is_named(moto, tmp_path,
         find(AWSDefaultChain(sts_endpoint="http://127.0.0.1:1"))
 
 
-class Directory:
+class Directory(WebServer):
     """MinIO's token service, which knows one person; what it lends lasts for `lasts` seconds."""
 
     def __init__(self):
+        super().__init__(self.look_up)
         self.asked = []
         self.lasts = 3600
-        self.answer = None
+        self.says = None
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(handler):  # noqa: N805 - `self` is the directory
-                form = parse_qs(handler.rfile.read(int(handler.headers["Content-Length"])).decode())
-                self.asked.append({name: values[0] for name, values in form.items()})
-                known = form["LDAPPassword"] == [SECRET]
-                body = self.answer or (self.lend() if known else b"<ErrorResponse/>")
-                handler.send_response(200 if known else 400)
-                handler.send_header("Content-Length", str(len(body)))
-                handler.end_headers()
-                handler.wfile.write(body)
-
-            def log_message(handler, *_):  # noqa: N805
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+    def look_up(self, _request, body):
+        form = {name: value for name, [value, *_] in parse_qs(body.decode()).items()}
+        self.asked.append(form)
+        if form["LDAPPassword"] != SECRET:
+            return 400, self.says or b"<ErrorResponse/>"
+        return 200, self.says or self.lend()
 
     def lend(self):
         end = dt.datetime.fromtimestamp(time.time() + self.lasts, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -167,13 +157,8 @@ class Directory:
 
 @pytest.fixture
 def directory():
-    found = Directory()
-    thread = threading.Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
-    thread.join()
+    with Directory() as found:
+        yield found
 
 
 def ldap(directory, password=SECRET):
@@ -206,7 +191,7 @@ def test_a_wrong_password_is_an_authentication_error_that_does_not_show_it(direc
 
 @pytest.mark.parametrize("answer", [b"{}", b"<a/>", b"<AssumeRoleWithLDAPIdentityResponse/>"])
 def test_an_answer_without_keys_is_a_protocol_error(directory, answer):
-    directory.answer = answer
+    directory.says = answer
     with pytest.raises(RemoteProtocolError, match="has no keys"):
         find(ldap(directory))
 

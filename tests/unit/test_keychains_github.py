@@ -6,7 +6,6 @@ import json
 import pickle
 import ssl
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import attrs
@@ -26,6 +25,7 @@ from fluxsrc.errors import (
 from fluxsrc.git.cache import fingerprint
 from fluxsrc.keychains import GitHubApp
 from fluxsrc.keychains.github import app_token
+from helpers.web_server import WebServer
 
 TLS = Path(__file__).parent / "data" / "tls"
 KEY = rsa.generate_private_key(65537, 2048)
@@ -41,15 +41,14 @@ def expires(seconds):
     return (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class GitHub(ThreadingHTTPServer):
+class GitHub(WebServer):
     """As much of the REST API as an app needs; `answers` replaces what it says."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-        self.socket = context.wrap_socket(self.socket, server_side=True)
-        self.requests = []
+        super().__init__(self.look_up, context=context)
+        self.bodies = []
         self.answers = {
             "/api/v3/orgs/acme/installation": (200, {"id": 7}),
             "/api/v3/users/ada/installation": (200, {"id": 8}),
@@ -59,9 +58,16 @@ class GitHub(ThreadingHTTPServer):
 
     @property
     def url(self):
-        return f"https://127.0.0.1:{self.server_port}/api/v3"
+        return f"{super().url}/api/v3"
 
-    def answer(self, path):
+    def look_up(self, request, body):
+        self.bodies.append(body)
+        status, answer = self.say(request.path)
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        more = {302: {"Location": "https://elsewhere.example/"}, 429: {"Retry-After": "30"}}
+        return status, data, {"Content-Type": "application/json", **more.get(status, {})}
+
+    def say(self, path):
         if path in self.answers:
             return self.answers[path]
         if path.endswith("/access_tokens") and path.split("/")[-2] in ("7", "8"):
@@ -70,40 +76,10 @@ class GitHub(ThreadingHTTPServer):
         return 404, {"message": "Not Found"}
 
 
-class Handler(BaseHTTPRequestHandler):
-    def answer(self):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.server.requests.append((self.command, self.path, dict(self.headers), body))
-        status, answer = self.server.answer(self.path)
-        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        if status == 302:
-            self.send_header("Location", "https://elsewhere.example/")
-        if status == 429:
-            self.send_header("Retry-After", "30")
-        self.end_headers()
-        self.wfile.write(data)
-
-    def do_GET(self):
-        self.answer()
-
-    def do_POST(self):
-        self.answer()
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def github():
     with GitHub() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def app(github, **options):
@@ -116,9 +92,9 @@ def app(github, **options):
 def test_an_installation_token_is_the_password_of_x_access_token(github):
     keychain = app(github)
     assert keychain.credentials(keychain.origin) == BasicAuth("x-access-token", "ghs_1")
-    method, path, headers, _ = github.requests[0]
-    assert (method, path) == ("POST", "/api/v3/app/installations/7/access_tokens")
-    assert headers["Accept"] == "application/vnd.github+json"
+    [request] = github.requests
+    assert (request.method, request.path) == ("POST", "/api/v3/app/installations/7/access_tokens")
+    assert request.headers["accept"] == "application/vnd.github+json"
 
 
 def test_the_app_proves_itself_with_a_signature_good_for_two_minutes():
@@ -138,18 +114,18 @@ def test_the_app_proves_itself_with_a_signature_good_for_two_minutes():
 def test_the_owner_s_installation_is_found_be_it_an_organisation_or_a_user(github, owner, installation):
     keychain = app(github, installation_id=None, owner=owner)
     assert keychain.credentials(keychain.origin) is not None
-    assert github.requests[-1][1].endswith(f"/installations/{installation}/access_tokens")
+    assert github.requests[-1].path.endswith(f"/installations/{installation}/access_tokens")
 
 
 def test_tokens_can_be_narrowed_to_repositories(github):
     keychain = app(github, repositories=["one", "two"])
     keychain.credentials(keychain.origin)
-    assert json.loads(github.requests[0][3]) == {"repositories": ["one", "two"]}
+    assert json.loads(github.bodies[0]) == {"repositories": ["one", "two"]}
 
 
 def test_no_other_origin_gets_a_token_or_causes_a_request(github):
     keychain = app(github)
-    for other in ("https://github.com", "https://127.0.0.1:1", f"http://127.0.0.1:{github.server_port}"):
+    for other in ("https://github.com", "https://127.0.0.1:1", f"http://127.0.0.1:{github.port}"):
         assert keychain.credentials(Origin.of(other)) is None
     assert github.requests == []
 

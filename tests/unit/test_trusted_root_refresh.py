@@ -4,7 +4,6 @@ import datetime as dt
 import functools
 import http.server
 import sys
-import threading
 
 import pytest
 from securesystemslib.signer import CryptoSigner
@@ -12,6 +11,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Time
 
 from fluxsrc.errors import ConfigurationError, MissingExtraError, TransportError
 from fluxsrc.signatures import TrustedRoot
+from fluxsrc.testing._loopback import Loopback
 
 TARGET = "trusted_root.json"
 
@@ -66,15 +66,8 @@ def url(repository):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=str(repository.directory))
-    )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
+    with Loopback(functools.partial(Handler, directory=str(repository.directory))) as server:
+        yield f"{server.url}/"
 
 
 def test_what_is_fetched_is_the_repositorys_and_lies_where_it_was_told_to(repository, url, tmp_path, monkeypatch):
