@@ -9,7 +9,6 @@ from fluxsrc import ignore
 from fluxsrc.entry import Entry, Mode, Skipped, resolve_link
 from fluxsrc.errors import UnsafeEntryError
 from fluxsrc.recipe import Recipe, SymlinkPolicy
-from fluxsrc.snapshot import ListedSnapshot
 from fluxsrc.source import Snapshot
 
 __all__ = ["select", "selector"]
@@ -47,7 +46,7 @@ def selector(
 
 def _keep(snapshot: Snapshot, recipe: Recipe) -> Callable[[Iterator[Entry]], Iterator[Entry]]:
     """What drops the entries that the ignore rules exclude."""
-    if isinstance(snapshot, ListedSnapshot) and snapshot.filtered_by == recipe:
+    if getattr(snapshot, "filtered_by", None) == recipe:  # one that was listed by these rules
         return iter
     defaults = None if recipe.default_ignores else ()
     excluded = ignore.IgnoreRules(recipe.dialect, snapshot.ignore_files(), recipe.ignore, defaults=defaults).excluded

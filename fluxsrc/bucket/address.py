@@ -9,18 +9,19 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from fluxsrc._lazy import later
 from fluxsrc.address import Address, flag
 from fluxsrc.auth import Anonymous
-from fluxsrc.bucket.aws import AWSProfile
-from fluxsrc.bucket.azure import AzureBucket
-from fluxsrc.bucket.gcs import GCSBucket
-from fluxsrc.bucket.local import LocalBucket
 from fluxsrc.bucket.protocol import Bucket
-from fluxsrc.bucket.s3 import S3Bucket
 from fluxsrc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from fluxsrc.bucket import aws, azure, gcs, local, s3
+else:
+    aws, azure, gcs, local, s3 = (later(f"fluxsrc.bucket.{name}") for name in ("aws", "azure", "gcs", "local", "s3"))
 
 __all__ = ["SCHEMES", "bucket_of"]
 
@@ -44,25 +45,25 @@ def bucket_of(address: Address, options: Mapping[str, Any]) -> tuple[Bucket, dic
 def _s3(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, Any]]:
     given = address.take("endpoint", "region", "addressing", "profile", "anonymous", "strip_prefix")
     if "profile" in given:
-        _credentials(options, AWSProfile(given.pop("profile")))
-    return _remote(S3Bucket, address, given, options)
+        _credentials(options, aws.AWSProfile(given.pop("profile")))
+    return _remote(s3.S3Bucket, address, given, options)
 
 
 def _gs(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, Any]]:
-    return _remote(GCSBucket, address, address.take("endpoint", "anonymous", "strip_prefix"), options)
+    return _remote(gcs.GCSBucket, address, address.take("endpoint", "anonymous", "strip_prefix"), options)
 
 
 def _az(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, Any]]:
     given = address.take("account", "endpoint", "anonymous", "strip_prefix")
     if "account" not in given and "account" not in options:
         raise ConfigurationError("az:// needs the storage account", hint="az://CONTAINER/PREFIX?account=NAME")
-    return _remote(AzureBucket, address, given, options)
+    return _remote(azure.AzureBucket, address, given, options)
 
 
 def _local(address: Address, options: dict[str, Any]) -> tuple[Bucket, dict[str, Any]]:
     given = address.take("prefix", "etags", "strip_prefix")
     source = _of_source(given, given.pop("prefix", ""))
-    return LocalBucket(unquote(address.location.removeprefix("//")), **_both(options, given)), source
+    return local.LocalBucket(unquote(address.location.removeprefix("//")), **_both(options, given)), source
 
 
 def _remote(
@@ -85,7 +86,7 @@ def _of_source(given: dict[str, str], prefix: str) -> dict[str, Any]:
     return ({"prefix": prefix} if prefix else {}) | ({"strip_prefix": True} if strip else {})
 
 
-def _credentials(options: dict[str, Any], credentials: Anonymous | AWSProfile) -> None:
+def _credentials(options: dict[str, Any], credentials: "Anonymous | aws.AWSProfile") -> None:
     if "credentials" in options:
         raise ConfigurationError("credentials are given twice", hint="leave out all but one of them")
     options["credentials"] = credentials

@@ -22,6 +22,8 @@ __all__ = ["EtagIndex", "IndexBuilder", "index_digest"]
 
 _BLOCK: Final = 1000
 """Objects compressed together: a page of S3."""
+_LOOSE: Final = 16_000
+"""Objects at the beginning that are not: some MiB, and most buckets have no more."""
 
 
 def index_digest(etags: Iterable[tuple[str, str]]) -> Digest:
@@ -36,6 +38,10 @@ def index_digest(etags: Iterable[tuple[str, str]]) -> Digest:
     return Digest("sha256", digest.hexdigest())
 
 
+_Block = bytes | Sequence[BucketObject]
+"""Some objects: compressed, or as they are."""
+
+
 def _bytes(text: str) -> bytes:
     # A directory that plays a bucket can have names that are no UTF-8; they come as surrogates and leave as bytes.
     return text.encode(errors="surrogateescape")
@@ -45,7 +51,8 @@ def _bytes(text: str) -> bytes:
 class EtagIndex:
     """A complete listing: iterable, again and again, sorted by key.
 
-    A million objects as Python objects would be some hundred MiB; compressed page by page they are a tenth of it.
+    A million objects as Python objects would be some hundred MiB; compressed page by page they are a tenth of it. The first
+    pages are kept as they are.
 
     Attributes:
         digest: The revision.
@@ -56,7 +63,7 @@ class EtagIndex:
     digest: Digest
     count: int
     size: int
-    _blocks: tuple[bytes, ...] = attrs.field(repr=False)
+    _blocks: tuple["_Block", ...] = attrs.field(repr=False)
 
     def __iter__(self) -> Iterator[BucketObject]:
         for block in self._blocks:
@@ -84,7 +91,7 @@ class IndexBuilder:
     unhashed: frozenset[str] = frozenset()
     count: int = attrs.field(default=0, init=False)
     size: int = attrs.field(default=0, init=False)
-    _blocks: list[bytes] = attrs.field(factory=list, init=False)
+    _blocks: list["_Block"] = attrs.field(factory=list, init=False)
     _hash: "hashlib._Hash" = attrs.field(factory=hashlib.sha256, init=False)
     _last: str | None = attrs.field(default=None, init=False)
     _sorted: bool = attrs.field(default=True, init=False)
@@ -98,7 +105,7 @@ class IndexBuilder:
         self._sorted = self._sorted and self._follows(page)
         if self._sorted:
             self._hash.update(self._lines(page))
-        self._blocks.append(_pack(page))
+        self._blocks.append(page if self.count <= _LOOSE else _pack(page))
 
     def build(self) -> EtagIndex:
         """The index of everything added.
@@ -161,5 +168,7 @@ def _pack(page: Sequence[BucketObject]) -> bytes:
     return zlib.compress(json.dumps(page, separators=(",", ":")).encode(), 1)
 
 
-def _unpack(block: bytes) -> list[BucketObject]:
+def _unpack(block: "_Block") -> Sequence[BucketObject]:
+    if not isinstance(block, bytes):
+        return block
     return [BucketObject(*fields) for fields in json.loads(zlib.decompress(block))]

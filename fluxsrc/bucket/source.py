@@ -15,7 +15,6 @@ from fluxsrc.bucket.address import bucket_of
 from fluxsrc.bucket.fetch import WORKERS, ReadAhead
 from fluxsrc.bucket.keys import AmbiguousKeys, Screening, UnsafeKeys, screen
 from fluxsrc.bucket.listing import Listing, Scope, list_bucket
-from fluxsrc.bucket.local import LocalBucket
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
 from fluxsrc.entry import Entry, Mode, Skipped
 from fluxsrc.errors import ConfigurationError, PathNotFoundError, SourceChangedError
@@ -25,6 +24,9 @@ from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.snapshot import ShownSnapshot
 from fluxsrc.source import Snapshot, Source
+
+if TYPE_CHECKING:
+    from fluxsrc.bucket.local import LocalBucket
 
 __all__ = ["BucketSource"]
 
@@ -104,7 +106,7 @@ class BucketSource(SourceOptions):
         """`SCHEME://BUCKET/PREFIX?OPTIONS`, with the sub-path as fragment."""
         head, _, query = self.bucket.url.partition("?")
         options = [query] * bool(query) + ["strip_prefix=true"] * self.strip_prefix
-        if self.prefix and isinstance(self.bucket, LocalBucket):
+        if self.prefix and head.startswith("bucket+file:"):
             options.insert(0, f"prefix={quote(self.prefix)}")  # a further part of the path would be another bucket
         elif self.prefix:
             head = f"{head.rstrip('/')}/{quote(self.prefix)}"
@@ -219,6 +221,10 @@ class _BucketSnapshot(ShownSnapshot):
     tree_id = None
     annotations: Mapping[str, str] = attrs.field(factory=dict, init=False)
     verification: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def filtered_by(self) -> Recipe:
+        return self._session.source.recipe
 
     @property
     def skipped(self) -> Sequence[Skipped]:
