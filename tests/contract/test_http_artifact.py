@@ -1,6 +1,7 @@
 """Archives behind HTTP URLs keep the contract of every source, and are never believed without their digest."""
 
 import base64
+import gzip
 import hashlib
 import io
 import tarfile
@@ -33,13 +34,13 @@ PASSWORD = "hunter2-hunter2"
 def archive_of(files):
     """A tar as Flux's storage writes it: directories without a slash, modes 0600 and 0700."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+    with tarfile.open(fileobj=out, mode="w") as tar:
         for path, file in files.items():
             member = tarfile.TarInfo(path)
             member.size = len(file.data)
             member.mode = 0o700 if file.mode is Mode.EXECUTABLE else 0o600
             tar.addfile(member, io.BytesIO(file.data))
-    return out.getvalue()
+    return gzip.compress(out.getvalue(), mtime=0)
 
 
 class ArchiveServer(WebServer):

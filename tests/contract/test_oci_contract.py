@@ -1,6 +1,7 @@
 """Every kind of OCI repository is a source like all others."""
 
 import hashlib
+import gzip
 import io
 import json
 import tarfile
@@ -21,10 +22,10 @@ from fluxsrc.testing.registry import Registry
 LAYER = "application/vnd.cncf.flux.content.v1.tar+gzip"
 
 
-def tar_gz(files: Mapping[str, MemoryFile], *, mode: str = "w:gz", reverse: bool = False) -> bytes:
+def tar_gz(files: Mapping[str, MemoryFile], *, reverse: bool = False) -> bytes:
     """A layer as others make them: unsorted, with directories, owners and times."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
         directories: set[str] = set()
         for path in sorted(files, reverse=reverse):
             for parent in reversed(Path(path).parents[:-1]):
@@ -41,7 +42,7 @@ def tar_gz(files: Mapping[str, MemoryFile], *, mode: str = "w:gz", reverse: bool
             else:
                 info.size = len(files[path].data)
                 tar.addfile(info, io.BytesIO(files[path].data))
-    return buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 @attrs.define

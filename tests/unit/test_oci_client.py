@@ -52,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 def layer(files: dict[str, bytes], *, links: dict[str, str] | None = None, hard: dict[str, str] | None = None) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, data in files.items():
             info = tarfile.TarInfo(path)
             info.size = len(data)
@@ -67,7 +67,7 @@ def layer(files: dict[str, bytes], *, links: dict[str, str] | None = None, hard:
             info = tarfile.TarInfo(path)
             info.type, info.linkname = tarfile.LNKTYPE, target
             tar.addfile(info)
-    return buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 def source(registry: Registry, suffix: str = ":v1", **options) -> OCISource:
