@@ -1,7 +1,7 @@
 """Every kind of OCI repository is a source like all others."""
 
-import hashlib
 import gzip
+import hashlib
 import io
 import json
 import tarfile
