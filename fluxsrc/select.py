@@ -8,7 +8,7 @@ import attrs
 from fluxsrc import ignore
 from fluxsrc.entry import Entry, Mode, Skipped, resolve_link
 from fluxsrc.errors import UnsafeEntryError
-from fluxsrc.recipe import Recipe, SymlinkPolicy
+from fluxsrc.recipe import Dialect, Recipe, SymlinkPolicy
 from fluxsrc.source import Snapshot
 
 __all__ = ["select", "selector"]
@@ -48,8 +48,11 @@ def _keep(snapshot: Snapshot, recipe: Recipe) -> Callable[[Iterator[Entry]], Ite
     """What drops the entries that the ignore rules exclude."""
     if getattr(snapshot, "filtered_by", None) == recipe:  # one that was listed by these rules
         return iter
+    files = snapshot.ignore_files()
+    if recipe.dialect is Dialect.GITIGNORE and not (files or recipe.ignore):
+        return iter  # nobody has said a rule, and git has none of its own
     defaults = None if recipe.default_ignores else ()
-    excluded = ignore.IgnoreRules(recipe.dialect, snapshot.ignore_files(), recipe.ignore, defaults=defaults).excluded
+    excluded = ignore.IgnoreRules(recipe.dialect, files, recipe.ignore, defaults=defaults).excluded
     return lambda entries: (entry for entry in entries if not excluded(entry.path))
 
 

@@ -8,7 +8,7 @@ import attrs
 
 from fluxsrc._html.cards import card, code, fold, note, properties, vouched
 from fluxsrc._html.markup import Child, Html, join
-from fluxsrc._html.tree import Tree
+from fluxsrc._lazy import later
 from fluxsrc._units import moment, plural
 from fluxsrc.entry import Entry, Mode, Skipped
 from fluxsrc.errors import FluxSrcError
@@ -16,6 +16,11 @@ from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.source import Snapshot
+
+if TYPE_CHECKING:
+    from fluxsrc._html import tree as trees
+else:
+    trees = later("fluxsrc._html.tree")
 
 __all__ = ["IGNORE_FILE", "ListedSnapshot", "ShownSnapshot", "file_kind", "read_ignore_files"]
 
@@ -38,7 +43,7 @@ class ShownSnapshot:
         except FluxSrcError as exc:  # it is sealed, and does not hold: nothing but its revision is known
             return card("Snapshot", properties([revision]), note(f"It cannot be read: {exc}"))
         try:
-            tree = Tree.of((entry.path, entry.size, file_kind(entry.mode)) for entry in self.entries())
+            tree = trees.Tree.of((entry.path, entry.size, file_kind(entry.mode)) for entry in self.entries())
         except FluxSrcError as exc:  # its context is over, most of the time; what is known without files is shown
             files = note(f"The files cannot be read: {exc}")
         else:

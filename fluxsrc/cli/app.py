@@ -1,23 +1,29 @@
 """The root command: a table of commands that are loaded when they are used, and one door for every error."""
 
-import difflib
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import click
 
 from fluxsrc import __version__
+from fluxsrc._lazy import later
 from fluxsrc.cli.failures import describe, exit_code
 from fluxsrc.cli.interrupts import Interrupted
+from fluxsrc.cli.remarks import remarks_shown
 from fluxsrc.cli.render import echo
 from fluxsrc.cli.session import Session
 from fluxsrc.errors import ConfigurationError, FluxSrcError, StoreError
+
+if TYPE_CHECKING:
+    import difflib
+    import traceback
+else:  # for mistakes only
+    difflib, traceback = later("difflib"), later("traceback")
 
 __all__ = ["COMMANDS", "Row", "root", "run"]
 
@@ -119,7 +125,7 @@ def run(words: Sequence[str]) -> int:
     _open_closed_streams()
     session = Session.of(words)
     try:
-        with session.signals_handled():
+        with session.signals_handled(), remarks_shown(as_json=session.json):
             code = _invoke(words, session)
             sys.stdout.flush()
     except BrokenPipeError:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from fluxsrc.cli.hints import advice
+from fluxsrc._lazy import later
 from fluxsrc.cli.interrupts import Interrupted
 from fluxsrc.errors import (
     ConfigurationError,
@@ -16,6 +16,11 @@ from fluxsrc.errors import (
     SourceError,
     StoreError,
 )
+
+if TYPE_CHECKING:
+    from fluxsrc.cli import hints
+else:
+    hints = later("fluxsrc.cli.hints")  # many patterns, and most commands do not fail
 
 __all__ = ["BUG", "EXIT_CODES", "describe", "exit_code"]
 
@@ -70,7 +75,7 @@ def _facts(error: BaseException, *, debug: bool) -> dict[str, Any]:
             "reason": error.reason,
             "message": error.message,
             "where": getattr(error, "url", None) or getattr(error, "path", None),
-            "hint": advice(error),
+            "hint": hints.advice(error),
             "retryable": error.retryable,
         }
         if isinstance(error, RateLimitedError):

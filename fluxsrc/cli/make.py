@@ -1,10 +1,11 @@
 """`pull` and `build`: make artifacts, and put them where they are wanted."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fluxsrc._lazy import later
 from fluxsrc.artifact import Artifact
 from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.options import a_store, common_options, optional_store, recipe_options, timeout_option
@@ -14,10 +15,14 @@ from fluxsrc.cli.remotes import takes_source
 from fluxsrc.cli.render import echo, echo_json, facts, plural, size
 from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
-from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.produce import source_key
 from fluxsrc.source import Source
+
+if TYPE_CHECKING:
+    from fluxsrc import directory
+else:
+    directory = later("fluxsrc.directory")  # `pull` loads only what its URL names
 
 __all__ = ["build", "pull"]
 
@@ -97,7 +102,7 @@ def build(session: Session, path: Path, output: Path, recipe: dict[str, Any], ti
 
     The archive itself is never part of it, wherever it is written.
     """
-    source, _ = apart(DirectorySource(str(path), **recipe, timeout=timeout), {"--output": output})
+    source, _ = apart(directory.DirectorySource(str(path), **recipe, timeout=timeout), {"--output": output})
     with a_store(None) as target:
         with session.operation(timeout) as operation:
             artifact = source.produce_artifact(target, operation=operation)

@@ -3,17 +3,22 @@
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
 
+from fluxsrc._lazy import later
 from fluxsrc.artifact import Artifact
 from fluxsrc.errors import ConfigurationError
-from fluxsrc.lock import Locked, LockedSource, LockFile
-from fluxsrc.managed import ManagedSource
 from fluxsrc.produce import source_key
 from fluxsrc.source import Source
+
+if TYPE_CHECKING:
+    from fluxsrc import lock as locking
+    from fluxsrc.managed import ManagedSource
+else:
+    locking = later("fluxsrc.lock")  # most commands are about no lock file
 
 __all__ = ["LOCK_FILE", "Pins", "lock_options"]
 
@@ -62,7 +67,7 @@ class Pins:
 
     def text(self) -> str:
         """What the file says, to see whether that changed; empty without the options."""
-        return str(LockFile.load(self.file)) if self.holds else ""
+        return str(locking.LockFile.load(self.file)) if self.holds else ""
 
     def of(self, source: Source) -> Source:
         """A source of a URL as it is locked; itself without the options.
@@ -72,8 +77,8 @@ class Pins:
         """
         if not self.holds:
             return source
-        locked = LockFile.load(self.file).find(str(source_key(source)), source)
-        return LockedSource(source, locked, frozen=self.frozen)
+        locked = locking.LockFile.load(self.file).find(str(source_key(source)), source)
+        return locking.LockedSource(source, locked, frozen=self.frozen)
 
     def approve(self, source: Source, artifact: Artifact) -> None:
         """Write down what a source is, beside what the file has; without the option, nothing.
@@ -83,18 +88,18 @@ class Pins:
             StoreError: It cannot be written.
         """
         if self.write:
-            file = LockFile.load(self.file) if self.file.exists() else LockFile()
-            LockFile({**file.sources, str(artifact.key): Locked.of(source, artifact)}).save(self.file)
+            file = locking.LockFile.load(self.file) if self.file.exists() else locking.LockFile()
+            locking.LockFile({**file.sources, str(artifact.key): locking.Locked.of(source, artifact)}).save(self.file)
 
-    def of_all(self, sources: Iterable[ManagedSource]) -> tuple[ManagedSource, ...]:
+    def of_all(self, sources: "Iterable[ManagedSource]") -> "tuple[ManagedSource, ...]":
         """The same of sources with names; the file is read once."""
         if not self.holds:
             return tuple(sources)
-        file = LockFile.load(self.file)
+        file = locking.LockFile.load(self.file)
         return tuple(
             attrs.evolve(
                 each,
-                source=LockedSource(each.source, file.need(str(each.key), each.source), frozen=self.frozen),
+                source=locking.LockedSource(each.source, file.need(str(each.key), each.source), frozen=self.frozen),
             )
             for each in sources
         )

@@ -6,24 +6,28 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import attrs
 
+from fluxsrc import tarball
+from fluxsrc._lazy import later
 from fluxsrc.address import Address
 from fluxsrc.artifact import Artifact
 from fluxsrc.digest import Digest
-from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import ConfigurationError, StoreError
 from fluxsrc.operation import Operation
 from fluxsrc.produce import SourceOptions
 from fluxsrc.recipe import Compression, SymlinkPolicy
-from fluxsrc.select import select
 from fluxsrc.source import Source
 from fluxsrc.stores import LocalStore
-from fluxsrc.tarball import pack
 from fluxsrc.urls import address_of
+
+if TYPE_CHECKING:
+    from fluxsrc import directory, select
+else:  # for a look into an --output that holds something already
+    directory, select = later("fluxsrc.directory"), later("fluxsrc.select")
 
 __all__ = ["apart", "save_archive", "tree_digest", "unpack_tree"]
 
@@ -103,12 +107,13 @@ def _within(place: Path, root: str) -> str | None:
     return None if relative == ".." or relative.startswith("../") else relative
 
 
-def tree_digest(directory: Path) -> Digest:
+def tree_digest(root: Path) -> Digest:
     """The content digest of everything in a directory, ignore rules or not."""
     # The extra rule has the last word, and brings back whatever a .sourceignore in there excludes.
-    source = DirectorySource(str(directory), ignore="!*", symlinks=SymlinkPolicy.KEEP)
+    source = directory.DirectorySource(str(root), ignore="!*", symlinks=SymlinkPolicy.KEEP)
     with source.fetch() as snapshot:
-        return pack(select(snapshot, source.recipe, []), _Nowhere(), compression=Compression.NONE).content_digest
+        entries = select.select(snapshot, source.recipe, [])
+        return tarball.pack(entries, _Nowhere(), compression=Compression.NONE).content_digest
 
 
 def unpack_tree(

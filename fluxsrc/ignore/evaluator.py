@@ -1,18 +1,22 @@
 """`Evaluator`: which rule decides a path. One pass over the directories on the way, remembered, then one name."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from fluxsrc.ignore.flux import FluxPaths, Part, flux_names, parse_parts
+from fluxsrc._lazy import later
 from fluxsrc.ignore.gitignore import GitPaths, git_names
 from fluxsrc.ignore.glob import Item
-from fluxsrc.ignore.gomatch import GoItem, parse_glob
 from fluxsrc.ignore.names import NO_RULE, NameIndex, Probe, best_of
 from fluxsrc.ignore.parsing import Rule
 from fluxsrc.ignore.wildmatch import parse_pattern
 from fluxsrc.recipe import Dialect
+
+if TYPE_CHECKING:
+    from fluxsrc.ignore import flux, gomatch
+else:  # for the other dialect
+    flux, gomatch = later("fluxsrc.ignore.flux"), later("fluxsrc.ignore.gomatch")
 
 __all__ = ["Evaluator"]
 
@@ -167,17 +171,17 @@ def _git_layer(rules: Iterable[tuple[int, Rule]]) -> _Layer:
 
 
 def _flux_layer(rules: Iterable[tuple[int, Rule]]) -> _Layer:
-    names: list[tuple[int, Rule, tuple[GoItem, ...]]] = []
-    paths: list[tuple[int, Rule, tuple[Part, ...]]] = []
+    names: list[tuple[int, Rule, tuple[gomatch.GoItem, ...]]] = []
+    paths: list[tuple[int, Rule, tuple[flux.Part, ...]]] = []
     last_negated = last_negated_name = NO_RULE
     for number, rule in rules:
-        parts: tuple[Part, ...] | None
+        parts: tuple[flux.Part, ...] | None
         if "/" in rule.pattern:
-            parts = parse_parts(rule.pattern)
+            parts = flux.parse_parts(rule.pattern)
             for_names = parts is not None and len(parts) == 1 and parts[0].anywhere  # `**/name` is `name`
         else:
-            glob = parse_glob(rule.pattern)
-            parts = None if not glob else (Part(tuple(glob), True),)
+            glob = gomatch.parse_glob(rule.pattern)
+            parts = None if not glob else (flux.Part(tuple(glob), True),)
             for_names = True
         if parts is None:
             continue
@@ -189,4 +193,4 @@ def _flux_layer(rules: Iterable[tuple[int, Rule]]) -> _Layer:
             last_negated = number
             if for_names:
                 last_negated_name = number
-    return _Layer(flux_names(names), FluxPaths(paths) if paths else None, last_negated, last_negated_name)
+    return _Layer(flux.flux_names(names), flux.FluxPaths(paths) if paths else None, last_negated, last_negated_name)

@@ -18,7 +18,6 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Skipped
 from fluxsrc.errors import ConfigurationError, PathNotFoundError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.oci.access import Access, open_repository
-from fluxsrc.oci.evidence import collect
 from fluxsrc.oci.layers import LayerOperation, build_tree, content_of, is_archive, not_an_archive, select_layers
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
 from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
@@ -28,7 +27,7 @@ from fluxsrc.oci.tokens import TokenCache
 from fluxsrc.operation import Operation
 from fluxsrc.produce import Earlier, Packing, SourceOptions
 from fluxsrc.revision import Revision
-from fluxsrc.signatures.oci import SignatureKind, kinds_of
+from fluxsrc.signatures.kinds import SignatureKind, kinds_of
 from fluxsrc.snapshot import ShownSnapshot, read_ignore_files
 from fluxsrc.source import Snapshot, Source
 from fluxsrc.store import Ingest
@@ -37,7 +36,9 @@ from fluxsrc.verify import Facts, split_policy
 
 if TYPE_CHECKING:
     from fluxsrc import semver as versions
+    from fluxsrc.oci import evidence as evidences
 else:
+    evidences = later("fluxsrc.oci.evidence")  # most sources have no policy
     versions = later("fluxsrc.semver")  # most sources follow a tag, and version ranges cost as much as the whole pull
 
 __all__ = ["OCISource"]
@@ -221,7 +222,7 @@ class OCISource(SourceOptions):
         if policy is None:
             return ()
         subject = f"{self.url} at {revision.short}"
-        evidence = collect(repository, top, kinds_of(policy.needs), subject=subject, limits=self.limits)
+        evidence = evidences.collect(repository, top, kinds_of(policy.needs), subject=subject, limits=self.limits)
         return policy.check(evidence)
 
     @property

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from fluxsrc.signatures.git import GitEvidence, GitSignature, SignedWhat
     from fluxsrc.signatures.identity import Identity, identities_from_flux
     from fluxsrc.signatures.keyless import CosignKeylessSignature
-    from fluxsrc.signatures.oci import OCIEvidence, SignatureKind, SignatureRecord
+    from fluxsrc.signatures.kinds import SignatureKind
+    from fluxsrc.signatures.oci import OCIEvidence, SignatureRecord
     from fluxsrc.signatures.openpgp import OpenPGPKeys
     from fluxsrc.signatures.publickeys import PublicKey
     from fluxsrc.signatures.trustedroot import TrustedRoot
@@ -35,7 +36,7 @@ else:
             "OCIEvidence": "oci",
             "OpenPGPKeys": "openpgp",
             "PublicKey": "publickeys",
-            "SignatureKind": "oci",
+            "SignatureKind": "kinds",
             "SignatureRecord": "oci",
             "SignedWhat": "git",
             "Signer": "verdict",

@@ -5,7 +5,6 @@ A policy is then a function of that value: no request is made and no clock is lo
 """
 
 import datetime as dt
-import enum
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ConfigurationError, VerificationError
+from fluxsrc.errors import VerificationError
+from fluxsrc.signatures.kinds import SignatureKind
 from fluxsrc.signatures.verdict import OCICheck, failed
 from fluxsrc.verify import Evidence, Facts
 
@@ -27,7 +27,6 @@ __all__ = [
     "SignatureKind",
     "SignatureRecord",
     "first_that_holds",
-    "kinds_of",
     "signature_facts",
     "strict_json",
 ]
@@ -40,22 +39,6 @@ NOTATION_ARTIFACT_TYPE: Final = "application/vnd.cncf.notary.signature"
 _MAX_DEPTH: Final = 32
 _MAX_TOLD: Final = 5
 _T = TypeVar("_T")
-
-
-class SignatureKind(enum.StrEnum):
-    """How a signature lies in a registry. The values are what a policy's `needs` says.
-
-    - `COSIGN`: cosign's first layout. Below the tag `ALGORITHM-HEX.sig`, or as a referrer of the type
-      `application/vnd.dev.cosign.artifact.sig.v1+json`, a manifest has a layer per signature: the simple-signing payload.
-      Signature, certificate, chain and log entry are the layer's annotations `dev.cosignproject.cosign/signature`,
-      `dev.sigstore.cosign/certificate`, `…/chain`, `…/bundle`, `…/rfc3161timestamp`.
-    - `BUNDLE`: a Sigstore bundle (JSON) in a referrer; what cosign 3 writes.
-    - `NOTATION`: a JWS or COSE envelope in a referrer.
-    """
-
-    COSIGN = "cosign"
-    BUNDLE = "bundle"
-    NOTATION = "notation"
 
 
 @attrs.frozen(kw_only=True)
@@ -226,19 +209,6 @@ def _depth(value: object) -> int:
             children = item
         waiting += [(child, depth + 1) for child in children]
     return deepest
-
-
-def kinds_of(needs: Iterable[str]) -> frozenset[SignatureKind]:
-    """The kinds that a policy needs.
-
-    Raises:
-        ConfigurationError: It needs what is no kind of signature in a registry.
-    """
-    names = set(needs)
-    unknown = names - {kind.value for kind in SignatureKind}
-    if unknown:
-        raise ConfigurationError(f"an OCI repository has no {', '.join(sorted(unknown))} to verify")
-    return frozenset(SignatureKind(name) for name in names)
 
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from fluxsrc._lazy import names_of
 if TYPE_CHECKING:
     from fluxsrc.tarball.earlier import Changes, Reuse
     from fluxsrc.tarball.index import read_survey
-    from fluxsrc.tarball.packing import Packed, pack
+    from fluxsrc.tarball.packed import Packed
+    from fluxsrc.tarball.packing import pack
     from fluxsrc.tarball.reader import Member, MemberType, members
     from fluxsrc.tarball.unpacking import unpack
 else:
@@ -17,7 +18,7 @@ else:
             "Changes": "earlier",
             "Member": "reader",
             "MemberType": "reader",
-            "Packed": "packing",
+            "Packed": "packed",
             "Reuse": "earlier",
             "members": "reader",
             "pack": "packing",

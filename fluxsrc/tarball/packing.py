@@ -18,9 +18,6 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-import attrs
-
-from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry
 from fluxsrc.errors import UnsafeEntryError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
@@ -31,9 +28,10 @@ from fluxsrc.tarball.earlier import Again, Earlier, Reuse
 from fluxsrc.tarball.groups import LARGE, Lookahead, fingerprint, large_blocks, run_block
 from fluxsrc.tarball.headers import END
 from fluxsrc.tarball.index import Group, write_index
+from fluxsrc.tarball.packed import Packed
 from fluxsrc.tarball.pipeline import Pipeline, Sink, default_threads
 
-__all__ = ["Packed", "pack"]
+__all__ = ["pack"]
 
 _NEAR: Final = 512
 """Entries that a source is told about before they are read."""
@@ -43,26 +41,6 @@ _SMALL: Final = 8 * 1024
 """Mean bytes of a file, header included, below which compressing it takes less time than reading it."""
 _CHECK_EVERY: Final = 64
 """Entries between two looks at the deadline."""
-
-
-@attrs.frozen
-class Packed:
-    """What was packed.
-
-    Attributes:
-        content_digest: sha256 of the canonical tar, before compression.
-        content_size: Its bytes.
-        files: Entries in it, links included.
-        index: What `Reuse` needs of this archive; None if no content has a name to find it by.
-        unlisted: What was taken over without listing its entries: from a path (included) to another (excluded), or to the
-            end where there is none.
-    """
-
-    content_digest: Digest
-    content_size: int
-    files: int
-    index: bytes | None = attrs.field(repr=False)
-    unlisted: tuple[tuple[str, str | None], ...] = attrs.field(default=(), repr=False, eq=False)
 
 
 def pack(

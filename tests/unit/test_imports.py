@@ -1,10 +1,14 @@
 """`import fluxsrc` is cheap: other people's programs pay for what they use, and for nothing else."""
 
+import gc
 import json
 import subprocess
 import sys
+from unittest.mock import patch
 
 import pytest
+
+from fluxsrc.cli import main
 
 _OURS = {"fluxsrc"}
 _STANDARD = sys.stdlib_module_names
@@ -104,11 +108,39 @@ def test_a_command_loads_the_backend_that_its_url_names_and_no_other():
     assert packages(loaded) & (_HEAVY - {"click", "isal"}) == set()
 
 
+def test_a_pull_of_a_repository_loads_nothing_that_it_does_not_need(tmp_path):
+    """No rules to judge by, no lock file, no signature, no failure, nothing to show in a notebook: none of that is loaded."""
+    repository = tmp_path / "repository"
+    subprocess.run(["git", "init", "-q", repository], check=True)
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run(["git", "-C", repository, *identity, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    words = ["pull", f"git+file://{repository}", "--output", str(tmp_path / "out")]
+    loaded = modules_after(
+        f"import os, fluxsrc.cli; o = os.dup(1); os.dup2(2, 1); fluxsrc.cli.main({words}); os.dup2(o, 1)"
+    )
+    assert {"fluxsrc.git.source", "fluxsrc.stores.local", "fluxsrc.tarball.unpacking"} <= loaded
+    seldom = ("_html.tree", "_io.http", "cli.hints", "cli.policies", "directory", "git.remote", "git.transport")
+    seldom += ("ignore.rules", "lock", "managed", "mounted", "semver", "signatures.oci", "signatures.git", "wrappers")
+    assert {f"fluxsrc.{name}" for name in seldom} & loaded == set()
+    assert packages(loaded) <= {"attr", "attrs", "click", "isal"}
+    assert "difflib" not in loaded
+
+
+def test_the_command_line_looks_for_garbage_less_often_and_leaves_its_caller_as_it_was():
+    """Loading modules makes many objects and no garbage; whoever calls `main` has a threshold of his own."""
+    before = gc.get_threshold()
+    seen = []
+    with patch("fluxsrc.cli.app.run", lambda _: seen.append(gc.get_threshold()) or 0):
+        assert main([]) == 0
+    assert seen[0][0] > before[0]
+    assert gc.get_threshold() == before
+
+
 def test_a_pull_from_a_registry_loads_nothing_that_it_does_not_need():
     """A new process that pulls spends its time on imports: ignore rules, packer, formats of signatures stay where they are."""
     program = "from fluxsrc import OCISource; OCISource('oci://127.0.0.1:9/a')"
     loaded = modules_after(program)
     assert {"fluxsrc.oci.source", "fluxsrc.oci.registry", "fluxsrc.tarball.tree"} <= loaded
-    seldom = ("ignore.rules", "tarball.packing", "signatures.cosign", "semver", "keychains.docker", "git", "bucket")
+    seldom = ("ignore.rules", "tarball.packing", "signatures.oci", "semver", "keychains.docker", "git", "bucket")
     assert {f"fluxsrc.{name}" for name in seldom} & loaded == set()
     assert packages(loaded) <= {"attr", "attrs", "certifi", "h11", "isal"}
