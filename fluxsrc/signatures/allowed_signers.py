@@ -14,7 +14,11 @@ from fluxsrc.signatures.sshkeys import KeyFormatError, SSHPublicKey
 __all__ = ["AllowedSigner", "AllowedSigners", "identity_names", "matches"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
-_KINDS: Final = ("ssh-", "ecdsa-", "sk-")
+_LINE: Final = re.compile(
+    r'(?:(?P<principals>"[^"]*"|[^\s"]+)\s+(?:(?P<options>(?:[^\s"]|"[^"]*")+)\s+)??)??'
+    r"(?P<kind>(?:ssh|ecdsa|sk)-[a-z0-9@.-]+)\s+(?P<blob>[A-Za-z0-9+/]+={0,3})(?:\s.*)?"
+)
+"""Who, on which conditions, the key, and a comment; the first two may be missing."""
 _OPTION: Final = re.compile(r'(?P<name>[A-Za-z-]+)(?:="(?P<value>[^"]*)")?(?:,|$)')
 _TIME_FORMATS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
@@ -105,33 +109,20 @@ def _glob(pattern: str, name: str) -> bool:
 
 
 def _signer(line: str) -> AllowedSigner:
-    if line.count('"') % 2:
-        raise KeyFormatError("a quote is not closed")
-    words = _words(line)
-    kinds = [index for index, word in enumerate(words[:3]) if word.startswith(_KINDS) and '"' not in word]
-    if not kinds or kinds[0] + 1 >= len(words):
-        raise KeyFormatError("there is no key")
-    at = kinds[0]
-    blob = base64.b64decode(words[at + 1], validate=True)
-    key = SSHPublicKey.parse(blob)
-    if key.algorithm != words[at]:
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise KeyFormatError("there is no key, or a quote is not closed")
+    key = SSHPublicKey.parse(base64.b64decode(found["blob"], validate=True))
+    if key.algorithm != found["kind"]:
         raise KeyFormatError("the key is of another kind than the line says")
-    if at == 0:
-        return AllowedSigner(None, key)
-    principals = _patterns(words[0])
-    options = dict(_options(words[1])) if at == 2 else {}  # noqa: PLR2004 - principals, options, kind
+    options = dict(_options(found["options"] or ""))
     return AllowedSigner(
-        principals,
+        None if found["principals"] is None else _patterns(found["principals"]),
         key,
         _patterns(options["namespaces"]) if "namespaces" in options else None,
         _time(options["valid-after"]) if "valid-after" in options else None,
         _time(options["valid-before"]) if "valid-before" in options else None,
     )
-
-
-def _words(line: str) -> list[str]:
-    """The words of a line; spaces within quotes belong to a word."""
-    return re.findall(r'(?:"[^"]*"|[^\s"])+', line)
 
 
 def _patterns(value: str) -> tuple[str, ...]:

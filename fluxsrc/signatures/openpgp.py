@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import attrs
 
 from fluxsrc.errors import ConfigurationError, FluxSrcError, MissingExtraError, VerificationError
+from fluxsrc.signatures.openpgp_packets import holds_since_renewed
 from fluxsrc.signatures.verdict import Check, Signer, failed
 
 if TYPE_CHECKING:
@@ -93,9 +94,7 @@ def verify_openpgp(
         _check_signature_times(when, signature.expiration, now)
     with _sequoia(Check.SIGNER, "the OpenPGP key has no name that can be read"):
         name = _name(certificate, identities)
-    valid = _valid(signature, message, certificate)
-    if (certificate.fingerprint, signing_key) not in valid:
-        raise failed(Check.CRYPTOGRAPHY, "the signature holds for another key than the one that was checked")
+    _check_cryptography(armored, signature, message, certificate, signing_key)
     return Signer(
         name,
         signing_key.upper(),
@@ -191,6 +190,23 @@ def _check_signature_times(when: dt.datetime, expiration: dt.datetime | None, no
         raise failed(Check.TIME, f"signed in the future, at {when:%Y-%m-%d %H:%M} UTC")
     if expiration is not None and expiration <= now:
         raise failed(Check.TIME, f"the signature expired at {expiration:%Y-%m-%d %H:%M} UTC")
+
+
+def _check_cryptography(
+    armored: bytes, signature: "Sig", message: bytes, certificate: "Cert", signing_key: str
+) -> None:
+    """Check 9."""
+    try:
+        valid = _valid(signature, message, certificate)
+    except VerificationError:
+        with _sequoia(Check.CRYPTOGRAPHY, "the OpenPGP signature cannot be read"):
+            [body] = [packet.body or b"" for packet in _pysequoia().packet.PacketPile.from_bytes(armored)]
+            packets = [(_word(packet.tag), packet.body or b"") for packet in _packets(certificate)]
+        if not holds_since_renewed(body, message, packets, signing_key):
+            raise
+        return
+    if (certificate.fingerprint, signing_key) not in valid:
+        raise failed(Check.CRYPTOGRAPHY, "the signature holds for another key than the one that was checked")
 
 
 def _valid(signature: "Sig", message: bytes, certificate: "Cert") -> set[tuple[str, str]]:
