@@ -34,7 +34,7 @@ class ManagedSource:
         suspend: Leave it alone; what it made stays.
         generation: Grows with each change of what was asked for: Kubernetes' `metadata.generation`.
         requested_at: A text that asks for a look now whenever it changes: the annotation `reconcile.fluxcd.io/requestedAt`.
-        depends_on: Sources that must have an artifact first.
+        depends_on: Sources that must have an artifact first: in a manifest, those that it includes.
         warnings: What the author of the description should know, for people.
     """
 

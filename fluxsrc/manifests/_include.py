@@ -18,16 +18,24 @@ __all__ = ["composed"]
 def composed(
     found: Mapping[SourceKey, ManagedSource], includes: Mapping[SourceKey, Sequence[Inclusion]]
 ) -> dict[SourceKey, ManagedSource]:
-    """The same sources, those that include others put together with them.
+    """The same sources, those that include others put together with them, and waiting for them as in Flux.
 
     Raises:
         ConfigurationError: An included one is not among them, or they include each other in a circle.
     """
     done: dict[SourceKey, Source] = {}
     return {
-        key: managed if not includes[key] else attrs.evolve(managed, source=_compose(key, found, includes, done, ()))
+        key: attrs.evolve(
+            managed,
+            source=_compose(key, found, includes, done, ()),
+            depends_on=tuple(dict.fromkeys(_included(key, item) for item in includes[key])),
+        )
         for key, managed in found.items()
     }
+
+
+def _included(key: SourceKey, item: Inclusion) -> SourceKey:
+    return SourceKey("gitrepository", key.namespace, item.name)
 
 
 def _compose(
@@ -44,7 +52,7 @@ def _compose(
     source = found[key].source
     items = []
     for item in includes[key]:
-        other = SourceKey("gitrepository", key.namespace, item.name)
+        other = _included(key, item)
         if other not in found:
             raise ConfigurationError(f"{item.place}: {other} is not among the manifests")
         included = _compose(other, found, includes, done, (*above, key))

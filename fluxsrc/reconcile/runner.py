@@ -17,11 +17,7 @@ import attrs
 
 from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import ConfigurationError, FluxSrcError
-from fluxsrc.events import (
-    Event,
-    Failure,
-    GarbageCollected,
-)
+from fluxsrc.events import Event, Failure, GarbageCollected
 from fluxsrc.managed import ManagedSource
 from fluxsrc.reconcile.ledger import Ledger
 from fluxsrc.reconcile.retention import Retention
@@ -138,8 +134,10 @@ class Reconciler:
             ConfigurationError: Two have one key, or they depend on each other in a circle; nothing is changed.
         """
         given = list(sources)
+        needed = {key for managed in given for key in managed.depends_on}
+        ready = [key for key in needed if self._has_artifact(key)]
         with self._lock:
-            self._schedule.apply(given, self._clock())
+            self._schedule.apply(given, self._clock(), ready=ready)
             self._waits = tuple(managed for managed in given if managed.depends_on)
         removed = self._ledger.apply(given)
         # Told by the thread that tells everything: so nothing is told of them afterwards.
@@ -164,7 +162,7 @@ class Reconciler:
     # --- running ---
 
     def run_once(self) -> Mapping[SourceKey, SourceStatus]:
-        """Look at each source once, after those it depends on; return how they are. Suspended ones are left alone."""
+        """Look at each source once, after those it needs an artifact of; return how they are. Suspended ones are left alone."""
         if self._thread is not None:
             raise ConfigurationError("it runs already")
         with self._lock:
@@ -363,7 +361,13 @@ class Reconciler:
         else:
             self._ledger.emit(future.result())
 
-    # --- executor, status, events ---
+    # --- store and executor ---
+
+    def _has_artifact(self, key: SourceKey) -> bool:
+        try:
+            return self._store.lookup(key) is not None
+        except FluxSrcError:
+            return False  # its own look will say why
 
     def _pool(self) -> Executor:
         with self._lock:

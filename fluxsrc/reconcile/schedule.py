@@ -98,7 +98,6 @@ class _State:
     removed: bool = False
     """It ran when it was taken away."""
     failures: int = 0
-    ready: bool = False
 
 
 @attrs.define(eq=False)
@@ -113,12 +112,19 @@ class Schedule:
     _queue: list[tuple[float, int, SourceKey]] = attrs.field(factory=list, init=False)
     _tickets: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _dependents: dict[SourceKey, set[SourceKey]] = attrs.field(factory=dict, init=False)
+    _ready: set[SourceKey] = attrs.field(factory=set, init=False)
+    """Who has an artifact that others may depend on."""
     _slots: dict[SourceKey, float] = attrs.field(factory=dict, init=False)
     """Who has one, and since when: the longest first."""
     _overtime: set[SourceKey] = attrs.field(factory=set, init=False)
 
-    def apply(self, sources: Iterable[ManagedSource], now: float) -> None:
+    def apply(self, sources: Iterable[ManagedSource], now: float, *, ready: Iterable[SourceKey] = ()) -> None:
         """These sources, and no others. New and changed ones are due now; the others keep their times.
+
+        Args:
+            sources: All of them.
+            now: The time.
+            ready: Who has an artifact already: what depends on them need not wait.
 
         Raises:
             ConfigurationError: Two have one key, or they depend on each other in a circle. Nothing is changed then.
@@ -132,9 +138,10 @@ class Schedule:
         for key in [key for key in self._states if key not in wanted]:
             state = self._states[key]
             if state.running:
-                state.removed, state.due, state.ready = True, None, False  # until it comes back: it must not run twice
+                state.removed, state.due = True, None  # until it comes back: it must not run twice
             else:
                 del self._states[key]
+        self._ready = (self._ready & wanted.keys()) | set(ready)
         self._dependents = {}
         for key, managed in wanted.items():
             for dependency in managed.depends_on:
@@ -203,10 +210,9 @@ class Schedule:
         if state is None:
             return
         state.failures = 0
-        fresh = not state.ready
-        state.ready = True
         self._next(key, state, now, self.policy.interval(state.managed.interval, dice))
-        if fresh:
+        if key not in self._ready:
+            self._ready.add(key)
             for dependent in sorted(self._dependents.get(key, ())):
                 self._wake(dependent, self._states[dependent], now)
 
@@ -233,8 +239,7 @@ class Schedule:
     def missing(self, key: SourceKey) -> SourceKey | None:
         """The first of a source's dependencies that has no artifact yet."""
         for dependency in self._states[key].managed.depends_on:
-            state = self._states.get(dependency)
-            if state is None or not state.ready:
+            if dependency not in self._ready:
                 return dependency
         return None
 

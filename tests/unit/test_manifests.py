@@ -454,7 +454,7 @@ def test_included_repositories_are_mounted(tmp_path):
     app, lib = load_manifests([repository("app", include=include), repository("lib")], local=True)
     with app.source.fetch() as snapshot:
         assert [entry.path for entry in snapshot.entries()] == ["app.yaml", "vendor/x/a.yaml"]
-    assert lib.source.kind == "gitrepository"
+    assert (app.depends_on, lib.depends_on) == ((lib.key,), ())
     with pytest.raises(ConfigurationError, match="includes itself"):
         load_manifests(
             [repository("app", include=include), repository("lib", include=[{"repository": {"name": "app"}}])],

@@ -143,6 +143,17 @@ def test_once_takes_dependencies_first_and_leaves_out_what_misses_one():
     assert "memory/default/x" in statuses[key("y")].message
 
 
+@pytest.mark.parametrize("resting", [True, False])
+def test_what_the_store_has_an_artifact_of_is_not_waited_for(resting):
+    """Though it is suspended, or fails since this process began: it is as in Flux the artifact that is needed."""
+    store = MemoryStore()
+    Reconciler(store, [managed("a", files("a"))]).run_once()
+    failing = Scripted(Script(TransportError("refused")))
+    dependent = managed("b", files("b"), depends_on=(key("a"),))
+    statuses = Reconciler(store, [dependent, managed("a", failing, suspend=resting)]).run_once()
+    assert statuses[key("b")].ready
+
+
 def test_once_can_be_called_again():
     """The second time nothing is new, and artifacts are the same."""
     store, events = MemoryStore(), []
