@@ -9,6 +9,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import attrs
 
@@ -110,7 +111,7 @@ class GitHTTPServer(Listener):
             "GIT_HTTP_EXPORT_ALL": "1",
             "GIT_PROTOCOL": protocol,
             "REQUEST_METHOD": handler.command,
-            "PATH_INFO": path,
+            "PATH_INFO": unquote(path),
             "QUERY_STRING": query,
             "CONTENT_TYPE": handler.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(len(body)),

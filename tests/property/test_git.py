@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import random
 import struct
+import subprocess
 import tempfile
 import zlib
 from pathlib import Path
@@ -177,6 +179,51 @@ def test_parsers_take_any_bytes(data):
     ):
         with contextlib.suppress(FluxSrcError):
             parse(data)
+
+
+PIECES = [
+    *['[submodule "a"]', '[submodule "a \\"b\\\\"]', "[submodule.Old]", "[CORE]", "[x-1]\n", '\n[submodule "a"]\n\t'],
+    *[
+        "path",
+        "Url",
+        "x-y",
+        "v",
+        "1k",
+        "\u00e9",
+        "../lib.git",
+        '"q"',
+        '"a # b ; "',
+        'a"b"c',
+        '""',
+        "\\n",
+        '\\"',
+        "\\\\",
+    ],
+    *[" = ", "=", "\n", "\r\n", "\n\tpath = ", "\n\turl = ", " ", " # c", ";c", "\\\n", "[", "]"],
+]
+
+
+def test_git_reads_the_same_configuration(tmp_path):
+    """What `git config` accepts means the same here; what it refuses does not matter."""
+    dice = random.Random(20261121)
+    file = tmp_path / "config"
+    accepted = 0
+    for _ in range(200):
+        text = dice.choice(["", "\ufeff"]) + "[core]" + "".join(dice.choices(PIECES, k=dice.randint(1, 12)))
+        file.write_bytes(text.encode())
+        done = subprocess.run(["git", "config", "--file", file, "--null", "--list"], capture_output=True, check=False)
+        if done.returncode:
+            continue
+        accepted += 1
+        listed = (entry.decode().partition("\n") for entry in done.stdout.split(b"\0")[:-1])
+        expected = {key: value if equals else "true" for key, equals, value in listed}
+        ours = {
+            f"{'.'.join(filter(None, section))}.{key}": value
+            for section, values in parse_config(text.encode()).items()
+            for key, value in values.items()
+        }
+        assert ours == expected, text
+    assert accepted > 30
 
 
 @given(
