@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from fluxsrc.cli.render import echo
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.managed import ManagedSource
 from fluxsrc.manifests import load_manifests
@@ -42,11 +41,14 @@ class Described:
         return "\n---\n".join(self._read(file) for file in self._files)
 
     def load(self) -> tuple[ManagedSource, ...]:
-        """The sources in them; warnings go to stderr."""
+        """The sources in them.
+
+        Raises:
+            ConfigurationError: There is none: most likely what should have written them failed, or is not done yet.
+        """
         found = load_manifests(self.text(), local=True)
-        for managed in found:
-            for warning in managed.warnings:
-                echo(f"warning: {warning}", err=True)
+        if not found:
+            raise ConfigurationError(f"there is no source in {', '.join(self._files)}")
         return found
 
     def _read(self, file: str) -> str:

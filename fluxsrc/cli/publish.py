@@ -16,7 +16,7 @@ from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.cli.sign import SignerOptions, signatures_document, signatures_rows, signer_options
 from fluxsrc.cli.targets import is_stored, stored
-from fluxsrc.errors import ConfigurationError
+from fluxsrc.errors import ConfigurationError, RemoteProtocolError
 from fluxsrc.oci import Access, Copied, LayoutReference, parse_reference
 
 __all__ = ["delete", "promote", "push", "tag"]
@@ -160,7 +160,13 @@ def delete(session: Session, reference: str, remotes: Remotes, timeout: float, *
         raise ConfigurationError(f"{parse_reference(reference)} is not deleted", hint="say --yes if it is meant")
     access = Access(**remotes.options(reference))
     with session.operation(timeout) as operation:
-        oci.delete(reference, confirmed=True, access=access, operation=operation)
+        try:
+            oci.delete(reference, confirmed=True, access=access, operation=operation)
+        except RemoteProtocolError as exc:
+            exc.hint = (
+                exc.hint or "not every registry deletes tags; `fluxsrc list` shows the digests, which all do delete"
+            )
+            raise
     if session.json:
         echo_json({"deleted": str(parse_reference(reference))})
     else:

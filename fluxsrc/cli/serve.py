@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import logging
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from fluxsrc.stores import LocalStore
 
 __all__ = ["serve"]
 
+_log = logging.getLogger("fluxsrc.cli")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -61,7 +63,7 @@ def serve(
     if token_file is not None:
         token()  # what is wrong with it is better said now
         if tls_cert is None and not _is_loopback(host):
-            echo("warning: the token travels without TLS; give --tls-cert, or put a proxy in front", err=True)
+            _log.warning("the token travels without TLS; give --tls-cert, or put a proxy in front")
     application = app(store, token=None if token_file is None else token, prefix=prefix)
     with listening(host, port, certificate=tls_cert, key=tls_key) as listener:
         if session.json:

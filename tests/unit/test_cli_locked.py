@@ -202,7 +202,7 @@ def test_pull_takes_what_was_locked_by_a_manifest(run, tmp_path):
     ],
 )
 def test_what_contradicts_itself_or_is_not_there_is_a_mistake(run, words, says):
-    Path("sources.yaml").touch()
+    describe(Remote("git+https://example.com/app", (), None))
     code, error = run(*words)
     assert (code, says in error["message"]) == (2, True)
 

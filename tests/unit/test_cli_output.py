@@ -120,6 +120,45 @@ def test_streams_that_are_closed_change_nothing(run, words, code, closed):
     assert "bug" not in done.stdout + done.stderr
 
 
+# --- remarks ---------------------------------------------------------------------------------------------------------
+
+MANIFEST = """
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {{name: nowhere}}
+spec: {{interval: 5m, url: "file://{}/nowhere"}}
+"""
+
+
+def test_a_warning_is_said_once_and_a_failure_where_it_belongs(run):
+    """The library logs both; a program without a log of its own would print them a second time, raw."""
+    Path("sources.yaml").write_text(MANIFEST.format(Path.cwd()))
+    code, out, err = run("reconcile", "-f", "sources.yaml", "--store", "store", "--once")
+    assert code == 3
+    assert len(out.splitlines()) == 1
+    (warning,) = err.splitlines()
+    assert warning.startswith("warning: GitRepository default/nowhere: spec.url")
+
+
+def test_a_program_reads_warnings_as_json_as_well(run):
+    """Each line on stderr is an object, the error the last one."""
+    Path("sources.yaml").write_text(MANIFEST.format(Path.cwd()))
+    _, out, err = run("lock", "-f", "sources.yaml", "--json")
+    assert out == ""
+    warning, error = map(json.loads, err.splitlines())
+    assert "spec.url" in warning["warning"]
+    assert error["error"]["exit_code"] == 3
+
+
+@pytest.mark.parametrize("words", [["lock"], ["reconcile", "--once", "--store", "store"]], ids=" ".join)
+def test_files_without_a_source_are_no_empty_set(run, words):
+    """A step that failed to render left them, or has not finished."""
+    Path("sources.yaml").write_text("")
+    code, out, err = run(*words, "-f", "sources.yaml")
+    assert (code, out, err) == (2, "", "error: there is no source in sources.yaml\n")
+    assert not Path("fluxsrc.lock").exists()
+
+
 # --- help ------------------------------------------------------------------------------------------------------------
 
 
