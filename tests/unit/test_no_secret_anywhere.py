@@ -289,12 +289,16 @@ def an_ssh_key_for_an_http_url(stage):
 # --- SSH -------------------------------------------------------------------------------------------------------------
 
 
+QUICK = {"rounds": 16, "ignore_few_rounds": True}
+"""Rounds of the function that slows guessing down; a key may have any number of them."""
+
+
 def private_lines(text: str) -> str:
     """A line from the middle of a private key."""
     return text.splitlines()[2]
 
 
-def ssh(stage, server, key, timeout=10.0):
+def ssh(stage, server, key, timeout=60.0):
     address = GitAddress.parse(server.url("app.git"))
     with open_upload_pack(address, key, operation=Operation(timeout)) as stream:
         stream.read(1)
@@ -313,7 +317,8 @@ def wrong_passphrase(stage):
 @scenario
 def missing_passphrase(stage):
     server = stage.ssh_server()
-    text = asyncssh.import_private_key(server.key.identity.reveal()).export_private_key("openssh", passphrase=OTHER)
+    key = asyncssh.import_private_key(server.key.identity.reveal())
+    text = key.export_private_key("openssh", passphrase=OTHER, **QUICK)
     yield private_lines(text.decode())
     ssh(stage, server, attrs.evolve(server.key, identity=text.decode()))
 
@@ -329,7 +334,8 @@ def a_private_key_that_is_none(stage):
 @scenario
 def a_key_that_the_ssh_server_does_not_take(stage):
     server = stage.ssh_server()
-    text = asyncssh.generate_private_key("ssh-rsa", key_size=2048).export_private_key(passphrase=SECRET).decode()
+    key = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
+    text = key.export_private_key(passphrase=SECRET, **QUICK).decode()
     yield SECRET
     yield private_lines(text)
     ssh(stage, server, attrs.evolve(server.key, identity=text, passphrase=SECRET))
