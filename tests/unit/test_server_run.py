@@ -252,8 +252,9 @@ def test_damage_in_the_middle_of_an_answer_is_one_clear_line_of_the_log(tmp_path
             list(pieces)
     _, errors = served.end()
     [line, _] = errors.splitlines()  # the other one says that it was told to stop
-    assert line.startswith("cut the answer to '/memory/default/app/")
-    assert f"short: {path} is damaged" in line
+    warning = json.loads(line)["warning"]
+    assert warning.startswith("cut the answer to '/memory/default/app/")
+    assert f"short: {path} is damaged" in warning
 
 
 def run(capsys, *words):
