@@ -75,6 +75,7 @@ class Fetcher:
             SourceError: The server cannot be reached, refuses, or talks nonsense.
             ContentError: The pack is damaged, or above a limit.
         """
+        self._check_format(session, revision)
         commit = revision.digest.hex
         try:
             received = self._fetch_by_name(session, commit)
@@ -91,6 +92,7 @@ class Fetcher:
             SourceError: As of `fetch_commit`.
             ContentError: As of `fetch_commit`.
         """
+        self._check_format(session, revision)
         commit = revision.digest.hex
         server = session.server
         if not (server.offers("filter") and server.gives_out_any):
@@ -102,6 +104,14 @@ class Fetcher:
                 session = self._fetch_trees(session, commit, paths, stack)
             self._fetch_missing(session, commit, paths, known=known)
         self.repository.record_partial(commit, paths)
+
+    def _check_format(self, session: UploadPack, revision: Revision) -> None:
+        """A commit of another format cannot be there, and servers answer nonsense if they are asked for it."""
+        if session.server.object_format != revision.digest.algorithm:
+            raise RevisionNotFoundError(
+                f"commit {revision.digest} is not in {self.url}, whose objects have {session.server.object_format} names",
+                url=self.url,
+            )
 
     def _fetch_missing(self, session: UploadPack, commit: str, paths: Sequence[str], *, known: bool) -> None:
         """Step 4; `known` is whether objects of other commits are here."""

@@ -13,7 +13,9 @@ MAX_POINTER_BYTES: Final = 1024
 """Pointers are smaller than this, by LFS's specification."""
 MIN_POINTER_BYTES: Final = 100
 _POINTER: Final = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,18})\n?"
+    # What LFS itself still reads: the names it had before its first release, and what editors do to lines and to the end.
+    rb"\s*version (?:https://git-lfs\.github\.com/spec/v1|https://hawser\.github\.com/spec/v1|http://git-media\.io/v/2)\r?\n"
+    rb"(?:ext-[^\n]*\n)*oid sha256:([0-9a-f]{64})\r?\nsize ([0-9]{1,18})\s*"
 )
 
 
@@ -43,7 +45,7 @@ class LFSPointer:
 
     @classmethod
     def parse(cls, data: bytes) -> "LFSPointer | None":
-        """Read a pointer; None if the content is not exactly one."""
+        """Read a pointer; None if the content is none."""
         if len(data) >= MAX_POINTER_BYTES:
             return None
         found = _POINTER.fullmatch(data)

@@ -504,6 +504,22 @@ class TestLFS:
         skipped = source.produce_artifact(MemoryStore()).skipped
         assert skipped == (Skipped("d/x.bin", "lfs-pointer", "sha256:" + "ab" * 32),)
 
+    @pytest.mark.parametrize(
+        "pointer",
+        [
+            POINTER.replace(b"git-lfs", b"hawser"),
+            POINTER.replace(b"https://git-lfs.github.com/spec/v1", b"http://git-media.io/v/2"),
+            POINTER.replace(b"\n", b"\r\n"),
+            POINTER[:-1],
+            b"\n" + POINTER + b"\n \n",
+            POINTER.replace(b"\noid", b"\next-0-foo sha256:" + b"cd" * 32 + b"\noid"),
+        ],
+    )
+    def test_every_spelling_that_lfs_reads_is_a_pointer(self, repository, pointer):
+        repository.commit({**self.FILES, "d/x.bin": pointer})
+        skipped = GitSource(repository.path).produce_artifact(MemoryStore()).skipped
+        assert skipped == (Skipped("d/x.bin", "lfs-pointer", "sha256:" + "ab" * 32),)
+
     def test_a_pointer_can_be_an_error(self, repository):
         repository.commit(self.FILES)
         with pytest.raises(ContentError, match=r"d/x\.bin is a Git LFS pointer"):

@@ -121,6 +121,16 @@ class TestResolving:
         assert str(source.resolve_revision()) == f"main@sha256:{commit}"
         assert contents(source) == {"a": b"1"}
 
+    @pytest.mark.parametrize("version", [0, 2])
+    @pytest.mark.parametrize("sparse", [[], ["a"]])
+    @pytest.mark.parametrize(("object_format", "wanted"), [("sha1", "ab" * 32), ("sha256", "ab" * 20)])
+    def test_a_commit_of_the_other_format_is_not_there(self, tmp_path, serve, object_format, wanted, sparse, version):
+        GitRepositoryBuilder(tmp_path / "served" / "other.git", object_format=object_format).commit({"a": b"1"})
+        server = serve(config={"uploadpack.allowFilter": "true"}, version=version)
+        source = GitSource(server.url("other.git"), commit=wanted, sparse=sparse, cache=None)
+        with pytest.raises(RevisionNotFoundError, match=f"whose objects have {object_format} names"):
+            contents(source)
+
 
 class TestFetching:
     def test_only_one_commit_travels(self, repository, serve, cache):
