@@ -49,7 +49,7 @@ def push(
     timeout: float,
     store: Path | None,
 ) -> None:
-    """Publish WHAT as DESTINATION, oci://HOST/REPOSITORY:TAG or oci-layout:PATH:NAME, for Flux and every OCI tool.
+    """Publish WHAT as DESTINATION in a registry or an image layout, for Flux and every OCI tool.
 
     WHAT is the URL of a source, or the digest of an artifact in --store, which is not packed again. With --store, the
     artifact of a source is made there.

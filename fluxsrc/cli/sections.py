@@ -11,6 +11,16 @@ __all__ = ["command", "connection_option", "content_option", "signing_option", "
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OWN: Final = "Options"
+_URLS: Final = "URLs (more: fluxsrc --help)"
+_REFERENCES: Final = "References"
+_FORMS: Final = {
+    _URLS: ("git+https://HOST/REPOSITORY?branch=main", "oci://HOST/REPOSITORY:TAG", "s3://BUCKET/PREFIX", "DIRECTORY"),
+    _REFERENCES: ("oci://HOST/REPOSITORY[:TAG][@DIGEST]", "oci-layout:PATH[:NAME][@DIGEST]"),
+}
+_ARGUMENTS: Final = dict.fromkeys(("url", "what", "new"), _URLS) | dict.fromkeys(
+    ("reference", "source", "destination"), _REFERENCES
+)
+"""What arguments are, by their names."""
 
 
 class _Option(click.Option):
@@ -34,6 +44,13 @@ class _Command(click.Command):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        arguments = [_ARGUMENTS.get(each.name or "") for each in self.params if isinstance(each, click.Argument)]
+        for title in dict.fromkeys(filter(None, arguments)):
+            with formatter.section(title):
+                for form in _FORMS[title]:  # not wrapped: they are copied
+                    formatter.write(f"{'':{formatter.current_indent}}{form}\n")
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:

@@ -132,7 +132,7 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def sign(
     session: Session, reference: str, key: Path | None, how: SignerOptions, remotes: Remotes, timeout: float
 ) -> None:
-    """Sign what REFERENCE names, oci://HOST/REPOSITORY@DIGEST or oci-layout:PATH@DIGEST, for cosign, Flux and fluxsrc.
+    """Sign what REFERENCE names in a registry or an image layout, for cosign, Flux and fluxsrc.
 
     A key may be one of cosign's, or PKCS #8. If it is encrypted, the password is taken from $FLUXSRC_KEY_PASSWORD or
     $COSIGN_PASSWORD, or asked for on a terminal. Signing twice with a key changes nothing.

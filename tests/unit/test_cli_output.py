@@ -165,10 +165,17 @@ def test_files_without_a_source_are_no_empty_set(run, words):
 def test_help_shows_first_what_is_a_commands_own(run):
     """Forty options are four short lists."""
     titles = [line for line in run("pull", "--help")[1].splitlines() if line.endswith(":") and line[0] != " "]
-    assert titles == ["Options:", "Connection:", "Verification:", "Content:"]
+    assert titles == ["Options:", "Connection:", "Verification:", "Content:", "URLs (more: fluxsrc --help):"]
     own, *_ = run("pull", "--help")[1].partition("Connection:")
     assert "--output" in own
     assert "--auth" not in own
+
+
+def test_help_shows_what_a_reference_is_in_forms_that_can_be_copied(run, monkeypatch):
+    """However narrow the terminal is."""
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = run("promote", "--help")[1]
+    assert "\n  oci://HOST/REPOSITORY[:TAG][@DIGEST]\n  oci-layout:PATH[:NAME][@DIGEST]\n" in shown
 
 
 def test_no_line_of_help_is_cut_or_of_unknown_unit(run):
