@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,6 +22,7 @@ from fluxsrc.managed import ManagedSource
 from fluxsrc.reconcile.ledger import Ledger
 from fluxsrc.reconcile.retention import Retention
 from fluxsrc.reconcile.schedule import Policy, Schedule
+from fluxsrc.reconcile.threads import Threads
 from fluxsrc.reconcile.work import Outcome, look, timeout_of
 from fluxsrc.status import SourceStatus
 from fluxsrc.store import Store
@@ -29,8 +30,6 @@ from fluxsrc.store import Store
 __all__ = ["Reconciler"]
 
 _log: Final = logging.getLogger("fluxsrc.reconcile")
-_SPARE_THREADS: Final = 64
-"""Beyond slots and overtime, for those that replace lost ones."""
 _TICK: Final = 5.0
 """Seconds the loop sleeps at most: it looks for lost workers then."""
 
@@ -307,18 +306,16 @@ class Reconciler:
             self._ledger.ended(managed, outcome, failures, retry_in)
 
     def _outcome(self, run: _Run) -> Outcome:
-        key = run.managed.key
         try:
             return run.future.result(timeout=0)
         except BrokenExecutor:
             self._replace_pool(run.executor)
-            return Outcome(key=key, failure=Failure.worker("the worker died"), seconds=self._clock() - run.began)
+            why = "the worker died"
         except CancelledError:
-            failure = Failure.worker("the executor dropped the work")
-            return Outcome(key=key, failure=failure, seconds=self._clock() - run.began)
+            why = "the executor dropped the work"
         except Exception as exc:  # noqa: BLE001 - a foreign executor's own errors: unpicklable, lost, shut down
-            failure = Failure.worker(f"the executor failed: {type(exc).__name__}: {exc}"[:500])
-            return Outcome(key=key, failure=failure, seconds=self._clock() - run.began)
+            why = f"the executor failed: {type(exc).__name__}: {exc}"[:500]
+        return Outcome(key=run.managed.key, failure=Failure.worker(why), seconds=self._clock() - run.began)
 
     def _give_up_lost(self) -> None:
         """Free the slots of those that are far beyond their own timeout: a lost one must not delay the others."""
@@ -373,8 +370,7 @@ class Reconciler:
         with self._lock:
             if self._executor is None:
                 make = self._make_executor
-                threads = self._policy.concurrency + self._policy.overtime + _SPARE_THREADS
-                self._executor = ThreadPoolExecutor(threads, "fluxsrc-source") if make is None else make()
+                self._executor = Threads("fluxsrc-source") if make is None else make()
             return self._executor
 
     def _replace_pool(self, broken: Executor | None = None) -> None:

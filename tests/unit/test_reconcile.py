@@ -6,6 +6,8 @@ import gc
 import logging
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -446,6 +448,28 @@ def test_stopping_cancels_what_is_under_way_and_leaves_no_thread():
     assert began.wait(60)
     assert reconciler.stop()
     assert set(threading.enumerate()) <= before
+
+
+HANGS = """
+import threading
+from fluxsrc import MemorySource, MemoryStore
+from fluxsrc.managed import ManagedSource
+from fluxsrc.reconcile import Policy, Reconciler
+
+class Hangs(MemorySource):
+    def resolve_revision(self, *, operation=None):
+        threading.Event().wait()
+
+sources = [ManagedSource(name=f"s{number}", source=Hangs({}, timeout=0.01)) for number in range(100)]
+reconciler = Reconciler(MemoryStore(), sources, policy=Policy(concurrency=2, grace=0.01))
+print(sum(status.failure.reason == "WorkerLost" for status in reconciler.run_once().values()))
+"""
+
+
+def test_a_process_ends_although_sources_hang_for_ever():
+    """Each is given up, however many there are; their threads do not keep the process."""
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "100\n"), done.stderr
 
 
 def test_it_does_not_run_twice_at_a_time():
