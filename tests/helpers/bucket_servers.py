@@ -9,24 +9,19 @@ import datetime as dt
 import email.utils
 import hashlib
 import hmac
-import os
 import secrets
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
-import pytest
 
 from fluxsrc.auth import Anonymous
 from fluxsrc.bucket import AWSKeys, AzureAccountKey, AzureBucket, AzureSAS, BucketSource, GCSBucket, S3Bucket
 from fluxsrc.memory import MemoryFile
+from helpers.programs import free_port, process, tool
 
 USER, PASSWORD = "fluxsrc", "fluxsrc-secret-key"
 ACCOUNT = "devstoreaccount1"
@@ -35,38 +30,16 @@ ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1
 _PUT_VERSION = "2021-12-02"
 
 
-def tool(name: str) -> str:
-    """The path of a program; $GOBIN is looked into first."""
-    search = os.pathsep.join(filter(None, (os.environ.get("GOBIN"), os.environ.get("PATH"))))
-    found = shutil.which(name, path=search)
-    if found is None:
-        pytest.fail(f"{name} is not installed: run tests/servers/install-buckets.sh")
-    return found
+def answers(url: str) -> Callable[[], bool]:
+    """Whether there is any answer for a URL."""
 
+    def ready() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.get(url, timeout=2, trust_env=False)
+            return True
+        return False
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def process(command: list[str], ready: str, log: Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A server, from when it answers a URL until the block ends."""
-    with log.open("wb") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(env or {})}, cwd=log.parent)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                httpx.get(ready, timeout=2, trust_env=False)
-                break
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"{command[0]} does not start:\n{log.read_text()}")
-            time.sleep(0.05)
-        yield
-    finally:
-        server.terminate()
-        server.wait(20)
+    return ready
 
 
 @contextlib.contextmanager
@@ -77,7 +50,7 @@ def minio(root: Path) -> Iterator[str]:
     command += ["--console-address", f"127.0.0.1:{console}", str(root / "data")]
     endpoint = f"http://127.0.0.1:{port}"
     env = {"MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD, "MINIO_BROWSER": "off"}
-    with process(command, f"{endpoint}/minio/health/ready", root / "log", env):
+    with process(command, root / "log", ready=answers(f"{endpoint}/minio/health/ready"), env=env, cwd=root):
         yield endpoint
 
 
@@ -88,7 +61,7 @@ def fake_gcs(root: Path) -> Iterator[str]:
     endpoint = f"http://127.0.0.1:{port}"
     command = [tool("fake-gcs-server"), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     command += ["-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
-    with process(command, f"{endpoint}/storage/v1/b?project=p", root / "log"):
+    with process(command, root / "log", ready=answers(f"{endpoint}/storage/v1/b?project=p"), cwd=root):
         yield endpoint
 
 
@@ -98,7 +71,7 @@ def azurite(root: Path) -> Iterator[str]:
     port = free_port()
     command = [tool("azurite-blob"), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
     command += ["--location", str(root), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
-    with process(command, f"http://127.0.0.1:{port}/{ACCOUNT}?comp=list", root / "log"):
+    with process(command, root / "log", ready=answers(f"http://127.0.0.1:{port}/{ACCOUNT}?comp=list"), cwd=root):
         yield f"http://127.0.0.1:{port}/{ACCOUNT}"
 
 
