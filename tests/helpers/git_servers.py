@@ -21,6 +21,7 @@ from fluxsrc.auth import BasicAuth, Credentials, SSHKey, StaticKeychain, TLSConf
 from fluxsrc.git import GitCache, GitSource
 from fluxsrc.git.ssh_pool import IDLE_CONNECTIONS
 from fluxsrc.testing.git_server import GitHTTPServer
+from helpers.programs import free_port, tool
 
 TLS = Path(__file__).parents[1] / "unit" / "data" / "tls"
 USER, PASSWORD = "robot", "hunter2"
@@ -30,14 +31,6 @@ _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     **{f"GIT_{role}_{what}": "ada@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
 }
-
-
-def tool(name: str) -> str:
-    """The path of a program."""
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.fail(f"{name} is not installed: run tests/servers/install-git.sh")
-    return found
 
 
 def git(*arguments: object, cwd: Path | None = None) -> str:
@@ -148,12 +141,6 @@ def sshd(root: Path) -> Iterator[Origin]:
         known = f"[127.0.0.1]:{port} {kind} {key}\n"
         credentials = SSHKey(identity=(home / "user").read_text(), known_hosts=known)
         yield Origin(root, f"git+ssh://{getpass.getuser()}@127.0.0.1:{port}{root}/repository.git", credentials)
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

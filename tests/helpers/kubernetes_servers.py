@@ -4,11 +4,8 @@ A server that is missing is a failure: this lane was asked for.
 """
 
 import contextlib
-import os
-import shutil
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,28 +13,15 @@ from typing import Any
 
 import attrs
 import httpx
-import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from helpers.programs import free_port, process, tool
+
 ADMIN = "admin-token"
 _PATIENCE = 90.0
 """Seconds after which what should have happened will not."""
-
-
-def tool(name: str) -> str:
-    """The path of a program; $GOBIN is looked into first."""
-    search = os.pathsep.join(filter(None, (os.environ.get("GOBIN"), os.environ.get("PATH"))))
-    found = shutil.which(name, path=search)
-    if found is None:
-        pytest.fail(f"{name} is not installed: run tests/servers/install-kubernetes.sh")
-    return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def until(condition: Callable[[], Any], what: str, evidence: Callable[[], Any] = str) -> Any:
@@ -47,22 +31,6 @@ def until(condition: Callable[[], Any], what: str, evidence: Callable[[], Any] =
         assert time.monotonic() < deadline, f"never happened: {what}\n{evidence()}"
         time.sleep(0.05)
     return answer
-
-
-@contextlib.contextmanager
-def process(command: list[str], log: Path, env: dict[str, str] | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program, until the block ends; what it says goes to the end of a file."""
-    with log.open("ab") as out:
-        program = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(env or {})})
-    try:
-        yield program
-    finally:
-        program.terminate()
-        try:
-            program.wait(30)
-        finally:
-            program.kill()
-            program.wait(30)
 
 
 @attrs.frozen

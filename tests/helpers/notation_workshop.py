@@ -5,10 +5,7 @@ import contextlib
 import datetime as dt
 import json
 import os
-import shutil
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,6 +21,8 @@ from fluxsrc.signatures.notation import NotationSignature
 from fluxsrc.stores import MemoryStore
 from helpers import notation_keys as keys
 from helpers import oci_servers as servers
+from helpers.programs import tool
+from helpers.web_server import WebServer
 
 KINDS = ["rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"]
 
@@ -68,12 +67,14 @@ class Workshop:
         (self.config / "trustpolicy.json").write_text(json.dumps(document))
 
     def notation(self, *words, check=True):
-        tool = shutil.which("notation", path=os.pathsep.join([os.environ.get("GOBIN", ""), os.environ["PATH"]]))
-        if tool is None:
-            pytest.fail("notation is not installed: run tests/servers/install-notation.sh")
         environment = {**os.environ, "XDG_CONFIG_HOME": str(self.root / "config"), "HOME": str(self.root)}
         done = subprocess.run(
-            [tool, *map(str, words)], capture_output=True, text=True, timeout=120, check=False, env=environment
+            [tool("notation"), *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=environment,
         )
         assert not check or done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
         return done
@@ -144,28 +145,11 @@ ess_cert_id_alg = sha256
 """
     )
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
+    def stamp(_request, query):
+        (root / "query.tsq").write_bytes(query)
+        words = ["-queryfile", root / "query.tsq", "-config", config, "-out", root / "answer.tsr"]
+        subprocess.run(["openssl", "ts", "-reply", *words], check=True, capture_output=True)
+        return 200, (root / "answer.tsr").read_bytes(), {"Content-Type": "application/timestamp-reply"}
 
-        def do_POST(self):
-            query = root / "query.tsq"
-            query.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
-            command = ["openssl", "ts", "-reply", "-queryfile", query, "-config", config, "-out", root / "answer.tsr"]
-            subprocess.run(command, check=True, capture_output=True)
-            body = (root / "answer.tsr").read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/timestamp-reply")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", ca
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with WebServer(stamp) as server:
+        yield server.url, ca

@@ -6,66 +6,23 @@ A server or a tool that is missing is a failure: this lane was asked for.
 import base64
 import contextlib
 import json
-import os
 import secrets
-import shutil
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
+from fluxsrc.testing._loopback import Request
+from helpers.programs import free_port, listens, process, run, tool
+from helpers.web_server import WebServer
 
 TLS = Path(__file__).parents[1] / "unit" / "data" / "tls"
 USER, PASSWORD = "robot", "hunter2"
 _BCRYPT = "$2y$05$GMloFXddzqQmNNyqTq3IlutgXrh0GDek4FMmvU7679kMSNQGRo.C2"
 """Of the password; made by `htpasswd -nbB`."""
-
-
-def tool(name: str) -> str:
-    """The path of a program; $GOBIN is looked into first."""
-    search = os.pathsep.join(filter(None, (os.environ.get("GOBIN"), os.environ.get("PATH"))))
-    found = shutil.which(name, path=search)
-    if found is None:
-        pytest.fail(f"{name} is not installed: run tests/servers/install.sh")
-    return found
-
-
-def run(*command: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    """Run a tool, and give what it prints."""
-    words = [tool(str(command[0])), *map(str, command[1:])]
-    environment = {**os.environ, **(env or {})}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment, cwd=cwd)
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@contextlib.contextmanager
-def process(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[None]:
-    """A server, from when it accepts connections until the block ends."""
-    with log.open("wb") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(env or {})})
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"{command[0]} does not start:\n{log.read_text()}")
-            time.sleep(0.02)
-        yield
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @contextlib.contextmanager
@@ -92,7 +49,7 @@ def docker_registry(
         }
     (root / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     command = [tool("docker-registry"), "serve", str(root / "config.yml")]
-    with process(command, port, root / "log", {"OTEL_TRACES_EXPORTER": "none"}):
+    with process(command, root / "log", ready=listens(port), env={"OTEL_TRACES_EXPORTER": "none"}):
         yield f"127.0.0.1:{port}"
 
 
@@ -100,7 +57,9 @@ def docker_registry(
 def crane_registry(root: Path) -> Iterator[str]:
     """The registry of go-containerregistry, which shares no code with Debian's; yields HOST:PORT."""
     port = free_port()
-    with process([tool("crane"), "registry", "serve", "--address", f"127.0.0.1:{port}"], port, root / "log"):
+    with process(
+        [tool("crane"), "registry", "serve", "--address", f"127.0.0.1:{port}"], root / "log", ready=listens(port)
+    ):
         yield f"127.0.0.1:{port}"
 
 
@@ -120,7 +79,7 @@ def zot(root: Path) -> Iterator[str]:
         "log": {"level": "error"},
     }
     (root / "config.json").write_text(json.dumps(config))
-    with process([tool("zot"), "serve", str(root / "config.json")], port, root / "log"):
+    with process([tool("zot"), "serve", str(root / "config.json")], root / "log", ready=listens(port)):
         yield f"127.0.0.1:{port}"
 
 
@@ -151,32 +110,16 @@ def token_service(root: Path) -> Iterator[tuple[str, Path]]:
         )
         return f"{signed}.{encoded(signature.stdout)}"
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(request: Request, _body: bytes) -> tuple[int, bytes]:
+        expected = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        if request.headers.get("authorization") != expected:
+            return 401, b""
+        query = parse_qs(urlsplit(request.path).query)
+        told = {"token": token(USER, query["service"][0], query.get("scope", [])), "expires_in": 300}
+        return 200, json.dumps(told).encode()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            expected = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-            query = parse_qs(urlsplit(self.path).query)
-            good = self.headers.get("Authorization") == expected
-            body = json.dumps({"token": token(USER, query["service"][0], query.get("scope", [])), "expires_in": 300})
-            self.send_response(200 if good else 401)
-            self.send_header("Content-Length", str(len(body) if good else 0))
-            self.end_headers()
-            if good:
-                self.wfile.write(body.encode())
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/token", certificate
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with WebServer(answer) as server:
+        yield f"{server.url}/token", certificate
 
 
 @contextlib.contextmanager

@@ -12,10 +12,8 @@ import json
 import os
 import struct
 import subprocess
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from helpers import oci_servers as servers
+from fluxsrc.testing._loopback import Request
 from helpers import small_sigstore as small
+from helpers.programs import free_port, listens, process, run, tool
+from helpers.web_server import WebServer
 
 ISSUED = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 Answer = Callable[[str, bytes], tuple[int, bytes]]
@@ -36,31 +36,14 @@ Answer = Callable[[str, bytes], tuple[int, bytes]]
 def http(answer: Answer) -> Iterator[str]:
     """A server for JSON; yields its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answer(self.path, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            if status == 201:  # where Rekor's clients look for the name of what they made
-                self.send_header("ETag", next(iter(json.loads(body))))
-            self.end_headers()
-            self.wfile.write(body)
+    def told(request: Request, data: bytes) -> tuple[int, bytes, dict[str, str]]:
+        status, body = answer(request.path, data)
+        # A client of Rekor's looks there for the name of what it made.
+        name = {"ETag": next(iter(json.loads(body)))} if status == 201 else {}
+        return status, body, {"Content-Type": "application/json", **name}
 
-        do_POST = do_GET  # noqa: N815 - what the library calls
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+    with WebServer(told) as server:
+        yield server.url
 
 
 def base64url(data: bytes) -> str:
@@ -250,7 +233,7 @@ class Instance:
     def _cosign_sign(self, image: str, address: str, *options: str) -> None:
         token = self.root / "token"  # on the command line, cosign knows only those by RSA keys for one
         token.write_text(self.issuer.token(address))
-        servers.run(
+        run(
             "cosign", "sign", "--yes", "--allow-http-registry", f"--identity-token={token}",
             f"--trusted-root={self.trusted_root}", *options, image, env={"HOME": str(self.root)},
         )  # fmt: skip
@@ -258,7 +241,7 @@ class Instance:
     def accepts(self, image: str, address: str, *, log: int = 2) -> bool:
         """Whether `cosign verify` ends well, for a bundle by this address in this kind of log: the second tells no time."""
         words = [
-            servers.tool("cosign"), "verify", "--allow-http-registry", f"--trusted-root={self.trusted_root}",
+            tool("cosign"), "verify", "--allow-http-registry", f"--trusted-root={self.trusted_root}",
             f"--certificate-identity={address}", f"--certificate-oidc-issuer={self.issuer.url}",
             f"--use-signed-timestamps={log == 2}".lower(), image,
         ]  # fmt: skip
@@ -317,34 +300,34 @@ def instance(root: Path) -> Iterator[Instance]:
         config = root / "fulcio.json"
         issuer = {"IssuerURL": running.issuer.url, "ClientID": "sigstore", "Type": "email"}
         config.write_text(json.dumps({"OIDCIssuers": {running.issuer.url: issuer}}))
-        port = servers.free_port()
+        port = free_port()
         running.urls["fulcio"] = f"http://127.0.0.1:{port}"
         command = [
-            servers.tool("fulcio"), "serve", "--ca=fileca", f"--fileca-cert={chain}", "--fileca-watch=false",
+            tool("fulcio"), "serve", "--ca=fileca", f"--fileca-cert={chain}", "--fileca-watch=false",
             f"--fileca-key={_pem(authority.key, root / 'ca.pem', 'hunter2')}", "--fileca-key-passwd=hunter2",
             f"--ct-log-url={ct_url}", f"--ct-log-public-key-path={ct_public}", f"--config-path={config}",
-            "--host=127.0.0.1", "--grpc-host=127.0.0.1", f"--port={port}", f"--grpc-port={servers.free_port()}",
-            f"--metrics-port={servers.free_port()}", f"--legacy-unix-domain-socket={root / 'fulcio.socket'}",
+            "--host=127.0.0.1", "--grpc-host=127.0.0.1", f"--port={port}", f"--grpc-port={free_port()}",
+            f"--metrics-port={free_port()}", f"--legacy-unix-domain-socket={root / 'fulcio.socket'}",
         ]  # fmt: skip
-        stack.enter_context(servers.process(command, port, root / "fulcio.log"))
+        stack.enter_context(process(command, root / "fulcio.log", ready=listens(port)))
 
-        port = servers.free_port()
+        port = free_port()
         running.urls["rekor"] = f"http://127.0.0.1:{port}"
         command = [
-            servers.tool("rekor-server-posix"), "serve", f"--http-port={port}", f"--grpc-port={servers.free_port()}",
-            f"--http-metrics-port={servers.free_port()}", "--hostname=rekor2.example.com",
+            tool("rekor-server-posix"), "serve", f"--http-port={port}", f"--grpc-port={free_port()}",
+            f"--http-metrics-port={free_port()}", "--hostname=rekor2.example.com",
             f"--storage-dir={root / 'rekor'}", f"--signer-filepath={_pem(log_key, root / 'rekor.pem')}",
             "--checkpoint-interval=1s", "--batch-max-age=20ms",
         ]  # fmt: skip
-        stack.enter_context(servers.process(command, port, root / "rekor.log"))
+        stack.enter_context(process(command, root / "rekor.log", ready=listens(port)))
 
-        port = servers.free_port()
+        port = free_port()
         running.urls["tsa"] = f"http://127.0.0.1:{port}"
         command = [
-            servers.tool("timestamp-server"), "serve", "--host=127.0.0.1", f"--port={port}", "--timestamp-signer=memory",
+            tool("timestamp-server"), "serve", "--host=127.0.0.1", f"--port={port}", "--timestamp-signer=memory",
             "--disable-ntp-monitoring",
         ]  # fmt: skip
-        stack.enter_context(servers.process(command, port, root / "tsa.log", {"HOME": str(root)}))
+        stack.enter_context(process(command, root / "tsa.log", ready=listens(port), env={"HOME": str(root)}))
         with urllib.request.urlopen(running.urls["tsa"] + "/api/v1/timestamp/certchain") as answer:
             tsa = x509.load_pem_x509_certificates(answer.read())
 

@@ -5,9 +5,7 @@ google-auth signs, and is not part of the default test environment; so this is h
 
 import contextlib
 import json
-import threading
 import traceback
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 import pytest
@@ -17,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fluxsrc.bucket import BucketSource, GCSBucket, GoogleServiceAccount
 from fluxsrc.errors import AuthenticationError, ConfigurationError
 from fluxsrc.testing.object_server import ObjectServer
+from helpers.web_server import WebServer
 
 pytestmark = pytest.mark.servers
 
@@ -26,28 +25,13 @@ def token_service(status=200):
     """Gives everybody the same token, and counts how often; yields its URL and what was asked."""
     asked = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            asked.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
-            body = {"access_token": "ya29.secret", "expires_in": 3600, "token_type": "Bearer"}
-            data = json.dumps(body if status == 200 else {"error": "invalid_grant", "leak": "hunter2"}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(_request, data):
+        asked.append(parse_qs(data.decode()))
+        body = {"access_token": "ya29.secret", "expires_in": 3600, "token_type": "Bearer"}
+        return status, json.dumps(body if status == 200 else {"error": "invalid_grant", "leak": "hunter2"}).encode()
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/token", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with WebServer(answer) as server:
+        yield f"{server.url}/token", asked
 
 
 def key_file(token_uri):

@@ -17,6 +17,7 @@ from fluxsrc.artifact import SourceKey
 from fluxsrc.stores import LocalStore
 from fluxsrc.testing.git_server import GitHTTPServer
 from helpers import kubernetes_servers as servers
+from helpers import programs
 
 pytestmark = pytest.mark.servers
 
@@ -47,7 +48,7 @@ class Controller:
     """The example's process."""
 
     def __init__(self, cluster, directory):
-        self.port = servers.free_port()
+        self.port = programs.free_port()
         self.log = directory / "controller.log"
         self.store = LocalStore(directory / "store")
         self.environment = {
@@ -63,7 +64,7 @@ class Controller:
     def start(self):
         command = [sys.executable, "-m", "kopf", "run", "--standalone", "--all-namespaces", "--verbose"]
         command.append(str(EXAMPLE / "controller.py"))
-        self.program = self.stack.enter_context(servers.process(command, self.log, self.environment))
+        self.program = self.stack.enter_context(programs.process(command, self.log, env=self.environment))
 
     def stop(self):
         self.program.terminate()

@@ -24,6 +24,7 @@ from fluxsrc.limits import DEFAULT_LIMITS
 from fluxsrc.operation import Operation
 from fluxsrc.testing.git_server import GitHTTPServer
 from helpers import git_servers as servers
+from helpers import programs
 
 pytestmark = pytest.mark.servers
 
@@ -35,14 +36,14 @@ LARGE = 64 * 1024 * 1024
 def tool(name):
     """As of the other servers, and of $GOBIN."""
     built = Path(os.environ.get("GOBIN", "/nonexistent")) / name
-    return str(built) if built.exists() else servers.tool(name)
+    return str(built) if built.exists() else programs.tool(name)
 
 
 @pytest.fixture(scope="module")
 def lfs(tmp_path_factory):
     """git-lfs's own test server, over HTTPS, with one user; yields its URL."""
     root = tmp_path_factory.mktemp("lfs")
-    port = servers.free_port()
+    port = programs.free_port()
     url = f"https://127.0.0.1:{port}"
     environment = {
         **servers._ENVIRONMENT,

@@ -23,6 +23,7 @@ from fluxsrc.git.known_hosts import KnownHosts
 from fluxsrc.git.transport_ssh import open_ssh, open_upload_pack
 from fluxsrc.operation import Operation
 from helpers import git_servers as servers
+from helpers import programs
 
 pytestmark = pytest.mark.servers
 
@@ -32,7 +33,7 @@ HOST_KINDS = {"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-sha2-nistp256", "rsa": "
 
 def keygen(*arguments):
     done = subprocess.run(
-        [servers.tool("ssh-keygen"), *map(str, arguments)], capture_output=True, text=True, check=False
+        [programs.tool("ssh-keygen"), *map(str, arguments)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -83,7 +84,7 @@ def start(root, port, extra=""):
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    return servers._process([servers.tool("sshd"), "-D", "-e", "-f", str(root / "sshd_config")], port)
+    return servers._process([programs.tool("sshd"), "-D", "-e", "-f", str(root / "sshd_config")], port)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(keys):
-    port = servers.free_port()
+    port = programs.free_port()
     with start(
         keys,
         port,
@@ -153,7 +154,7 @@ def test_the_host_proves_itself_with_the_key_that_is_known(server, kind):
 
 def test_what_ssh_keyscan_prints_is_read(server):
     scanned = subprocess.run(
-        [servers.tool("ssh-keyscan"), "-p", str(server.port), "127.0.0.1"], capture_output=True, text=True, check=True
+        [programs.tool("ssh-keyscan"), "-p", str(server.port), "127.0.0.1"], capture_output=True, text=True, check=True
     ).stdout
     assert server.run(known_hosts=scanned) == b"hello\n"
 
@@ -202,7 +203,7 @@ def test_a_host_certificate_is_held_against_its_authority(keys, tmp_path, princi
     public = tmp_path / "host_ed25519.pub"
     public.write_text((keys / "host_ed25519.pub").read_text())
     keygen("-q", "-s", tmp_path / "ca", "-I", "host", "-h", "-n", principals, *options, public)
-    port = servers.free_port()
+    port = programs.free_port()
     with start(keys, port, f"HostCertificate {tmp_path}/host_ed25519-cert.pub\n"):
         server = Server(keys, port)
         authority = f"@cert-authority [127.0.0.1]:* {(tmp_path / 'ca.pub').read_text()}"
@@ -273,7 +274,7 @@ def test_git_protocol_2_needs_a_server_that_takes_the_variable(server, keys, tmp
     address = attrs.evolve(server.address(), path=path)
     with open_upload_pack(address, key, operation=Operation(20)) as stream:
         assert stream.read(14) == b"000eversion 2\n"
-    port = servers.free_port()
+    port = programs.free_port()
     with start(keys, port):
         strict = Server(keys, port)
         key = attrs.evolve(key, known_hosts=strict.line())
@@ -294,7 +295,7 @@ def test_a_repository_that_is_not_there_is_not_found(server):
 
 def test_many_megabytes_arrive_through_several_exchanges_of_keys(keys):
     """Sessions change keys after so many bytes; nothing may be lost then."""
-    port = servers.free_port()
+    port = programs.free_port()
     with start(keys, port, "RekeyLimit 1M\n"):
         data = Server(keys, port).run("head -c 20000000 /dev/zero")
     assert data == bytes(20_000_000)

@@ -15,7 +15,7 @@ from fluxsrc.signatures import CosignKeylessSignature, Identity, TrustedRoot
 from fluxsrc.signing import CosignKeylessSigner, SigningConfig, sign
 from fluxsrc.stores import MemoryStore
 from helpers import oci_servers as servers
-from helpers import sigstore_servers
+from helpers import programs, sigstore_servers
 from helpers.small_sigstore import SmallSigstore
 
 pytestmark = pytest.mark.servers
@@ -120,7 +120,7 @@ def test_a_signature_that_is_copied_to_another_image_does_not_hold(sigstore, hos
         name, _, digest = image.partition("@")
         return f"{name}:{digest.replace(':', '-')}.sig"
 
-    servers.run("crane", "copy", "--insecure", tag(signed), tag(other))
+    programs.run("crane", "copy", "--insecure", tag(signed), tag(other))
     assert facts(signed, policy(sigstore))
     with pytest.raises(VerificationError) as caught:
         facts(other, policy(sigstore))

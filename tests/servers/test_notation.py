@@ -4,8 +4,6 @@ import contextlib
 import datetime as dt
 import shutil
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,9 @@ from fluxsrc.errors import VerificationError
 from fluxsrc.signatures.notation import NotationSignature
 from helpers import notation_keys as keys
 from helpers import oci_servers as servers
+from helpers import programs
 from helpers.notation_workshop import KINDS, Workshop, timestamp_authority
+from helpers.web_server import WebServer
 
 pytestmark = pytest.mark.servers
 
@@ -96,7 +96,7 @@ def test_other_metadata_than_was_signed_is_refused(work):
 def test_a_manifest_that_is_an_index_is_verified_as_one(work):
     """The descriptor that is signed has the index's size and media type."""
     first = work.artifact("index/app")
-    crane = servers.tool("crane")
+    crane = programs.tool("crane")
     tag = f"{work.registry}/index/app:all"
     where = {"env": work.docker_config(), "check": True, "capture_output": True, "text": True}
     subprocess.run([crane, "index", "append", "--insecure", "-m", first, "-t", tag], **where)
@@ -130,26 +130,8 @@ def test_a_timestamp_by_a_trusted_authority_counts(work, tmp_path, form):
 def published_list(path: Path):
     """A place that certificates name, where whatever is in this file is the list of revoked ones."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-        def do_GET(self):
-            data = path.read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/ca.crl"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with WebServer(lambda _request, _body: (200, path.read_bytes())) as server:
+        yield f"{server.url}/ca.crl"
 
 
 def test_what_was_revoked_is_refused_by_both(work, tmp_path):

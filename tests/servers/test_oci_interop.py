@@ -15,10 +15,10 @@ from fluxsrc.oci.publish import promote
 from fluxsrc.oci.pushing import push
 from fluxsrc.stores import LocalStore, MemoryStore
 from helpers import oci_servers as servers
+from helpers.programs import run, tool
 
 pytestmark = pytest.mark.servers
 
-run = servers.run
 
 ACCESS = Access(insecure=True)
 LAYER = "application/vnd.cncf.flux.content.v1.tar+gzip"
@@ -66,7 +66,7 @@ def test_crane_validates_and_exports_what_we_push(host, tree, tmp_path):
     manifest = json.loads(run("crane", "manifest", "--insecure", reference))
     assert manifest["layers"][0]["mediaType"] == LAYER
     blob = f"{host}/crane/app@{manifest['layers'][0]['digest']}"
-    data = subprocess.run([servers.tool("crane"), "blob", "--insecure", blob], capture_output=True, check=True).stdout
+    data = subprocess.run([tool("crane"), "blob", "--insecure", blob], capture_output=True, check=True).stdout
     (tmp_path / "layer.tgz").write_bytes(data)
     (tmp_path / "out").mkdir()
     run("tar", "-xzf", tmp_path / "layer.tgz", "-C", tmp_path / "out")

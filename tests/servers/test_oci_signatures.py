@@ -14,6 +14,7 @@ from fluxsrc.signatures.publickeys import read_public_keys
 from fluxsrc.signing import CosignSigner, SigningKey, sign
 from fluxsrc.stores import MemoryStore
 from helpers import oci_servers as servers
+from helpers import programs
 
 pytestmark = pytest.mark.servers
 
@@ -38,10 +39,10 @@ def home(tmp_path_factory):
     directory = tmp_path_factory.mktemp("keys")
     for name, options in KEYS.items():
         if options is None:
-            servers.run("cosign", "generate-key-pair", "--output-key-prefix", name, env=PASSWORD, cwd=directory)
+            programs.run("cosign", "generate-key-pair", "--output-key-prefix", name, env=PASSWORD, cwd=directory)
         else:
-            servers.run("openssl", "genpkey", *options, "-out", f"{name}.pem", cwd=directory)
-            servers.run("cosign", "import-key-pair", "--key", f"{name}.pem", "--output-key-prefix", name,
+            programs.run("openssl", "genpkey", *options, "-out", f"{name}.pem", cwd=directory)
+            programs.run("cosign", "import-key-pair", "--key", f"{name}.pem", "--output-key-prefix", name,
                         env=PASSWORD, cwd=directory)  # fmt: skip
     return directory
 
@@ -81,7 +82,7 @@ def place(request, tmp_path_factory):
 
 def cosign_accepts(place, home, key, image, *flags):
     """Whether `cosign verify` ends well."""
-    words = [servers.tool("cosign"), "verify", "--key", f"{key}.pub", *OFFLINE_VERIFY, *place.flags, *flags, image]
+    words = [programs.tool("cosign"), "verify", "--key", f"{key}.pub", *OFFLINE_VERIFY, *place.flags, *flags, image]
     done = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=120, check=False, env=os.environ)
     return done.returncode == 0
 
@@ -92,7 +93,7 @@ def test_what_cosign_signs_verifies(place, home, key, layout):
     """With each kind of key, in both layouts; with its annotations, and not with other ones or another key."""
     repository = f"theirs/{key}/{layout}"
     image = place.publish(repository)
-    servers.run("cosign", "sign", "--key", f"{key}.key", "--annotations", "env=prod", *OFFLINE_SIGN, *LAYOUTS[layout],
+    programs.run("cosign", "sign", "--key", f"{key}.key", "--annotations", "env=prod", *OFFLINE_SIGN, *LAYOUTS[layout],
                 *place.flags, image, env=PASSWORD, cwd=home)  # fmt: skip
     keys = read_public_keys(home / f"{key}.pub")
     good = CosignKeySignature(keys, annotations={"env": "prod"})
@@ -112,7 +113,7 @@ def test_what_cosign_signs_verifies(place, home, key, layout):
 def test_what_cosign_2_signs_as_a_referrer_verifies(place, home):
     """Its first layout, but found through the list of referrers, and not below a tag."""
     image = place.publish("theirs/referrer")
-    servers.run("cosign", "sign", "--key", "cosign.key", *OFFLINE_SIGN, *LAYOUTS["cosign"],
+    programs.run("cosign", "sign", "--key", "cosign.key", *OFFLINE_SIGN, *LAYOUTS["cosign"],
                 "--registry-referrers-mode=oci-1-1", *place.flags, image,
                 env=PASSWORD | {"COSIGN_EXPERIMENTAL": "1"}, cwd=home)  # fmt: skip
     tag = f"{image.partition('@')[2].replace(':', '-')}.sig"
@@ -147,14 +148,14 @@ def test_cosign_and_we_sign_side_by_side(place, home, layout):
     """Neither loses the other's signature: cosign first and then us, with two keys, and each verifies both."""
     repository = f"both/{layout}"
     image = place.publish(repository)
-    servers.run("cosign", "sign", "--key", "cosign.key", *OFFLINE_SIGN, *LAYOUTS[layout], *place.flags, image,
+    programs.run("cosign", "sign", "--key", "cosign.key", *OFFLINE_SIGN, *LAYOUTS[layout], *place.flags, image,
                 env=PASSWORD, cwd=home)  # fmt: skip
     sign(
         f"oci://{image}",
         CosignSigner(SigningKey.read(home / "p384.key", Secret("hunter2")), layouts=layout),
         access=place.access,
     )
-    servers.run("cosign", "sign", "--key", "rsa.key", *OFFLINE_SIGN, *LAYOUTS[layout], *place.flags, image,
+    programs.run("cosign", "sign", "--key", "rsa.key", *OFFLINE_SIGN, *LAYOUTS[layout], *place.flags, image,
                 env=PASSWORD, cwd=home)  # fmt: skip
     for key in ("cosign", "p384", "rsa"):
         assert cosign_accepts(place, home, key, image)
@@ -167,7 +168,7 @@ def test_a_promoted_artifact_keeps_what_cosign_signed(place, home):
     """Both layouts come along, and cosign itself finds them at the other place."""
     image = place.publish("staging/app")
     for flags in LAYOUTS.values():
-        servers.run("cosign", "sign", "--key", "cosign.key", *OFFLINE_SIGN, *flags, *place.flags, image,
+        programs.run("cosign", "sign", "--key", "cosign.key", *OFFLINE_SIGN, *flags, *place.flags, image,
                     env=PASSWORD, cwd=home)  # fmt: skip
     target = f"oci://{place.host}/production/app:v1"
     promote(f"oci://{place.host}/staging/app:v1", target, referrers=True, access=place.access)
@@ -181,7 +182,7 @@ def test_a_promoted_artifact_keeps_what_cosign_signed(place, home):
 def test_cosign_does_not_verify_the_images_that_it_signs_with_ed25519(place, home):
     """It signs with Ed25519ph and verifies plain Ed25519. If this fails, cosign has changed, and so should we."""
     image = place.publish("theirs/ed25519/bundle")
-    servers.run("cosign", "sign", "--key", "ed25519.key", *OFFLINE_SIGN, *place.flags, image, env=PASSWORD, cwd=home)
+    programs.run("cosign", "sign", "--key", "ed25519.key", *OFFLINE_SIGN, *place.flags, image, env=PASSWORD, cwd=home)
     assert not cosign_accepts(place, home, "ed25519", image)
     with pytest.raises(VerificationError) as caught:
         place.produce("theirs/ed25519/bundle", CosignKeySignature.from_files(home / "ed25519.pub"))

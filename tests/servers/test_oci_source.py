@@ -14,6 +14,7 @@ from fluxsrc.memory import MemoryFile
 from fluxsrc.oci import OCISource
 from fluxsrc.testing import SourceContract
 from helpers import oci_servers as servers
+from helpers import programs
 
 pytestmark = pytest.mark.servers
 
@@ -33,9 +34,9 @@ class CraneOrigin:
                 info.mode, info.size, info.mtime = file.mode.permissions, len(file.data), 1_700_000_000
                 tar.addfile(info, io.BytesIO(file.data))
         environment = {"DOCKER_CONFIG": str(self.scratch), "SSL_CERT_FILE": str(servers.TLS / "ca.pem")}
-        servers.run("crane", "auth", "login", self.host, "-u", servers.USER, "-p", servers.PASSWORD, env=environment)
+        programs.run("crane", "auth", "login", self.host, "-u", servers.USER, "-p", servers.PASSWORD, env=environment)
         reference = f"{self.host}/team/{self.scratch.name.lower()}:v1"
-        servers.run("crane", "append", "--oci-empty-base", "-t", reference, "-f", archive, env=environment)
+        programs.run("crane", "append", "--oci-empty-base", "-t", reference, "-f", archive, env=environment)
 
     def _source(self, tag: str, options: dict[str, Any]) -> OCISource:
         return OCISource(

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import random
-import shutil
 import subprocess
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.ignore import IgnoreRules
 from fluxsrc.semver import Range
+from helpers.programs import tool
 
 pytestmark = pytest.mark.servers
 
@@ -21,9 +21,7 @@ ROUNDS = int(os.environ.get("FLUXSRC_ORACLE_ROUNDS", "1500"))
 @pytest.fixture(scope="module")
 def oracle():
     """Asks `flux-oracle` (tests/servers/install-oracle.sh) many questions at once."""
-    search = os.pathsep.join([os.environ.get("GOBIN", ""), os.environ["PATH"]])
-    program = shutil.which("flux-oracle", path=search)
-    assert program is not None, "flux-oracle is not there: run tests/servers/install-oracle.sh"
+    program = tool("flux-oracle")
 
     def ask(questions):
         text = "\n".join(map(json.dumps, questions))

@@ -26,10 +26,10 @@ from fluxsrc.server import app, serving
 from fluxsrc.status import artifact_path
 from fluxsrc.stores import LocalStore, MemoryStore
 from helpers import oci_servers as servers
+from helpers.programs import free_port, listens, process, run, tool
 
 pytestmark = pytest.mark.servers
 
-run = servers.run
 
 KEY = SourceKey("directory", "default", "app")
 TOKEN = "t0ken"
@@ -91,7 +91,7 @@ def unpacked(root: Path) -> dict[str, bytes]:
 
 
 def fails(*command: object) -> str:
-    words = [servers.tool(str(command[0])), *map(str, command[1:])]
+    words = [tool(str(command[0])), *map(str, command[1:])]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
     return done.stdout + done.stderr
@@ -155,7 +155,7 @@ def test_crane_validates_lists_and_reads(repository, artifact, tmp_path):
     assert {"latest", "v1.0.0", artifact.revision.digest.hex} <= set(tags)
     manifest = json.loads(run("crane", "manifest", "--insecure", f"{repository}@{artifact.manifest}"))
     blob = f"{repository}@{manifest['layers'][0]['digest']}"
-    data = subprocess.run([servers.tool("crane"), "blob", "--insecure", blob], capture_output=True, check=True).stdout
+    data = subprocess.run([tool("crane"), "blob", "--insecure", blob], capture_output=True, check=True).stdout
     assert hashlib.sha256(data).hexdigest() == artifact.digest.hex
     run("crane", "pull", "--insecure", "--format", "oci", f"{repository}:latest", tmp_path / "layout")
     assert (tmp_path / "layout" / "blobs" / "sha256" / artifact.digest.hex).exists()
@@ -290,7 +290,7 @@ def test_a_byte_that_is_flipped_while_curl_downloads_never_arrives(tmp_path):
     whole = blob.read_bytes()
     blob.chmod(0o644)
     with serving(app(store)) as url:
-        words = [servers.tool("curl"), "-sS", "--limit-rate", "8M", "-o", out, f"{url}/{artifact_path(artifact)}"]
+        words = [tool("curl"), "-sS", "--limit-rate", "8M", "-o", out, f"{url}/{artifact_path(artifact)}"]
         download = subprocess.Popen([*map(str, words)], stderr=subprocess.DEVNULL)
         while not out.exists() or not out.stat().st_size:
             time.sleep(0.01)
@@ -385,8 +385,8 @@ def test_under_load_no_request_is_lost_to_a_collector(tmp_path, size):
     MemorySource({"data": b"first"}).produce_artifact(store, name="hot")
     stays = MemorySource({"data": random.Random(6).randbytes(size)}).produce_artifact(store, name="stays")
     command = [sys.executable, "-m", "fluxsrc", "serve", "--store", str(store.path), "--port"]
-    port = servers.free_port()
-    with servers.process([*command, str(port)], port, tmp_path / "log"):
+    port = free_port()
+    with process([*command, str(port)], tmp_path / "log", ready=listens(port)):
         base = f"http://127.0.0.1:{port}"
         readers = [Reader(f"{base}/memory/default/hot/latest", slowly=slowly) for slowly in (False, True)]
         writer = threading.Thread(target=churn.run)
@@ -452,7 +452,7 @@ application = app(LocalStore(os.environ["FLUXSRC_STORE"], durable=False))
 @contextlib.contextmanager
 def under(name: str, store: LocalStore, directory: Path) -> Iterator[str]:
     (directory / "served.py").write_text(_MODULE)
-    port = servers.free_port()
+    port = free_port()
     program = str(Path(sys.executable).with_name(name))
     command = {
         "granian": [program, "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "served:application"],
@@ -462,7 +462,7 @@ def under(name: str, store: LocalStore, directory: Path) -> Iterator[str]:
     if not Path(program).exists():
         pytest.fail(f"{name} is not installed: pip install 'fluxsrc[dev]'")
     env = {"FLUXSRC_STORE": str(store.path), "PYTHONPATH": str(directory)}
-    with servers.process(command, port, directory / "log", env):
+    with process(command, directory / "log", ready=listens(port), env=env):
         yield f"http://127.0.0.1:{port}"
 
 

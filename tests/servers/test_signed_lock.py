@@ -1,7 +1,6 @@
 """Signed locks in both directions: what `ssh-keygen` and `cosign` sign we verify, and what we sign they verify."""
 
 import os
-import shutil
 import subprocess
 
 import attrs
@@ -13,6 +12,7 @@ from fluxsrc.errors import VerificationError
 from fluxsrc.lock import Locked, LockFile
 from fluxsrc.signed_lock import NAMESPACE, SignedLock, sign_lock
 from fluxsrc.stores import MemoryStore
+from helpers.programs import tool
 
 pytestmark = pytest.mark.servers
 
@@ -27,11 +27,7 @@ PASSWORD = "hunter2"
 
 
 def run(*command, cwd, check=True, stdin=None, **environment):
-    search = os.pathsep.join(filter(None, (os.environ.get("GOBIN"), os.environ["PATH"])))
-    tool = shutil.which(command[0], path=search)
-    if tool is None:
-        pytest.fail(f"{command[0]} is not installed: run the scripts tests/servers/install-*.sh")
-    words = [tool, *map(str, command[1:])]
+    words = [tool(command[0]), *map(str, command[1:])]
     done = subprocess.run(
         words, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=120, env={**os.environ, **environment}
     )
