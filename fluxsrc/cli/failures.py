@@ -55,7 +55,8 @@ def describe(error: BaseException, *, as_json: bool, debug: bool = False) -> str
     facts = _facts(error, debug=debug)
     if as_json:
         return json.dumps({"error": facts})
-    lines = [f"error: {facts['message']}"]
+    # Who stopped it knows: for `serve` and `reconcile` that is the way to end them.
+    lines = [facts["message"] if isinstance(error, Interrupted) else f"error: {facts['message']}"]
     lines += [f"  {name}: {facts[name]}" for name in ("where", "hint") if facts[name]]
     return "\n".join(lines)
 

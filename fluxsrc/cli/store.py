@@ -1,6 +1,7 @@
 """`store …`: look after a store of artifacts."""
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fluxsrc.stores import LocalStore
 __all__ = ["store"]
 
 _NUMBERS = frozenset({4, 5})
+_log = logging.getLogger("fluxsrc.cli")
 
 
 @click.group(invoke_without_command=True)
@@ -36,16 +38,22 @@ def store(ctx: click.Context) -> None:
 @pass_session
 def list_(session: Session, store: LocalStore) -> None:
     """List the sources, and each one's current artifact."""
-    keys = list(store.sources())
-    current = [artifact for key in keys if (artifact := store.lookup(key)) is not None]
+    current = []
+    for key in store.sources():
+        try:
+            artifact = store.lookup(key)
+        except StoreError as exc:  # the others are as they were
+            _log.warning("%s", exc)
+            continue
+        if artifact is None:
+            _log.warning("%s has no whole current artifact; see `fluxsrc store verify`", key)
+        else:
+            current.append(artifact)
     if session.json:
         echo_json({"store": str(store.path), "artifacts": [artifact_document(artifact) for artifact in current]})
         return
     rows = [(str(artifact.key), *_columns(artifact)) for artifact in current]
     echo(_table("source", rows, current, right=_NUMBERS))
-    if len(current) < len(keys):
-        missing = plural(len(keys) - len(current), "source")
-        echo(f"{missing} without a whole current artifact; see `fluxsrc store verify`", err=True)
 
 
 @store.command()

@@ -7,6 +7,7 @@ and `_index`. What stays and goes: `_retention`. What is wrong: `_fsck`. How sou
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -17,7 +18,7 @@ from fluxsrc._io.atomic import replacing, store_errors, sync_directory, write_al
 from fluxsrc._io.hashing import CHUNK
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
+from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
 from fluxsrc.store import Ingest, Observation, ObservingStore
@@ -113,13 +114,23 @@ class LocalStore:
 
         Raises:
             ArtifactNotFoundError: No history or pin has it.
+            StoreError: None of those that can be read, and one is damaged.
         """
-        pinned = self.pins().values()
-        recorded = (artifact for key in self.sources() for artifact in self.history(key))
-        for source in (recorded, pinned):
-            for artifact in source:
-                if digest in (artifact.content_digest, artifact.digest, artifact.manifest):
-                    return artifact
+        damaged: StoreError | None = None
+
+        def recorded() -> Iterator[Artifact]:
+            nonlocal damaged
+            for key in self.sources():
+                try:
+                    yield from self.history(key)
+                except StoreError as exc:  # what another source left must not be in the way back
+                    damaged = exc
+
+        for artifact in chain(recorded(), self.pins().values()):
+            if digest in (artifact.content_digest, artifact.digest, artifact.manifest):
+                return artifact
+        if damaged is not None:
+            raise damaged
         raise ArtifactNotFoundError(f"the store {self.path} holds no artifact {digest}", path=str(self.path))
 
     def index(self, artifact: Artifact, /) -> bytes | None:

@@ -681,6 +681,18 @@ def test_store_export_takes_any_artifact_out(filled):
     assert filled("export", "sha256:" + "0" * 64, "--output", "x").code == 5
 
 
+def test_store_list_shows_the_others_and_warns_of_what_is_damaged(filled):
+    """One broken file in three hundred must not hide the rest."""
+    record = next(Path("store/sources").glob("*/*/*.json"))
+    record.with_name("damaged.json").write_text("{")
+    result = filled("list")
+    assert (result.code, len(result.out.splitlines())) == (0, 2)
+    assert "damaged.json is damaged" in result.err
+    json_result = filled("list", "--json")
+    assert len(json.loads(json_result.out)["artifacts"]) == 1
+    assert "damaged.json is damaged" in json.loads(json_result.err)["warning"]
+
+
 def test_a_misspelt_store_is_not_an_empty_one(run):
     """And is not made by asking."""
     result = run("store", "list", "--store", "sotre")

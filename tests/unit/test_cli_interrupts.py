@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fluxsrc.cli import interrupts
+from fluxsrc.cli.failures import describe
 from fluxsrc.cli.interrupts import Interrupted, Interrupts
 from fluxsrc.cli.session import Session
 from fluxsrc.errors import OperationCancelledError
@@ -150,3 +151,8 @@ def test_other_threads_can_run_commands_too():
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def test_who_stopped_it_is_told_of_no_error():
+    """Ctrl-C is how `serve` and `reconcile` end."""
+    assert describe(Interrupted(signal.SIGTERM), as_json=False) == "stopped by SIGTERM"

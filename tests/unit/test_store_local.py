@@ -242,6 +242,15 @@ def test_a_damaged_record_is_an_error_that_names_the_file(store):
         assert path.read_bytes() == content
 
 
+def test_a_damaged_record_is_not_in_the_way_of_what_another_source_has(store):
+    """Whoever rolls back names a digest; what is not found may be in the damaged one, and that is said."""
+    artifact = put_new(store)
+    (record_path(store).parent / "damaged.json").write_text("{")
+    assert store.find(artifact.content_digest) == artifact
+    with pytest.raises(StoreError, match=r"damaged\.json"):
+        store.find(Digest.of(b"another"))
+
+
 def test_a_newer_format_is_left_alone(store):
     """A newer fluxsrc may share the directory."""
     put_new(store)
