@@ -1,7 +1,11 @@
 """Metrics and spans: what an operator's tools see of a reconciler."""
 
+import gzip
+import io
+import random
 import subprocess
 import sys
+import tarfile
 
 from fluxsrc import tracing
 from fluxsrc.artifact import SourceKey
@@ -10,9 +14,11 @@ from fluxsrc.events import Failure, FetchFailed, GarbageCollected, NewArtifact, 
 from fluxsrc.managed import ManagedSource
 from fluxsrc.memory import MemorySource
 from fluxsrc.metrics import Metrics
+from fluxsrc.oci import OCISource
 from fluxsrc.reconcile import Reconciler
 from fluxsrc.revision import Revision
 from fluxsrc.stores import MemoryStore
+from fluxsrc.testing import Registry
 
 KEY = SourceKey("gitrepository", "default", "app")
 LABELS = {"kind": "gitrepository", "namespace": "default", "name": "app"}
@@ -82,6 +88,27 @@ def test_a_reconciler_feeds_it():
     reconciler.run_once()
     reconciler.run_once()
     labels = {"kind": "memory", "namespace": "default", "name": "app"}
+    assert found.get_sample_value("fluxsrc_cache_hits_total", labels) == 1
+
+
+def test_bytes_are_those_that_travelled():
+    """A layer, once; a look that finds nothing new receives nothing."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        member = tarfile.TarInfo("app.bin")
+        member.size = 100_000
+        tar.addfile(member, io.BytesIO(random.Random(1).randbytes(member.size)))
+    layer = gzip.compress(out.getvalue())
+    found = registry()
+    with Registry() as there:
+        there.put("team/app", "prod", layers=[("application/vnd.cncf.flux.content.v1.tar+gzip", layer)])
+        source = OCISource(f"oci://{there.host}/team/app", tag="prod", insecure=True)
+        managed = ManagedSource(name="app", source=source)
+        reconciler = Reconciler(MemoryStore(), [managed], on_event=Metrics(found))
+        for _ in range(2):
+            assert reconciler.run_once()[managed.key].ready
+    labels = LABELS | {"kind": "ocirepository"}
+    assert found.get_sample_value("fluxsrc_received_bytes_total", labels) == len(layer)
     assert found.get_sample_value("fluxsrc_cache_hits_total", labels) == 1
 
 

@@ -16,7 +16,14 @@ import pytest
 
 from fluxsrc._io.locks import locked
 from fluxsrc.artifact import SourceKey
-from fluxsrc.errors import ConfigurationError, RateLimitedError, StoreError, TransportError, VerificationError
+from fluxsrc.errors import (
+    ConfigurationError,
+    ContentError,
+    RateLimitedError,
+    StoreError,
+    TransportError,
+    VerificationError,
+)
 from fluxsrc.events import FetchFailed, GarbageCollected, NewArtifact, Reconciled, Recovered, RefMoved, Stage
 from fluxsrc.managed import ManagedSource
 from fluxsrc.memory import MemorySource
@@ -249,13 +256,14 @@ def test_logs_have_fields_for_machines(caplog):
     [
         (TransportError("x"), Stage.FETCH, "FetchFailed", "TransportFailed"),
         (VerificationError("x"), Stage.VERIFICATION, "SourceVerified", "VerificationError"),
+        (ContentError("x"), Stage.CONTENT, "FetchFailed", "InvalidContent"),
         (StoreError("x"), Stage.STORAGE, "StorageOperationFailed", "StorageOperationFailed"),
         (ConfigurationError("x"), Stage.CONFIGURATION, "Stalled", "InvalidConfiguration"),
         (ZeroDivisionError("x"), Stage.BUG, "FetchFailed", "Bug"),
     ],
 )
 def test_the_first_word_of_a_failure_says_what_failed(error, stage, condition, reason):
-    """Fetch, verification, storage, configuration, or a bug: the question of whoever is on call."""
+    """Fetch, verification, content, storage, configuration, or a bug: the question of whoever is on call."""
     [status] = Reconciler(MemoryStore(), [managed("a", Scripted(Script(error)))]).run_once().values()
     assert status.message.startswith(f"{stage} failed ({reason})")
     assert status.conditions[condition].reason == reason
