@@ -1,6 +1,7 @@
 """Publishing: `build` an archive, `push` a source or a stored artifact."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import attrs
 
-from fluxsrc._io.atomic import open_scratch, store_errors, write_all
+from fluxsrc._io.atomic import replacing, store_errors, write_all
 from fluxsrc._io.hashing import HashingWriter
 from fluxsrc.artifact import CONFIG_MEDIA_TYPE, Artifact, SourceKey
 from fluxsrc.digest import Digest
@@ -99,16 +100,14 @@ def build(source: Source, output: Path, /, *, operation: Operation | None = None
     operation = operation or Operation()
     with contextlib.closing(_Capture()) as captured:
         artifact = source.produce_artifact(captured, operation=operation)
-        with store_errors("write", output):
-            descriptor, temporary = open_scratch(output.absolute().parent)
-            try:
-                with contextlib.closing(captured.open(artifact)) as stream, open(descriptor, "wb", buffering=0) as file:
-                    while data := stream.read(_PIECE):
-                        write_all(file.fileno(), data)
-                temporary.chmod(0o644)
-                temporary.replace(output)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with (
+            store_errors("write", output),
+            replacing(output, scratch=output.absolute().parent, durable=False) as descriptor,
+            contextlib.closing(captured.open(artifact)) as stream,
+        ):
+            while data := stream.read(_PIECE):
+                write_all(descriptor, data)
+            os.fchmod(descriptor, 0o644)
     return artifact
 
 

@@ -10,7 +10,7 @@ from fluxsrc.auth import redact_url
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError
 
-__all__ = ["LayoutReference", "Reference", "is_tag", "parse_reference"]
+__all__ = ["LayoutReference", "Reference", "is_tag", "parse_digest", "parse_reference"]
 
 _HOST: Final = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*\.?|\[[0-9a-fA-F:.]+\])"
@@ -73,7 +73,7 @@ class Reference:
             raise _malformed(text, "the repository's name is not one: lower-case letters, digits, '.', '_', '-', '/'")
         if colon and not is_tag(tag):
             raise _malformed(text, "the tag is not one: letters, digits, '_', '.', '-', 128 at most")
-        return cls(host.lower(), repository, tag if colon else None, Digest.parse(digest) if at else None)
+        return cls(host.lower(), repository, tag if colon else None, parse_digest(digest) if at else None)
 
     @property
     def api_host(self) -> str:
@@ -131,7 +131,7 @@ class LayoutReference:
             raise _malformed(text, "it names no directory")
         if colon and not _LAYOUT_NAME.fullmatch(tag):
             raise _malformed(text, "what follows the directory is not a reference name")
-        return cls(os.path.normpath(path), tag if colon else None, Digest.parse(digest) if at else None)
+        return cls(os.path.normpath(path), tag if colon else None, parse_digest(digest) if at else None)
 
     @property
     def name(self) -> str:
@@ -140,6 +140,18 @@ class LayoutReference:
 
     def __str__(self) -> str:
         return self.name + _suffix(self.tag, self.digest)
+
+
+def parse_digest(text: str) -> Digest:
+    """A digest by which things are named in registries.
+
+    Raises:
+        ConfigurationError: It is none, or by another algorithm.
+    """
+    digest = Digest.parse(text)
+    if digest.algorithm not in ("sha256", "sha512"):
+        raise ConfigurationError(f"{digest.algorithm} is no digest algorithm of OCI", hint="sha256 or sha512")
+    return digest
 
 
 def parse_reference(text: str) -> Reference | LayoutReference:

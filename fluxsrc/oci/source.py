@@ -20,7 +20,7 @@ from fluxsrc.errors import ConfigurationError, PathNotFoundError, RevisionNotFou
 from fluxsrc.oci.access import Access, open_repository
 from fluxsrc.oci.layers import LayerOperation, build_tree, content_of, is_archive, not_an_archive, select_layers
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
-from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
+from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_digest, parse_reference
 from fluxsrc.oci.repository import Document, Repository
 from fluxsrc.oci.stream import as_binary, reading
 from fluxsrc.oci.tokens import TokenCache
@@ -53,7 +53,7 @@ def _reference(value: str | Reference | LayoutReference) -> Reference | LayoutRe
 
 
 def _digest(value: "str | Digest | None") -> Digest | None:
-    return Digest.parse(value) if isinstance(value, str) else value
+    return parse_digest(value) if isinstance(value, str) else value
 
 
 def _platform(value: "str | Platform | None") -> Platform | None:

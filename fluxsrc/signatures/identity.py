@@ -19,7 +19,7 @@ _ISSUER_V1: Final = "1.3.6.1.4.1.57264.1.1"
 _ISSUER_V2: Final = "1.3.6.1.4.1.57264.1.8"
 _OTHER_NAME: Final = "1.3.6.1.4.1.57264.1.7"
 _MAX_NAME: Final = 4096
-_NOT_RE2: Final = re.compile(r"\[\[:|\\[QEzCpP]")
+_NOT_RE2: Final = re.compile(r"\[\[:|\\[QEzCpP]|\{,")
 
 
 def _wanted(instance: "Identity", attribute: "attrs.Attribute[Any]", value: object) -> None:

@@ -865,6 +865,7 @@ def test_a_name_that_continues_after_a_line_break_does_not_fit_the_end_of_a_patt
         {"issuer": "(", "subject": "x"},
         {"issuer": "[[:alpha:]]", "subject": "x"},
         {"issuer": "x", "subject": r"\pL"},
+        {"issuer": "x", "subject": "a{,3}"},
         {"issuer": "x", "subject": "y", "subjectRegExp": "z"},
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from fluxsrc.auth import BasicAuth, Origin, StaticKeychain
 from fluxsrc.errors import (
     AuthenticationError,
+    ConfigurationError,
     ContentError,
     RemoteProtocolError,
     RevisionNotFoundError,
@@ -335,6 +336,14 @@ def test_what_refers_to_one_manifest_of_an_index_comes_along(registry):
     copied = promote(f"oci://{registry.host}/app:v1", f"oci://{registry.host}/copy:v1", referrers=True, access=ACCESS)
     assert sbom in {str(digest) for digest in copied.referrers}
     assert f"sha256-{child.hex}.sig" in registry.repository("copy").tags
+
+
+@pytest.mark.parametrize("reference", ["oci://host/app@sha1:" + "0" * 40, "oci-layout:here@sha1:" + "0" * 40])
+def test_only_digests_that_registries_know_name_anything(reference):
+    with pytest.raises(ConfigurationError, match=r"sha1 is no digest algorithm of OCI"):
+        OCISource(reference)
+    with pytest.raises(ConfigurationError, match=r"sha1 is no digest algorithm of OCI"):
+        OCISource("oci://host/app", digest="sha1:" + "0" * 40)
 
 
 # --- layouts ---
