@@ -130,11 +130,16 @@ class GitSnapshot(ShownSnapshot):
 
     @property
     def tree_id(self) -> str | None:
-        """The name of the tree that is the root; of a sparse snapshot a hash over its parts' names."""
+        """The name of the tree that is the root; of a sparse snapshot a hash over its parts' names.
+
+        With it goes what decides about the tree's files from outside of it: equal names have equal files.
+        """
         if not self._selected:
-            return f"git:{self._root.oid.hex()}"
+            return f"git:{self._root.oid.hex()}" + ("+lfs" if self._lfs_above() else "")
         parts = [f"{node.path}\0{node.mode:o} {node.oid.hex()}" for node in self._selected]
-        parts += [f"{path}\0{text}" for path, text in sorted(self.ignore_files().items())]
+        survey = self._surveyed()
+        parts += [f"{path}\0{text}" for path, text in sorted(survey.ignore_files.items())]
+        parts += [f"lfs\0{directory}" for directory in sorted(survey.lfs_below)]
         return "git-sparse:" + hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
     @property

@@ -536,6 +536,15 @@ class TestLFS:
             list(snapshot.entries())
             assert [item.path for item in snapshot.skipped] == ["x.bin"]
 
+    @pytest.mark.parametrize("choice", [{"path": "d"}, {"sparse": ["d"]}, {"path": "d", "sparse": ["x.bin"]}])
+    def test_attributes_elsewhere_can_make_pointers_of_files_that_did_not_change(self, repository, choice):
+        store = MemoryStore()
+        for files, reported in (({**self.FILES, ".gitattributes": b"* text\n"}, 0), (self.FILES, 1)):
+            repository.commit(files)
+            assert len(GitSource(repository.path, **choice).produce_artifact(store).skipped) == reported
+        with pytest.raises(ContentError, match="is a Git LFS pointer"):
+            GitSource(repository.path, lfs="error", **choice).produce_artifact(store)
+
     def test_what_merely_looks_like_a_pointer_is_a_file(self, repository):
         repository.commit({"d/x.bin": POINTER})
         with GitSource(repository.path, lfs="error").fetch() as snapshot:
