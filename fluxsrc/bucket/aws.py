@@ -11,7 +11,9 @@ import attrs
 from fluxsrc.auth import Anonymous, Proxy
 from fluxsrc.bucket.ldap import LDAPIdentity, ldap_key_finder
 from fluxsrc.bucket.sigv4 import AWSKeys
+from fluxsrc.bucket.wait import within
 from fluxsrc.errors import AuthenticationError, ConfigurationError, FluxSrcError, MissingExtraError, TransportError
+from fluxsrc.operation import Operation
 
 __all__ = ["AWSCredentials", "AWSDefaultChain", "AWSProfile", "AWSRole", "AWSWebIdentity", "key_finder"]
 
@@ -75,8 +77,8 @@ class AWSWebIdentity:
 
 AWSCredentials = Anonymous | AWSKeys | AWSProfile | AWSRole | AWSWebIdentity | AWSDefaultChain | LDAPIdentity
 
-KeyFinder = Callable[[], AWSKeys | None]
-"""Gives the keys of now; None is anonymous."""
+KeyFinder = Callable[[Operation], AWSKeys | None]
+"""Gives the keys of now, under an operation; None is anonymous."""
 
 
 def key_finder(credentials: AWSCredentials, *, region: str | None, proxy: Proxy | None, url: str) -> KeyFinder:
@@ -87,25 +89,28 @@ def key_finder(credentials: AWSCredentials, *, region: str | None, proxy: Proxy 
         region: Of the token service.
         proxy: On the way to the token service.
         url: For messages.
-
-    Raises:
-        MissingExtraError: boto3 is needed, and not installed.
-        ConfigurationError: There is no such profile.
     """
     if isinstance(credentials, Anonymous):
-        return lambda: None
+        return lambda _operation: None
     if isinstance(credentials, AWSKeys):
-        return lambda: credentials
+        return lambda _operation: credentials
     if isinstance(credentials, LDAPIdentity):
         return ldap_key_finder(credentials, proxy=proxy, url=url)
-    with _translated(url):
-        found = _botocore_credentials(credentials, region, proxy)
     lock = threading.Lock()
+    found: list[Any] = []
 
-    def find() -> AWSKeys:
+    def ask() -> AWSKeys:
         with lock, _translated(url):
-            frozen = found.get_frozen_credentials()
+            if not found:
+                found.append(_botocore_credentials(credentials, region, proxy))
+            frozen = found[0].get_frozen_credentials()
         return AWSKeys(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def find(operation: Operation) -> AWSKeys:
+        # Keys that are lent know when they have to be asked for again; others never have to.
+        if found and not getattr(found[0], "refresh_needed", bool)():
+            return ask()
+        return within(ask, operation, "authenticate", url=url)
 
     return find
 

@@ -88,7 +88,7 @@ class AzureBucket(Unfound):
 
     def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
         """See `Bucket`."""
-        return connect(_Azure(self), operation, tls=self.tls, proxy=self.proxy)
+        return connect(_Azure(self, operation), operation, tls=self.tls, proxy=self.proxy)
 
 
 class _Azure:
@@ -96,9 +96,10 @@ class _Azure:
 
     jumps = False
 
-    def __init__(self, bucket: AzureBucket) -> None:
+    def __init__(self, bucket: AzureBucket, operation: Operation) -> None:
         self.url = bucket.url
         self._bucket = bucket
+        self._operation = operation
         parts = urlsplit(bucket.endpoint or f"https://{bucket.account}.blob.core.windows.net")
         self._server = f"{parts.scheme}://{parts.netloc}"
         self._above = f"{parts.path}/{quote(bucket.name)}"
@@ -189,7 +190,7 @@ class _Azure:
             find = self._bucket._found.finder(  # noqa: SLF001 - the same room
                 lambda: token_finder(credentials, url=self.url, proxy=self._bucket.proxy)
             )
-            fields["Authorization"] = Secret(f"Bearer {find().reveal()}")
+            fields["Authorization"] = Secret(f"Bearer {find(self._operation).reveal()}")
         return Ask(self._server, f"{path}?{text}" if text else path, fields)
 
 
@@ -205,5 +206,5 @@ def _object(record: dict[str, str]) -> BucketObject:
 
 if TYPE_CHECKING:
     _: Bucket = AzureBucket("name", account="account")
-    _dialect: Dialect = _Azure(AzureBucket("name", account="account"))
-    _delimiter: Delimiter = _Azure(AzureBucket("name", account="account"))
+    _dialect: Dialect = _Azure(AzureBucket("name", account="account"), Operation())
+    _delimiter: Delimiter = _Azure(AzureBucket("name", account="account"), Operation())

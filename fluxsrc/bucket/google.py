@@ -9,6 +9,7 @@ import attrs
 
 from fluxsrc._io.http import HTTPClient
 from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret, TLSConfig
+from fluxsrc.bucket.wait import within
 from fluxsrc.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -59,20 +60,23 @@ def token_finder(credentials: GCSCredentials, *, url: str, tls: TLSConfig, proxy
         url: For messages.
         tls: For the requests to the token service.
         proxy: The same.
-
-    Raises:
-        MissingExtraError: google-auth is needed, and not installed.
-        ConfigurationError: The key file is none.
-        AuthenticationError: There are no credentials.
     """
     if isinstance(credentials, Anonymous):
         return lambda _operation: None
     if isinstance(credentials, BearerToken):
         return lambda _operation: credentials.token
-    found = _load(credentials, url)
     lock = threading.Lock()
+    loaded: list[Any] = []
+
+    def load() -> Any:
+        with lock:
+            if not loaded:
+                loaded.append(_load(credentials, url))
+            return loaded[0]
 
     def find(operation: Operation) -> Secret:
+        # To find out where it runs, google-auth asks the network, too.
+        found = loaded[0] if loaded else within(load, operation, "authenticate", url=url)
         with lock:
             if not found.valid:
                 _refresh(found, operation, url, tls, proxy)

@@ -19,7 +19,6 @@ from fluxsrc.operation import Operation
 __all__ = ["LDAPIdentity", "ldap_key_finder"]
 
 _VERSION: Final = "2011-06-15"
-_TIMEOUT: Final = 10.0
 _EARLY: Final = 300.0
 """Seconds before their end that keys are replaced."""
 _MAX_ANSWER: Final = 256 * 1024
@@ -53,7 +52,7 @@ class LDAPIdentity:
     tls: TLSConfig = attrs.field(factory=TLSConfig)
 
 
-def ldap_key_finder(identity: LDAPIdentity, *, proxy: Proxy | None, url: str) -> Callable[[], AWSKeys]:
+def ldap_key_finder(identity: LDAPIdentity, *, proxy: Proxy | None, url: str) -> Callable[[Operation], AWSKeys]:
     """How to find the keys. Thread-safe; keeps what was lent until it is about to end.
 
     Args:
@@ -64,16 +63,16 @@ def ldap_key_finder(identity: LDAPIdentity, *, proxy: Proxy | None, url: str) ->
     lock = threading.Lock()
     kept: list[tuple[AWSKeys, float]] = []
 
-    def find() -> AWSKeys:
+    def find(operation: Operation) -> AWSKeys:
         with lock:
             if not kept or kept[0][1] - _EARLY < time.time():
-                kept[:] = [_borrow(identity, proxy, url)]
+                kept[:] = [_borrow(identity, proxy, url, operation)]
             return kept[0][0]
 
     return find
 
 
-def _borrow(identity: LDAPIdentity, proxy: Proxy | None, url: str) -> tuple[AWSKeys, float]:
+def _borrow(identity: LDAPIdentity, proxy: Proxy | None, url: str, operation: Operation) -> tuple[AWSKeys, float]:
     form = {"Action": "AssumeRoleWithLDAPIdentity", "Version": _VERSION}
     form |= {"LDAPUsername": identity.username, "LDAPPassword": identity.password.reveal()}
     with (
@@ -81,7 +80,7 @@ def _borrow(identity: LDAPIdentity, proxy: Proxy | None, url: str) -> tuple[AWSK
         http.request(
             "POST",
             identity.endpoint,
-            operation=Operation(_TIMEOUT),
+            operation=operation,
             phase="log in",
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             content=urlencode(form).encode(),

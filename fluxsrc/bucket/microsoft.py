@@ -15,7 +15,9 @@ from urllib.parse import quote, unquote
 import attrs
 
 from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret
+from fluxsrc.bucket.wait import within
 from fluxsrc.errors import AuthenticationError, ConfigurationError, FluxSrcError, MissingExtraError, TransportError
+from fluxsrc.operation import Operation
 
 __all__ = [
     "AzureAccountKey",
@@ -119,8 +121,8 @@ AzureCredentials = (
 _Found = AzureDefaultCredential | AzureManagedIdentity | AzureClientSecret | AzureClientCertificate
 """Those that azure-identity has to make a token of."""
 
-TokenFinder = Callable[[], Secret]
-"""Gives the access token of now."""
+TokenFinder = Callable[[Operation], Secret]
+"""Gives the access token of now, under an operation."""
 
 
 def shared_key(
@@ -174,11 +176,17 @@ def token_finder(credentials: _Found, *, url: str, proxy: Proxy | None) -> Token
     lock = threading.Lock()
     kept: list[tuple[Secret, float]] = []
 
-    def find() -> Secret:
+    def is_fresh() -> bool:
+        return bool(kept) and kept[0][1] - _EARLY >= time.time()
+
+    def ask() -> Secret:
         with lock:
-            if not kept or kept[0][1] - _EARLY < time.time():
+            if not is_fresh():
                 kept[:] = [_get_token(credential, url)]
             return kept[0][0]
+
+    def find(operation: Operation) -> Secret:
+        return kept[0][0] if is_fresh() else within(ask, operation, "authenticate", url=url)
 
     return find
 

@@ -105,7 +105,7 @@ class S3Bucket(Unfound):
 
     def connect(self, operation: Operation, /) -> AbstractContextManager[BucketClient]:
         """See `Bucket`."""
-        return connect(_S3(self), operation, tls=self.tls, proxy=self.proxy)
+        return connect(_S3(self, operation), operation, tls=self.tls, proxy=self.proxy)
 
     def base(self, region: str) -> str:
         """The URL in front of the keys, without a slash at its end."""
@@ -125,9 +125,10 @@ class _S3:
 
     jumps = True
 
-    def __init__(self, bucket: S3Bucket) -> None:
+    def __init__(self, bucket: S3Bucket, operation: Operation) -> None:
         self.url = bucket.url
         self._bucket = bucket
+        self._operation = operation
         self._signer: tuple[AWSKeys, str, Signer] | None = None
 
     def list(self, prefix: str, after: str, token: str | None) -> Ask:
@@ -240,7 +241,7 @@ class _S3:
         find = bucket._found.finder(  # noqa: SLF001 - the same room
             lambda: key_finder(bucket.credentials, region=bucket.region, proxy=bucket.proxy, url=bucket.url)
         )
-        keys = find()
+        keys = find(self._operation)
         if keys is None:
             return None
         known = self._signer
@@ -264,4 +265,4 @@ def _object(record: dict[str, str]) -> BucketObject:
 
 if TYPE_CHECKING:
     _: Bucket = S3Bucket("name")
-    _dialect: Dialect = _S3(S3Bucket("name"))
+    _dialect: Dialect = _S3(S3Bucket("name"), Operation())

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import sys
+import threading
 import time
 import traceback
 import types
@@ -30,6 +31,8 @@ from fluxsrc.bucket import (
     LDAPIdentity,
     S3Bucket,
 )
+from fluxsrc.bucket import aws as aws_auth
+from fluxsrc.bucket import google as google_auth
 from fluxsrc.bucket import microsoft as azure_auth
 from fluxsrc.bucket.aws import key_finder
 from fluxsrc.bucket.microsoft import AzureAccountKey, AzureSAS, sas_query, shared_key
@@ -39,7 +42,9 @@ from fluxsrc.errors import (
     MissingExtraError,
     RemoteProtocolError,
     TransportError,
+    TransportTimeoutError,
 )
+from fluxsrc.operation import Operation
 from fluxsrc.testing.object_server import ObjectServer
 from helpers.web_server import WebServer
 
@@ -70,7 +75,9 @@ def no_credentials(monkeypatch, tmp_path):
 
 
 def find(credentials, **options):
-    return key_finder(credentials, **{"region": "us-east-1", "proxy": None, "url": "s3://models", **options})()
+    return key_finder(credentials, **{"region": "us-east-1", "proxy": None, "url": "s3://models", **options})(
+        Operation()
+    )
 
 
 def test_given_keys_and_anonymity_need_no_library(monkeypatch):
@@ -168,7 +175,7 @@ def ldap(directory, password=SECRET):
 def test_keys_are_lent_to_somebody_in_the_directory_once(directory):
     """By name and password; again only shortly before they end."""
     find_keys = key_finder(ldap(directory), region=None, proxy=None, url="s3://models")
-    assert find_keys() == find_keys() == AWSKeys("lent1", "s", "t")
+    assert find_keys(Operation()) == find_keys(Operation()) == AWSKeys("lent1", "s", "t")
     assert directory.asked == [
         {
             "Action": "AssumeRoleWithLDAPIdentity",
@@ -179,7 +186,7 @@ def test_keys_are_lent_to_somebody_in_the_directory_once(directory):
     ]
     directory.lasts = 60
     find_keys = key_finder(ldap(directory), region=None, proxy=None, url="s3://models")
-    assert [find_keys().access_key for _ in range(2)] == ["lent2", "lent3"]
+    assert [find_keys(Operation()).access_key for _ in range(2)] == ["lent2", "lent3"]
 
 
 def test_a_wrong_password_is_an_authentication_error_that_does_not_show_it(directory):
@@ -253,6 +260,30 @@ def test_a_token_service_that_is_not_there_is_a_transport_error_without_secrets(
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "bucket"),
+    [
+        (aws_auth, "_botocore_credentials", S3Bucket("models")),
+        (google_auth, "_load", GCSBucket("models")),
+        (azure_auth, "_get_token", AzureBucket("models", account="ada", credentials=AzureManagedIdentity())),
+    ],
+    ids=["AWS", "Google", "Azure"],
+)
+def test_the_deadline_holds_while_a_library_looks_for_credentials(monkeypatch, module, name, bucket):
+    """None of them knows of it, and where nobody answers they ask for minutes."""
+    over = threading.Event()
+
+    def look(*_):
+        over.wait(60)
+        raise OSError
+
+    monkeypatch.setattr(module, name, look)
+    monkeypatch.setattr(azure_auth, "_credential", lambda *_: None)
+    with pytest.raises(TransportTimeoutError):
+        BucketSource(bucket, timeout=0.2).resolve_revision()
+    over.set()
+
+
 def test_keys_are_found_once_for_a_bucket_and_asked_for_again_when_they_end(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
@@ -312,12 +343,12 @@ def test_azure_s_tokens_are_kept_until_shortly_before_their_end(monkeypatch):
         azure_auth, "_get_token", lambda c, _: (Secret(c.get_token(azure_auth._SCOPE).token), Token.expires_on)
     )
     find_token = azure_auth.token_finder(AzureManagedIdentity(), url="az://models", proxy=None)
-    assert find_token() == find_token() == Secret("secret-token")
+    assert find_token(Operation()) == find_token(Operation()) == Secret("secret-token")
     assert credential.asked == 1
     Token.expires_on = time.time() + 100
     find_token = azure_auth.token_finder(AzureManagedIdentity(), url="az://models", proxy=None)
-    find_token()
-    find_token()
+    find_token(Operation())
+    find_token(Operation())
     assert credential.asked == 3
 
 

@@ -181,7 +181,7 @@ def test_a_service_that_prefers_keys_is_asked_for_pages_by_them_until_a_listing_
 
 
 def test_minio_is_known_by_its_name():
-    prefers_keys = s3_module._S3(S3Bucket(NAME)).prefers_keys
+    prefers_keys = s3_module._S3(S3Bucket(NAME), Operation()).prefers_keys
     assert prefers_keys(Headers((("server", "MinIO"),)))
     assert not prefers_keys(Headers((("server", "AmazonS3"),)))
     assert not prefers_keys(Headers(()))
