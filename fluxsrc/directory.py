@@ -10,7 +10,7 @@ from functools import partial
 from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 from urllib.parse import quote
 
 import attrs
@@ -70,8 +70,7 @@ class _Files:
                 yield Entry(path, mode, size, opener, state, partial(_read, where, url, state, size))
 
 
-@attrs.frozen
-class _Listing:
+class _Listing(NamedTuple):
     """What the directory held at one moment, and that moment's name."""
 
     revision: Revision

@@ -9,7 +9,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -29,8 +29,7 @@ _MAX_SURVEY: Final = 16 * 1024 * 1024
 _MAX_LENGTH: Final = 2 * MAX_BLOCK
 
 
-@attrs.frozen
-class Place:
+class Place(NamedTuple):
     """Where a block lies.
 
     Attributes:
@@ -65,8 +64,7 @@ class Group:
     content_ids: str
 
 
-@attrs.frozen
-class PackIndex:
+class PackIndex(NamedTuple):
     """What an index says.
 
     Attributes:

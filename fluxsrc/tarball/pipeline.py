@@ -16,9 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
-
-import attrs
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from fluxsrc.digest import Digest
 from fluxsrc.gzip import Block, crc32_combine
@@ -41,8 +39,7 @@ class Sink(Protocol):
         ...
 
 
-@attrs.frozen
-class Written:
+class Written(NamedTuple):
     """A block on its way out: what it holds, and what it is compressed to."""
 
     data: bytes

@@ -5,9 +5,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO, Final, cast
-
-import attrs
+from typing import BinaryIO, Final, NamedTuple, cast
 
 from fluxsrc.entry import Entry, Mode, Skipped, check_path
 from fluxsrc.errors import ContentError, StoreError, UnsafeEntryError
@@ -122,8 +120,7 @@ class _Slice(io.RawIOBase):
         return len(data)
 
 
-@attrs.frozen
-class _Node:
+class _Node(NamedTuple):
     """A file or a link, and where its content is; or the reason why it cannot be an entry."""
 
     mode: Mode
