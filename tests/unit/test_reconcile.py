@@ -32,7 +32,6 @@ from fluxsrc.reconcile import Policy, Reconciler, Retention
 from fluxsrc.stores import LocalStore, MemoryStore
 
 FORK = multiprocessing.get_context("fork")  # a spawned process could not import what this module defines
-ABOUT_FORK = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 FAST = Policy(min_delay=0.01, slow_delay=0.02, max_delay=0.05, grace=5.0)
 
 
@@ -320,7 +319,7 @@ def test_a_source_that_hangs_delays_no_other():
     hanging = Scripted(Script(lambda _: release.wait(60) and None), timeout=0.2)
     others = [managed(f"s{number}", files(str(number)), interval=3600) for number in range(20)]
     events = []
-    policy = attrs.evolve(FAST, concurrency=1, grace=0.1)
+    policy = attrs.evolve(FAST, concurrency=1, overtime=0, grace=0.1)
     try:
         with Reconciler(
             MemoryStore(), [managed("hang", hanging), *others], policy=policy, on_event=events.append
@@ -333,6 +332,8 @@ def test_a_source_that_hangs_delays_no_other():
             assert reconciler.wait(all_ready, timeout=60)
     finally:
         release.set()
+    [failed], [recovered] = of_kind(events, FetchFailed), of_kind(events, Recovered)
+    assert (failed.key, recovered.key, recovered.failures) == (key("hang"), key("hang"), 1)
 
 
 @pytest.mark.parametrize("once", [True, False])
@@ -492,7 +493,6 @@ def test_it_does_not_run_twice_at_a_time():
 # --- executors ---
 
 
-@ABOUT_FORK
 def test_any_executor_will_do(tmp_path):
     """Processes: sources, store and outcomes travel."""
     store = LocalStore(tmp_path / "store", durable=False)
@@ -514,7 +514,6 @@ class DieOnce:
                 os._exit(9)
 
 
-@ABOUT_FORK
 def test_killed_workers_are_replaced(tmp_path):
     """All that was under way there is tried again, on new workers."""
     store = LocalStore(tmp_path / "store", durable=False)
