@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Final
 
-__all__ = ["moment", "plural", "size"]
+__all__ = ["moment", "plural", "size", "why"]
 
 _KIB: Final = 1024
 
@@ -40,3 +40,12 @@ def plural(count: int, noun: str) -> str:
     ('1 file', '1,200 files')
     """
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def why(error: OSError | UnicodeError) -> str:
+    """Why a file could not be read, for a message that has its name already.
+
+    >>> why(FileNotFoundError(2, "No such file or directory", "keys.pem"))
+    'No such file or directory'
+    """
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "it is not UTF-8"

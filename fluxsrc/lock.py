@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import attrs
 
 from fluxsrc._io.atomic import store_errors, write_atomic
+from fluxsrc._units import why
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, LockedContentError, RefMovedError
@@ -106,7 +107,7 @@ class LockFile:
         except FileNotFoundError:
             raise ConfigurationError(f"there is no lock file {path}", hint="make it with fluxsrc lock") from None
         except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"cannot read the lock file {path}: {exc}") from exc
+            raise ConfigurationError(f"cannot read the lock file {path}: {why(exc)}") from exc
         return cls.parse(text)
 
     def save(self, path: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
+from fluxsrc._units import why
 from fluxsrc.auth import Secret
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
@@ -257,7 +258,7 @@ def _read_keys(path: Path) -> Iterable[Keys]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"cannot read the keys in {path}: {exc}") from exc
+        raise ConfigurationError(f"cannot read the keys in {path}: {why(exc)}") from exc
     return parse_keys(text)
 
 
@@ -268,7 +269,7 @@ def _read(path: Path, what: str, *, at_most: int) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as exc:
-        raise ConfigurationError(f"cannot read {what} {path}: {exc}") from exc
+        raise ConfigurationError(f"cannot read {what} {path}: {why(exc)}") from exc
     if len(data) > at_most:
         raise ConfigurationError(f"{what} {path} is larger than {at_most:,} bytes")
     return data

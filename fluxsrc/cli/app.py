@@ -1,6 +1,8 @@
 """The root command: a table of commands that are loaded when they are used, and one door for every error."""
 
+import codecs
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -122,7 +124,7 @@ def root(ctx: click.Context) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run one command. Every error ends here, in one shape, with its exit code."""
-    _open_closed_streams()
+    _prepare_streams()
     session = Session.of(words)
     try:
         with session.signals_handled(), remarks_shown(as_json=session.json):
@@ -142,15 +144,18 @@ def run(words: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _open_closed_streams() -> None:
-    """Give what was started without stdin, stdout or stderr the null device there.
+def _prepare_streams() -> None:
+    """Whatever streams the program was started with, printing does not fail.
 
-    Else the next file that is opened would take the number, and be written to by whoever prints.
+    Where stdin, stdout or stderr is closed, the null device takes its place: else the next file that is opened would get
+    the number, and be written to by whoever prints. What an encoding other than UTF-8 lacks is escaped, as stderr does.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+    if isinstance(sys.stdout, io.TextIOWrapper) and codecs.lookup(sys.stdout.encoding).name != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _give_stdout_up() -> None:

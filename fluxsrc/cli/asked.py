@@ -8,6 +8,7 @@ from typing import Any, Final
 import attrs
 import click
 
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.sections import verification_option
 
 __all__ = ["Asked", "verify_options"]
@@ -58,7 +59,7 @@ class Asked:
         return {f"--verify-{name.replace('_', '-')}": value for name, value in values.items() if value}
 
 
-_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+_FILE: Final = Place(dir_okay=False, path_type=Path)
 _OPTIONS: Final = (
     verification_option(
         "--verify-lock-source", metavar="NAME", help="The source's name in that lock, if its URL is another one there."
@@ -73,7 +74,7 @@ _OPTIONS: Final = (
     ),
     verification_option(
         "--verify-trust-store",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=Place(file_okay=False, path_type=Path),
         help="OCI: notation's trust stores, if they are not beside the trust policy.",
     ),
     verification_option(
@@ -93,7 +94,7 @@ _OPTIONS: Final = (
     ),
     verification_option(
         "--verify-tuf-cache",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=Place(file_okay=False, path_type=Path),
         help="OCI: fetch sigstore.dev's current authorities and logs into this directory first.",
     ),
     verification_option(

@@ -44,6 +44,8 @@ def _git(_: Sequence[str], name: str) -> Keychain:
 
 
 def _docker(_: Sequence[str], file: str) -> Keychain:
+    if file and not Path(file).is_file():
+        raise ConfigurationError(f"{file} is not there", hint="the file of `docker login` was asked for by name")
     return DockerConfig(path=file) if file else DockerConfig.from_env()
 
 

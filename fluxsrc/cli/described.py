@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fluxsrc._units import why
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.managed import ManagedSource
 from fluxsrc.manifests import load_manifests
@@ -59,8 +60,7 @@ class Described:
         try:
             return Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-            raise ConfigurationError(f"cannot read {file}: {why}") from exc
+            raise ConfigurationError(f"cannot read {file}: {why(exc)}") from exc
 
 
 def takes_manifests(*, required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

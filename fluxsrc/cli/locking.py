@@ -13,6 +13,7 @@ from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.failures import EXIT_CODES
 from fluxsrc.cli.options import a_store, common_options, optional_store, timeout_option
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.pins import LOCK_FILE
 from fluxsrc.cli.render import echo, echo_json, facts, plural
 from fluxsrc.cli.sections import command
@@ -33,7 +34,7 @@ _MAX_KEY: Final = 64 * 1024
 @optional_store
 @click.option(
     "--lock-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Place(dir_okay=False, path_type=Path),
     default=LOCK_FILE,
     show_default=True,
     help="The file to write, or to hold the sources against.",
@@ -45,13 +46,13 @@ _MAX_KEY: Final = 64 * 1024
 @click.option("--frozen", is_flag=True, help="Put what is locked into the store, without asking where sources point.")
 @click.option(
     "--sign",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Place(dir_okay=False, path_type=Path),
     help=f"Sign the lock file with this SSH key, or key in PEM; ${_PASSWORDS[0]} opens an encrypted one.",
 )
 @click.option(
     "--verify",
     multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Place(dir_okay=False, path_type=Path),
     help="First of all, the lock file must be signed by one of the keys in this file. Repeatable.",
 )
 @click.option(

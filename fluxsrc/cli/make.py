@@ -9,6 +9,7 @@ from fluxsrc._lazy import later
 from fluxsrc.artifact import Artifact
 from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.options import a_store, common_options, optional_store, recipe_options, timeout_option
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.pins import Pins, lock_options
 from fluxsrc.cli.place import apart, save_archive, unpack_tree
 from fluxsrc.cli.remotes import takes_source
@@ -33,10 +34,10 @@ _SHOWN = 10
 @command()
 @takes_source
 @click.option(
-    "--output", metavar="DIRECTORY", type=click.Path(path_type=Path), help="Unpack the artifact into this directory."
+    "--output", metavar="DIRECTORY", type=Place(path_type=Path), help="Unpack the artifact into this directory."
 )
 @click.option("--replace", is_flag=True, help="Let --output replace a directory that holds something else.")
-@click.option("--archive", type=click.Path(dir_okay=False, path_type=Path), help="Save the artifact as this file.")
+@click.option("--archive", type=Place(dir_okay=False, path_type=Path), help="Save the artifact as this file.")
 @optional_store
 @lock_options
 @click.option("--lock", is_flag=True, help="Write into the lock file what the source is now.")
@@ -89,10 +90,8 @@ def pull(
 
 
 @command()
-@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The archive to write."
-)
+@click.argument("path", type=Place(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--output", required=True, type=Place(dir_okay=False, path_type=Path), help="The archive to write.")
 @recipe_options
 @timeout_option
 @common_options

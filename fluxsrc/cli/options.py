@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.sections import connection_option, content_option
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.operation import DEFAULT_TIMEOUT
@@ -135,7 +136,7 @@ def recipe_options(command: Decorated) -> Decorated:
 
 _store_argument: Final = click.option(
     "--store",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Place(file_okay=False, path_type=Path),
     help=f"The store's directory; ${STORE_VARIABLE} if it is not given.",
 )
 

@@ -10,6 +10,7 @@ import click
 
 from fluxsrc._lazy import later
 from fluxsrc.artifact import Artifact
+from fluxsrc.cli.paths import Place
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.produce import source_key
 from fluxsrc.source import Source
@@ -117,7 +118,7 @@ def lock_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--lock-file",
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=Place(dir_okay=False, path_type=Path),
             help=f"The lock file, if it is not {LOCK_FILE}.",
         ),
         click.option("--frozen", is_flag=True, help="Take what is locked, without asking where sources point."),

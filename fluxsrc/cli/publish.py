@@ -9,6 +9,7 @@ import click
 from fluxsrc import oci
 from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.options import a_store, common_options, named_values, optional_store, timeout_option
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.place import apart
 from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources, remote_options
 from fluxsrc.cli.render import echo, echo_json, facts, plural, size
@@ -29,7 +30,7 @@ __all__ = ["delete", "promote", "push", "tag"]
 @click.option(
     "--sign",
     "key",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Place(dir_okay=False, path_type=Path),
     help="Sign it with this private key; the tag shows it only when the signature is there.",
 )
 @signer_options

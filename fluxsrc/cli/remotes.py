@@ -12,6 +12,7 @@ import click
 from fluxsrc.auth import Proxy, TLSConfig
 from fluxsrc.cli.asked import Asked, verify_options
 from fluxsrc.cli.options import recipe_options, timeout_option
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.sections import connection_option, content_option
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.source import Source
@@ -149,7 +150,7 @@ class SourceMaker:
         return source_from_url(url, **{name: value for name, value in options.items() if name in takes})
 
 
-_pem: Final = click.Path(dir_okay=False, path_type=Path)
+_pem: Final = Place(dir_okay=False, path_type=Path)
 
 
 def remote_options(command: Decorated) -> Decorated:

@@ -9,6 +9,7 @@ import click
 
 from fluxsrc.auth import Secret
 from fluxsrc.cli.options import common_options, existing_store
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.render import echo, echo_json
 from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
@@ -19,7 +20,7 @@ from fluxsrc.stores import LocalStore
 __all__ = ["serve"]
 
 _log = logging.getLogger("fluxsrc.cli")
-_FILE = click.Path(dir_okay=False, path_type=Path)
+_FILE = Place(dir_okay=False, path_type=Path)
 
 
 @command()

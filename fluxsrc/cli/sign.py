@@ -13,6 +13,7 @@ import click
 
 from fluxsrc.auth import Secret
 from fluxsrc.cli.options import common_options, named_values, timeout_option
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.remotes import Remotes, remote_options
 from fluxsrc.cli.render import echo, echo_json, facts
 from fluxsrc.cli.sections import command, signing_option
@@ -92,7 +93,7 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
         how = SignerOptions(**{field.name: kwargs.pop(field.name) for field in attrs.fields(SignerOptions)})
         return command(*args, how=how, **kwargs)
 
-    a_file = click.Path(dir_okay=False, path_type=Path)
+    a_file = Place(dir_okay=False, path_type=Path)
     for option in (
         signing_option("--trusted-root", type=a_file, help="Keyless: a trusted_root.json, in place of sigstore.dev's."),
         signing_option(
@@ -123,7 +124,7 @@ def signer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @command()
 @click.argument("reference")
-@click.option("--key", type=click.Path(dir_okay=False, path_type=Path), help="A private key in PEM.")
+@click.option("--key", type=Place(dir_okay=False, path_type=Path), help="A private key in PEM.")
 @signer_options
 @remote_options
 @timeout_option

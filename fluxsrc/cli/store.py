@@ -11,6 +11,7 @@ from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.cli.documents import artifact_document, signed_by, time_text
 from fluxsrc.cli.failures import EXIT_CODES
 from fluxsrc.cli.options import common_options, existing_store, seconds
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.place import save_archive, unpack_tree
 from fluxsrc.cli.render import echo, echo_json, facts, plural, size, table
 from fluxsrc.cli.session import Session, pass_session
@@ -162,9 +163,9 @@ def gc(session: Session, store: LocalStore, keep: int | None, ttl: float, grace:
 
 @store.command()
 @click.argument("artifact")
-@click.option("--output", metavar="DIRECTORY", type=click.Path(path_type=Path), help="Unpack it into this directory.")
+@click.option("--output", metavar="DIRECTORY", type=Place(path_type=Path), help="Unpack it into this directory.")
 @click.option("--replace", is_flag=True, help="Let --output replace a directory that holds something else.")
-@click.option("--archive", type=click.Path(dir_okay=False, path_type=Path), help="Save it as this file.")
+@click.option("--archive", type=Place(dir_okay=False, path_type=Path), help="Save it as this file.")
 @existing_store
 @common_options
 @pass_session

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
+from fluxsrc._units import why
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
 from fluxsrc.signatures import openpgp, sshsig
@@ -245,7 +246,7 @@ def _read_keys(path: Path) -> Keys:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"cannot read the keys in {path}: {exc}") from exc
+        raise ConfigurationError(f"cannot read the keys in {path}: {why(exc)}") from exc
     return OpenPGPKeys.parse(text) if "-----BEGIN PGP" in text else AllowedSigners.parse(text)
 
 

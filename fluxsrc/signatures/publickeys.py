@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from fluxsrc._units import why
 from fluxsrc.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def read_public_keys(path: str | os.PathLike[str]) -> tuple[PublicKey, ...]:
         with Path(path).open("rb") as file:
             text = file.read(_MAX_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"cannot read the public keys in {path}: {exc}") from exc
+        raise ConfigurationError(f"cannot read the public keys in {path}: {why(exc)}") from exc
     try:
         return parse_public_keys(text)
     except MissingExtraError:

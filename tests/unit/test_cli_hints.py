@@ -105,6 +105,29 @@ def test_what_is_not_there_names_the_command_that_shows_what_is(run, words, advi
     assert advice in err.partition("hint: ")[2]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["resolve", "git+file://src", "--verify-key", "nowhere"],
+        ["resolve", "oci-layout:src", "--verify-key", "nowhere"],
+        ["ls", "src", "--verify-lock", "nowhere", "--verify-key", "nowhere"],
+        ["resolve", "oci://example.com/app", "--ca-file", "nowhere"],
+        ["resolve", "oci://example.com/app", "--auth", "netrc:nowhere"],
+        ["resolve", "oci://example.com/app", "--auth", "docker:nowhere"],
+        ["lock", "-f", "nowhere"],
+        ["pull", "src", "--store", "store", "--locked", "--lock-file", "nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_is_named_and_not_there_is_a_mistake_in_plain_words(run, words):
+    """No numbers of errors, and nothing goes on without it."""
+    Path("src").mkdir()
+    code, err = run(*words)
+    assert code == 2
+    assert "nowhere" in err
+    assert "Errno" not in err
+
+
 @pytest.mark.parametrize(("typo", "meant"), [("puhs", "push"), ("histroy", "history"), ("dif", "diff")])
 def test_a_misspelt_command_is_guessed(run, typo, meant):
     """As a misspelt option is."""

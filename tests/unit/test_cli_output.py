@@ -120,6 +120,33 @@ def test_streams_that_are_closed_change_nothing(run, words, code, closed):
     assert "bug" not in done.stdout + done.stderr
 
 
+def test_what_an_encoding_lacks_is_escaped(run):
+    """Not every terminal knows every letter; that is no bug."""
+    Path("src/日本.yaml").write_text("")
+    for words in (["ls", "src"], ["--help"]):
+        environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+        done = subprocess.run([*PROGRAM, *words], capture_output=True, env=environment, check=True)
+        assert b"\\u" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pull", "src", "--output", "", "--replace"],
+        ["pull", "src", "--store", ""],
+        ["build", "src", "-o", ""],
+        ["build", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_working_directory(run, words):
+    """It is a script's variable that nobody set."""
+    before = sorted(Path.cwd().rglob("*"))
+    code, _, err = run(*words)
+    assert (code, "it is empty" in err) == (2, True)
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
 # --- remarks ---------------------------------------------------------------------------------------------------------
 
 MANIFEST = """

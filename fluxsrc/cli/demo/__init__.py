@@ -13,6 +13,7 @@ from fluxsrc.cli.demo.scene import lay_out
 from fluxsrc.cli.demo.show import document, show
 from fluxsrc.cli.demo.tour import tour
 from fluxsrc.cli.options import common_options
+from fluxsrc.cli.paths import Place
 from fluxsrc.cli.render import echo_json
 from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
@@ -25,7 +26,7 @@ __all__ = ["demo"]
 @command()
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     help="Do it in this directory, new or empty, and leave everything there to play with.",
 )
 @common_options
