@@ -81,13 +81,12 @@ class Ledger:
             if waiting != status:
                 self._set(waiting)
 
-    def ended(self, managed: ManagedSource, outcome: Outcome, failures: int, retry_in: float | None) -> None:
+    def ended(self, managed: ManagedSource, outcome: Outcome, retry_in: float | None) -> None:
         """A look came to its end.
 
         Args:
             managed: At which source.
             outcome: How it ended.
-            failures: How often it had failed in a row before.
             retry_in: Seconds until the next attempt, after a failure.
         """
         status = self._status(managed)
@@ -117,7 +116,7 @@ class Ledger:
                 )
             )
             _log.warning("%s: %s", key, failure.line, extra={"fluxsrc_key": str(key), "fluxsrc_reason": failure.reason})
-            self.emit(FetchFailed(key=key, failure=failure, failures=failures + 1, retry_in=retry_in))
+            self.emit(FetchFailed(key=key, failure=failure, failures=status.failures + 1, retry_in=retry_in))
             return
         assert artifact is not None
         self._set(status.succeeded(artifact, managed.generation, self._now(), request=managed.requested_at))
@@ -130,8 +129,8 @@ class Ledger:
             facts = {"fluxsrc_key": str(key), "fluxsrc_revision": str(new), "fluxsrc_digest": str(artifact.digest)}
             _log.info("%s: stored %s", key, new, extra=facts)
             self.emit(NewArtifact(key=key, artifact=artifact, previous=previous))
-        if failures:
-            self.emit(Recovered(key=key, artifact=artifact, failures=failures))
+        if status.failures:
+            self.emit(Recovered(key=key, artifact=artifact, failures=status.failures))
 
     def emit(self, event: Event) -> None:
         """Tell of an event."""

@@ -294,7 +294,6 @@ class Reconciler:
                 return  # given up, or taken away and begun anew
             del self._runs[key]
             gone = self._schedule.known(key) is None
-            failures = self._schedule.failures(key)
             now = self._clock()
             retry_in = None
             if outcome.failure is None:
@@ -303,7 +302,7 @@ class Reconciler:
                 retry_in = self._schedule.failed(key, outcome.failure, now, self._dice())
         stopped = outcome.failure is not None and outcome.failure.reason == "Cancelled" and self._cancel.is_set()
         if not gone and not stopped:
-            self._ledger.ended(managed, outcome, failures, retry_in)
+            self._ledger.ended(managed, outcome, retry_in)
 
     def _outcome(self, run: _Run) -> Outcome:
         try:
@@ -327,7 +326,7 @@ class Reconciler:
                 run.lost = True
         for run in lost:
             failure = Failure.worker(f"it did not come back, {self._policy.grace:g} s after its own timeout")
-            self._ledger.ended(run.managed, Outcome(key=run.managed.key, failure=failure), 0, None)
+            self._ledger.ended(run.managed, Outcome(key=run.managed.key, failure=failure), None)
 
     # --- collecting garbage ---
 

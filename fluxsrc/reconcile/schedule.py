@@ -270,11 +270,6 @@ class Schedule:
         state = self._states.get(key)
         return None if state is None or state.removed else state.managed
 
-    def failures(self, key: SourceKey) -> int:
-        """How often a source failed in a row."""
-        state = self._states.get(key)
-        return 0 if state is None else state.failures
-
     def _ended(self, key: SourceKey) -> _State | None:
         state = self._states.get(key)
         if state is None or not state.running:

@@ -8,7 +8,7 @@ import pytest
 
 from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import StoreError
-from fluxsrc.events import Failure, Stage
+from fluxsrc.events import Failure, Recovered, Stage
 from fluxsrc.managed import ManagedSource
 from fluxsrc.memory import MemorySource
 from fluxsrc.reconcile import Reconciler, SavedStatuses
@@ -125,6 +125,10 @@ def test_failures_in_a_row_are_counted_across_processes(store):
         Reconciler(store, [managed], on_status=saved.save, known=saved.load([KEY])).run_once()
     found = read(store)
     assert (found.failures, found.failure.stage) == (3, Stage.STORAGE)
+    told = []
+    managed = ManagedSource(name="app", source=MemorySource({}))
+    Reconciler(store, [managed], on_event=told.append, known=SavedStatuses(store).load([KEY])).run_once()
+    assert [event.failures for event in told if isinstance(event, Recovered)] == [3]
 
 
 def test_a_look_that_begins_is_not_worth_a_file_and_one_that_ends_is(store):
