@@ -79,10 +79,11 @@ class DockerConfig:
         if origin.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(origin.host):
             return None
         config = self._load()
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        if origin.port != _DEFAULT_PORTS[origin.scheme]:
-            host += f":{origin.port}"
-        hosts = _HUB_HOSTS if host in _HUB_HOSTS else frozenset({host})
+        bare = f"[{origin.host}]" if ":" in origin.host else origin.host
+        usual, full = origin.port == _DEFAULT_PORTS[origin.scheme], f"{bare}:{origin.port}"
+        host = bare if usual else full
+        # `docker login HOST:443` is kept as it was typed.
+        hosts = _HUB_HOSTS if host in _HUB_HOSTS else frozenset({host, full})
         server = _HUB if host in _HUB_HOSTS else host
         if self.path is not None:
             for key, helper in _mapping(config.get("credHelpers"), self._where).items():

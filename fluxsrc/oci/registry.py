@@ -23,7 +23,9 @@ from fluxsrc.operation import Operation
 __all__ = ["RegistryRepository"]
 
 _PAGE: Final = 1000
-_LINK: Final = re.compile(r'(?:<([^<>]*)>|([^<>;,\s]+))[^,]*;[ ]*rel="?next"?')  # zot 1 leaves the brackets out
+_LINK: Final = re.compile(r"(?:<([^<>]*)>|([^<>;,\s]+))([^,]*)")  # zot 1 leaves the brackets out
+_NEXT: Final = re.compile(r';\s*rel="?next"?\s*(?:;|$)', re.IGNORECASE)
+_MAX_LINKS: Final = 8192
 _GONE: Final = frozenset({404, 410})
 _OK: Final = 200
 _NO_REFERRERS: Final = frozenset({400, 404, 405, 406, 501})
@@ -214,10 +216,11 @@ class RegistryRepository:
             return Descriptor(media_type=_content_type(response), digest=digest, size=int(length))
 
     def _next_page(self, response: Response) -> str | None:
-        found = _LINK.search(", ".join(response.headers.get_all("link")))
-        if found is None:
+        links = _LINK.finditer(", ".join(response.headers.get_all("link"))[:_MAX_LINKS])
+        target = next((link[1] or link[2] for link in links if _NEXT.search(link[3])), None)
+        if target is None:
             return None
-        url: str = urljoin(response.location, found[1] or found[2])
+        url: str = urljoin(response.location, target)
         with suppress(ConfigurationError):
             if Origin.of(url) == Origin.of(self._session.base):
                 return url

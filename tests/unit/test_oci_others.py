@@ -184,7 +184,12 @@ def test_exactly_a_full_page_of_tags_is_all_of_them(registry):
 
 
 @pytest.mark.parametrize(
-    "link", ['/v2/app/tags/list?n=2&last=b; rel="next"', "</v2/app/tags/list?n=2&last=b>;rel=next"]
+    "link",
+    [
+        '/v2/app/tags/list?n=2&last=b; rel="next"',
+        "</v2/app/tags/list?n=2&last=b>;rel=next",
+        '</v2/app/tags/list?n=2>; rel="prev", </v2/app/tags/list?n=2&last=b>; title="more"; Rel="next"',
+    ],
 )
 def test_a_link_to_the_next_page_is_understood_as_old_zots_write_it(registry, link):
     body = json.dumps({"tags": ["a", "b"]}).encode()
@@ -195,6 +200,17 @@ def test_a_link_to_the_next_page_is_understood_as_old_zots_write_it(registry, li
         "b",
         "c",
     }
+
+
+@pytest.mark.parametrize(
+    "link", ["a" * 60_000, "<>" * 30_000, "," * 60_000, "<a>" + ";" * 60_000, "<a>; " + "rel=" * 14_000]
+)
+def test_a_link_of_any_length_is_looked_through_at_once(registry, link):
+    """A search that goes back over what it has seen would take days for these."""
+    registry.inject(
+        "tags/list", times=None, status=200, headers={"Link": link}, body=json.dumps({"tags": ["a"]}).encode()
+    )
+    assert [info.tag for info in list_tags(f"oci://{registry.host}/app", details=False, access=ACCESS)] == ["a"]
 
 
 def test_only_what_signatures_are_kept_by_is_left_out_of_a_list(registry):
@@ -373,6 +389,26 @@ def test_of_several_manifests_without_a_name_none_is_chosen(tmp_path):
 
 
 # --- helpers ---
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("https://ghcr.io", "ghcr.io:443"),
+        ("https://ghcr.io:443", "ghcr.io"),
+        ("http://[::1]", "[::1]:80"),
+        ("https://[::1]:5000", "https://[::1]:5000/v2/"),
+    ],
+)
+def test_a_login_is_found_whether_its_usual_port_was_typed_or_not(url, key):
+    config = DockerConfig.from_secret(json.dumps({"auths": {key: {"username": "ada", "password": "secret"}}}))
+    assert config.credentials(Origin.of(url)) == BasicAuth("ada", "secret")
+
+
+def test_a_login_at_another_port_is_not_found():
+    config = DockerConfig.from_secret(json.dumps({"auths": {"ghcr.io:443": {"username": "ada", "password": "secret"}}}))
+    assert config.credentials(Origin.of("https://ghcr.io:8443")) is None
+    assert config.credentials(Origin.of("http://ghcr.io")) is None
 
 
 def test_a_helper_whose_answer_has_no_end_is_ended(tmp_path, monkeypatch):
