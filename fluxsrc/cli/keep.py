@@ -245,7 +245,9 @@ def _table(reconciler: Reconciler) -> Iterator[None]:
     from rich.text import Text  # noqa: PLC0415
 
     def draw() -> Table:
-        drawn = Table(*_HEAD, box=None, pad_edge=False)
+        drawn = Table(box=None, pad_edge=False)
+        for column in _HEAD:
+            drawn.add_column(column, no_wrap=column != _HEAD[-1])  # room is taken from the messages, not from the names
         for status in reconciler.statuses.values():
             style = "green" if status.ready else "red" if status.failure is not None else "yellow"
             drawn.add_row(

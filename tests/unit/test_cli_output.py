@@ -14,6 +14,12 @@ from fluxsrc.cli import main
 
 ANSI = "\x1b[2J"
 PROGRAM = [sys.executable, "-m", "fluxsrc"]
+MANIFEST = """
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {{name: nowhere}}
+spec: {{interval: 5m, url: "file://{}/nowhere"}}
+"""
 
 
 @pytest.fixture
@@ -69,6 +75,22 @@ def test_a_path_in_brackets_is_no_markup_of_the_progress_bar(run):
     Path("src/a[").mkdir()
     for number in range(3):
         Path(f"src/a[/b{number}]").write_bytes(os.urandom(3_000_000))
+    code, drawn = on_a_terminal("pull", "src", "--output", "out")
+    assert code == 0, drawn
+
+
+def test_names_are_whole_on_a_narrow_terminal(run):
+    """Of a live table it is the messages that give way: whose they are has to be seen."""
+    Path("sources.yaml").write_text(MANIFEST.format(Path.cwd()))
+    _, drawn = on_a_terminal("reconcile", "-f", "sources.yaml", "--store", "store", "--once", columns=68)
+    live = drawn.partition("\x1b[?25h")[0]
+    assert "gitrepository" in live
+    assert "default/nowhere" in live
+    assert "…" in live
+
+
+def on_a_terminal(*words, columns=80):
+    """The exit code, and what is drawn."""
     reading, writing = pty.openpty()
     drawn = bytearray()
 
@@ -81,17 +103,21 @@ def test_a_path_in_brackets_is_no_markup_of_the_progress_bar(run):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    done = subprocess.run(
-        [*PROGRAM, "pull", "src", "--output", "out"],
-        stdout=subprocess.PIPE,
-        stderr=writing,
-        env=os.environ | {"TERM": "xterm-256color"},
-        check=False,
-    )
-    os.close(writing)
-    watcher.join()
-    os.close(reading)
-    assert done.returncode == 0, drawn.decode()
+    try:
+        environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns)}
+        done = subprocess.run(
+            [*PROGRAM, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            stderr=writing,
+            env=environment,
+            check=False,
+        )
+    finally:
+        os.close(writing)  # else the watcher, and with it the test run, would wait for ever
+        watcher.join()
+        os.close(reading)
+    return done.returncode, drawn.decode()
 
 
 # --- where it goes ---------------------------------------------------------------------------------------------------
@@ -148,13 +174,6 @@ def test_an_empty_path_is_not_the_working_directory(run, words):
 
 
 # --- remarks ---------------------------------------------------------------------------------------------------------
-
-MANIFEST = """
-apiVersion: source.toolkit.fluxcd.io/v1
-kind: GitRepository
-metadata: {{name: nowhere}}
-spec: {{interval: 5m, url: "file://{}/nowhere"}}
-"""
 
 
 def test_a_warning_is_said_once_and_a_failure_where_it_belongs(run):
