@@ -37,6 +37,8 @@ _KINDS: Final[Mapping[str, type[StoreError]]] = {
     "touch": StoreWriteError,
     "write": StoreWriteError,
 }
+_ATTEMPTS: Final = 8
+"""How often a directory may be removed while it is made."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -126,15 +128,23 @@ def make_directories(path: Path, *, durable: bool, mode: int = 0o777) -> None:
         path: The directory.
         durable: Whether to fsync each new name, without which a power cut could take the whole branch.
         mode: Permissions of the last one, if it is made, less the umask.
+
+    Raises:
+        OSError: It cannot be made, or what is there is no directory.
     """
-    try:
-        path.mkdir(mode)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        make_directories(path.parent, durable=durable)
-        make_directories(path, durable=durable, mode=mode)
-        return
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            path.mkdir(mode)
+            break
+        except FileExistsError:
+            if path.is_dir():
+                return
+            if attempt == _ATTEMPTS:  # nobody removes it: it is a file, or a link that leads nowhere
+                raise
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS:  # the parent is there: below /proc, say, nothing can be made
+                raise
+            make_directories(path.parent, durable=durable)
     if durable:
         sync_directory(path.parent)
 

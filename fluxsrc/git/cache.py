@@ -32,6 +32,7 @@ import attrs
 from fluxsrc._io.atomic import make_directories, store_errors, write_atomic
 from fluxsrc._io.locks import try_lock
 from fluxsrc.auth import Anonymous, BasicAuth, BearerToken, Credentials, SSHKey
+from fluxsrc.errors import ConfigurationError
 from fluxsrc.git.cached_repository import CachedRepository
 from fluxsrc.git.packfile import ObjectFormat
 
@@ -57,11 +58,21 @@ class GitCache:
 
     @property
     def directory(self) -> Path:
-        """Where it is."""
+        """Where it is.
+
+        Raises:
+            ConfigurationError: No path is given, and the user has no directory for caches.
+        """
         if self.path is not None:
             return self.path
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        return Path(base) / "fluxsrc" / "git"
+        given = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is invalid, says the specification
+        base = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~"), ".cache")
+        if not base.is_absolute():
+            raise ConfigurationError(
+                "there is no directory for the cache: this user has no home directory",
+                hint="set HOME or XDG_CACHE_HOME, or give the source a cache, or cache=None",
+            )
+        return base / "fluxsrc" / "git"
 
     def repository(self, url: str, who: str, object_format: ObjectFormat) -> CachedRepository:
         """The repository for a remote, as seen with some credentials.

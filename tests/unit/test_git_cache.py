@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fluxsrc.auth import BasicAuth, StaticKeychain
-from fluxsrc.errors import SourceChangedError, TransportError, TransportTimeoutError
+from fluxsrc.errors import ConfigurationError, SourceChangedError, StoreError, TransportError, TransportTimeoutError
 from fluxsrc.git import GitCache, GitSource, pack
 from fluxsrc.git.cached_repository import CachedRepository
 from fluxsrc.git.lfs import LFSPointer
@@ -301,6 +301,28 @@ def test_a_directory_deleted_as_it_is_found_is_made_again(repository, serve, cac
         contents(source)
     assert contents(source) == files
     assert not left
+
+
+@pytest.mark.parametrize("place", ["dangling", "file", "/proc/fluxsrc/cache"])
+def test_a_cache_that_cannot_be_made_is_an_error_at_once(repository, serve, tmp_path, place):
+    """A link to a volume that is not mounted looks like a directory that somebody removes all the time."""
+    repository.commit({"a": b"1"})
+    (tmp_path / "dangling").symlink_to(tmp_path / "unmounted")
+    (tmp_path / "file").touch()
+    for cache in (GitCache(path=tmp_path / place), GitCache(path=tmp_path / place / "below")):
+        with pytest.raises(StoreError, match="cannot"):
+            contents(GitSource(serve().url("repository.git"), cache=cache))
+
+
+def test_the_cache_is_in_the_users_directory_for_caches(tmp_path, monkeypatch):
+    """Never somewhere in the current one: a relative XDG_CACHE_HOME is invalid, and some users have no home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given, base in ((str(tmp_path / "xdg"), "xdg"), ("relative", ".cache"), ("", ".cache")):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert GitCache().directory == tmp_path / base / "fluxsrc" / "git"
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom the system does not know
+    with pytest.raises(ConfigurationError, match="no home directory"):
+        _ = GitCache().directory
 
 
 def test_leftovers_of_those_who_died_are_swept(repository, serve, cache):
