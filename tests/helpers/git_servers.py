@@ -8,7 +8,6 @@ import getpass
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -22,8 +21,8 @@ from fluxsrc.git import GitCache, GitSource
 from fluxsrc.git.ssh_pool import IDLE_CONNECTIONS
 from fluxsrc.testing.git_server import GitHTTPServer
 from helpers.programs import free_port, tool
+from helpers.tls import TLS, server_context
 
-TLS = Path(__file__).parents[1] / "unit" / "data" / "tls"
 USER, PASSWORD = "robot", "hunter2"
 _ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -103,9 +102,7 @@ class Origin:
 def https(root: Path) -> Iterator[Origin]:
     """`git http-backend` behind HTTPS, with a password."""
     tool("git")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    with GitHTTPServer(root, username=USER, password=PASSWORD, context=context) as server:
+    with GitHTTPServer(root, username=USER, password=PASSWORD, context=server_context()) as server:
         tls = TLSConfig(ca=(TLS / "ca.pem").read_text())
         yield Origin(root, server.url("repository.git", host="localhost"), BasicAuth(USER, PASSWORD), tls=tls)
 

@@ -5,13 +5,9 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import pytest
 
-from fluxsrc.auth import TLSConfig
-
-TLS = Path(__file__).parent.parent / "unit" / "data" / "tls"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -101,16 +97,3 @@ def answering(*answers: bytes) -> Callable[[Server, socket.socket], None]:
             sock.sendall(answers[min(len(server.requests), len(answers)) - 1])
 
     return handle
-
-
-def server_context(*, client_ca: bool = False) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    if client_ca:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(TLS / "ca.pem")
-    return context
-
-
-def ca() -> TLSConfig:
-    return TLSConfig(ca=(TLS / "ca.pem").read_text())

@@ -1,10 +1,8 @@
 """What a bucket is asked, and when: preconditions, pages ahead, a bounded window, names of hosts."""
 
-import ssl
 import tempfile
 import threading
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +13,8 @@ from fluxsrc.operation import Operation
 from fluxsrc.stores import LocalStore, MemoryStore
 from fluxsrc.testing.object_server import ObjectServer
 from helpers import small_proxies as proxies
+from helpers.tls import TLS, server_context
 
-TLS = Path(__file__).parent / "data" / "tls"
 NAME = "models"
 KEYS = AWSKeys("ada", "lovelace")
 SERVICES = {
@@ -173,10 +171,8 @@ def test_memory_is_a_window_and_not_the_object(server, monkeypatch, tmp_path):
 @pytest.fixture
 def proxied():
     """A server with TLS, and a proxy."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
     tunnel = proxies.Tunnel(proxies.connect)
-    with ObjectServer(context=context) as server:
+    with ObjectServer(context=server_context()) as server:
         yield server, tunnel
     tunnel.close()
 

@@ -3,14 +3,12 @@
 import hashlib
 import logging
 import pickle
-import ssl
 import sys
 import threading
 import traceback
 import zlib
 from base64 import b64encode
 from functools import cache
-from pathlib import Path
 
 import attrs
 import pytest
@@ -55,9 +53,9 @@ from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.bucket_contract import RecordingBucket
 from fluxsrc.testing.object_server import ObjectServer
+from helpers.tls import TLS, server_context
 
 NAME = "models"
-TLS = Path(__file__).parent / "data" / "tls"
 
 
 @pytest.fixture
@@ -423,9 +421,7 @@ def test_a_region_that_is_none_is_not_believed(server, region):
 
 
 def tls_server():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    return ObjectServer(context=context)
+    return ObjectServer(context=server_context())
 
 
 def test_many_small_objects_and_a_large_one_travel_through_tls():

@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import re
-import ssl
 import subprocess
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from fluxsrc.cli.credentials import keychain_for
 from fluxsrc.cli.remotes import Remotes
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.testing.registry import Registry
+from helpers.tls import TLS, server_context
 
-TLS = Path(__file__).parent / "data" / "tls"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 
 
@@ -338,12 +337,8 @@ def test_nothing_is_written_among_the_files_of_a_layout_or_a_repository(run, doc
 
 def test_a_registry_that_asks_who_we_are_is_shown_a_certificate(run, monkeypatch):
     """Both files, or it is a mistake of the caller; without them the registry hangs up."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    context.load_verify_locations(TLS / "ca.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
     ours = ("--cert-file", str(TLS / "client.pem"), "--key-file", str(TLS / "client.key"))
-    with Registry(context=context) as registry:
+    with Registry(context=server_context(client_ca=True)) as registry:
         words = ("push", "src", f"oci://{registry.host}/team/app:v1", "--ca-file", str(TLS / "ca.pem"))
         code, _, err = run(*words, *ours)
         assert (code, err) == (0, "")

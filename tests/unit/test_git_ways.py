@@ -1,8 +1,5 @@
 """The ways to a repository: through proxies, with client certificates, with a password of the machine's only when asked."""
 
-import ssl
-from pathlib import Path
-
 import attrs
 import pytest
 
@@ -15,8 +12,8 @@ from fluxsrc.testing.git_server import GitHTTPServer
 from fluxsrc.testing.ssh_server import SSHServer
 from helpers.git_sources import contents
 from helpers.small_proxies import NAME, PROXIES, Tunnel
+from helpers.tls import TLS, server_context
 
-TLS = Path(__file__).parent / "data" / "tls"
 CA = (TLS / "ca.pem").read_text()
 PAIR = TLSConfig(ca=CA, certificate=(TLS / "client.pem").read_text(), key=(TLS / "client.key").read_text())
 
@@ -31,15 +28,6 @@ def repository(tmp_path):
 @pytest.fixture
 def root(repository, tmp_path):
     return tmp_path / "served"
-
-
-def server_context(*, client_ca=False):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    if client_ca:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(TLS / "ca.pem")
-    return context
 
 
 # --- proxies -----------------------------------------------------------------------------------------------------------

@@ -34,7 +34,8 @@ from fluxsrc.errors import (
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from helpers import http_server
-from helpers.http_server import OK, TLS, Server, answering, ca, server_context
+from helpers.http_server import OK, Server, answering
+from helpers.tls import TLS, ca, server_context
 
 serve = http_server.serve
 

@@ -15,7 +15,8 @@ from fluxsrc.auth import Proxy, TLSConfig
 from fluxsrc.errors import CertificateError, TransportError
 from fluxsrc.operation import Operation
 from helpers import http_server
-from helpers.http_server import OK, TLS, answering, ca, server_context
+from helpers.http_server import OK, answering
+from helpers.tls import TLS, ca, server_context
 
 serve = http_server.serve
 

@@ -4,9 +4,7 @@ import base64
 import datetime as dt
 import json
 import pickle
-import ssl
 import threading
-from pathlib import Path
 
 import attrs
 import pytest
@@ -25,9 +23,9 @@ from fluxsrc.errors import (
 from fluxsrc.git.cache import fingerprint
 from fluxsrc.keychains import GitHubApp
 from fluxsrc.keychains.github import app_token
+from helpers.tls import TLS, server_context
 from helpers.web_server import WebServer
 
-TLS = Path(__file__).parent / "data" / "tls"
 KEY = rsa.generate_private_key(65537, 2048)
 
 
@@ -45,9 +43,7 @@ class GitHub(WebServer):
     """As much of the REST API as an app needs; `answers` replaces what it says."""
 
     def __init__(self):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-        super().__init__(self.look_up, context=context)
+        super().__init__(self.look_up, context=server_context())
         self.bodies = []
         self.answers = {
             "/api/v3/orgs/acme/installation": (200, {"id": 7}),

@@ -17,9 +17,9 @@ from fluxsrc.signatures.oci import BUNDLE_MEDIA_TYPE, SIMPLE_SIGNING_MEDIA_TYPE
 from fluxsrc.signing import CosignSigner, SigningKey, push_bundle, sign
 from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore, MemoryStore
-from fluxsrc.testing.registry import handler as fake
 from fluxsrc.verify import AllOf, AnyOf, UnsafeNoVerification
 from helpers import small_sigstore as small
+from helpers.registries import let_referrers_be_endless
 
 PLAIN = Access(insecure=True)
 LAYOUTS = ["bundle", "cosign"]
@@ -262,16 +262,7 @@ def test_attack_endless_and_oversized_signatures_are_errors_and_no_verdict(regis
         source(registry, either).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_signature_bytes"
     assert registry.count(f"GET .*/blobs/{Digest.of(bytes(2_000_000))}") == 0
-
-    def endless(handler, name, digest):
-        number = len(registry.requests)
-        item = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2}
-        page = [item | {"digest": str(Digest.of(b"%d-%d" % (number, at)))} for at in range(100)]
-        headers = {"Link": f'</v2/{name}/referrers/{digest}?page={number}>; rel="next"'}
-        handler._json({"schemaVersion": 2, "mediaType": fake.INDEX, "manifests": page}, headers)
-
-    route = next(route for route in fake._ROUTES if "referrers" in route[1])
-    monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], endless), *fake._ROUTES])
+    let_referrers_be_endless(monkeypatch)
     with pytest.raises(LimitExceededError) as caught:
         source(registry, either).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_referrers"

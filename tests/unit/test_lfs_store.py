@@ -1,9 +1,7 @@
 """LFS files: asked for in batches, received verified, kept, and read verified once more."""
 
 import hashlib
-import ssl
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -29,8 +27,7 @@ from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation, Progress
 from fluxsrc.testing.lfs_server import LFSServer
 from fluxsrc.testing.ssh_server import SSHServer
-
-TLS = Path(__file__).parent / "data" / "tls"
+from helpers.tls import TLS, server_context
 
 
 @pytest.fixture
@@ -365,9 +362,7 @@ def test_what_has_no_server_says_so(address):
 
 @pytest.fixture
 def https_server():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    with LFSServer(context=context, username="me", password="hunter2") as lfs:
+    with LFSServer(context=server_context(), username="me", password="hunter2") as lfs:
         yield lfs
 
 

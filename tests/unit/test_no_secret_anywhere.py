@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import ssl
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,8 +36,8 @@ from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.git_server import GitHTTPServer
 from fluxsrc.testing.lfs_server import LFSServer
 from fluxsrc.testing.ssh_server import SSHServer
+from helpers.tls import TLS, server_context
 
-TLS = Path(__file__).parent / "data" / "tls"
 SECRET = "s3cr3t-p4ssw0rd"
 """Long and odd enough to be found by accident nowhere."""
 OTHER = "0ther-h1dden-v4lue"
@@ -145,12 +144,6 @@ class Stage:
         return GitCredentialHelper("test", **options)
 
 
-def tls_server() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    return context
-
-
 def basic(url: str) -> StaticKeychain:
     return StaticKeychain.for_url(url.removeprefix("git+"), BasicAuth("me", SECRET))
 
@@ -227,7 +220,7 @@ def redirect_elsewhere(stage):
 
 @scenario
 def untrusted_certificate(stage):
-    server = stage.git_server(context=tls_server())
+    server = stage.git_server(context=server_context())
     yield SECRET
     url = server.url("app.git")
     source = GitSource(url, branch="main", keychain=basic(url), cache=None)
@@ -236,7 +229,7 @@ def untrusted_certificate(stage):
 
 @scenario
 def unreadable_client_key(stage):
-    server = stage.git_server(context=tls_server())
+    server = stage.git_server(context=server_context())
     yield SECRET
     tls = TLSConfig(certificate=(TLS / "client.pem").read_text(), key=f"-----BEGIN {SECRET}-----\n{SECRET}\n")
     source = GitSource(server.url("app.git"), branch="main", tls=tls, cache=None)

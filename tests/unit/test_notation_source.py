@@ -22,9 +22,9 @@ from fluxsrc.signatures.notation import NotationSignature, TrustPolicy, TrustSto
 from fluxsrc.signing import CosignSigner, SigningKey, sign
 from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore, MemoryStore
-from fluxsrc.testing.registry import handler as fake
 from fluxsrc.verify import AllOf, AnyOf, UnsafeNoVerification
 from helpers import notation_keys as keys
+from helpers.registries import let_referrers_be_endless
 
 PLAIN = Access(insecure=True)
 FORMS = ["jws", "cose"]
@@ -289,16 +289,7 @@ def test_attack_too_many_or_too_large_signatures(registry, config):
 
 def test_attack_endless_pages_of_referrers_come_to_an_end(registry, config, monkeypatch):
     published(registry, attach(ADA))
-
-    def endless(handler, name, digest):
-        number = len(registry.requests)
-        item = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2}
-        page = [item | {"digest": str(Digest.of(b"%d-%d" % (number, at)))} for at in range(100)]
-        headers = {"Link": f'</v2/{name}/referrers/{digest}?page={number}>; rel="next"'}
-        handler._json({"schemaVersion": 2, "mediaType": fake.INDEX, "manifests": page}, headers)
-
-    route = next(route for route in fake._ROUTES if "referrers" in route[1])
-    monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], endless), *fake._ROUTES])
+    let_referrers_be_endless(monkeypatch)
     with pytest.raises(LimitExceededError) as caught:
         source(registry, config).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_referrers"

@@ -5,11 +5,9 @@ import io
 import json
 import pickle
 import re
-import ssl
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -42,8 +40,8 @@ from fluxsrc.oci.pushing import push
 from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.registry import Registry
+from helpers.tls import TLS, server_context
 
-TLS = Path(__file__).parent / "data" / "tls"
 LAYER = "application/vnd.cncf.flux.content.v1.tar+gzip"
 
 
@@ -550,9 +548,7 @@ def test_credentials_do_not_follow_a_blob_to_another_host():
 
 @pytest.mark.parametrize("realm", ["http://127.0.0.1:1/token", "nonsense", "ftp://x/", ""])
 def test_a_safe_registry_cannot_ask_for_credentials_in_the_clear(realm):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-    with Registry(context=context) as registry:
+    with Registry(context=server_context()) as registry:
         challenge = {"WWW-Authenticate": f'Bearer realm="{realm}"'}
         registry.inject("HEAD", times=None, status=401, headers=challenge)
         tls = TLSConfig(ca=(TLS / "ca.pem").read_text())

@@ -26,6 +26,7 @@ from fluxsrc.signing import CosignSigner, sign
 from fluxsrc.stores import MemoryStore
 from fluxsrc.testing.registry import handler as fake
 from fluxsrc.verify import AllOf, AnyOf, Policy, UnsafeNoVerification
+from helpers.registries import let_referrers_be_endless
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "cosign" / "vectors.json").read_text())
 KINDS = ["generated", "ecdsa-p256", "ecdsa-p384", "rsa"]
@@ -537,16 +538,7 @@ def test_an_oversized_signature_is_an_error_and_is_not_downloaded(registry):
 def test_endless_pages_of_referrers_come_to_an_end(registry, monkeypatch):
     """Each page leads to another, with something new in it; the list is not followed for ever."""
     signed(registry)
-
-    def endless(handler, name, digest):
-        number = len(registry.requests)
-        item = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2}
-        page = [item | {"digest": str(Digest.of(b"%d-%d" % (number, at)))} for at in range(100)]
-        headers = {"Link": f'</v2/{name}/referrers/{digest}?page={number}>; rel="next"'}
-        handler._json({"schemaVersion": 2, "mediaType": fake.INDEX, "manifests": page}, headers)
-
-    route = next(route for route in fake._ROUTES if "referrers" in route[1])
-    monkeypatch.setattr(fake, "_ROUTES", [(("GET",), route[1], endless), *fake._ROUTES])
+    let_referrers_be_endless(monkeypatch)
     with pytest.raises(LimitExceededError) as caught:
         source(registry, policy()).produce_artifact(MemoryStore())
     assert caught.value.limit == "max_referrers"
