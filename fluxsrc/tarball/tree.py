@@ -19,7 +19,8 @@ _IN_MEMORY: Final = 8 * 1024 * 1024
 _PIECE: Final = 1 << 20
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
-_MAX_HOPS: Final = 40
+_TURNS: Final = 4
+"""How many times as many directories as a path may have are looked at on the way that it leads."""
 
 
 class Spool:
@@ -208,24 +209,28 @@ class FileTree:
 
     def _real(self, path: str) -> str:
         """Where a path leads: its directories may be links of the image, whose root is the highest there is."""
-        done: list[str] = []
+        done, steps, linked = "", 0, False
         name, *waiting = path.split("/")[::-1]
-        hops = 0
         while waiting:
             part = waiting.pop()
+            steps += 1
+            # Whoever makes the links must not make the work: neither in circles nor by their length.
+            if steps > _TURNS * self._limits.max_path_depth:
+                raise UnsafeEntryError(f"{path} leads through links without end", path=path)
             if part == "..":
-                del done[-1:]
+                done = done.rpartition("/")[0]
             elif part not in ("", "."):
-                done.append(part)
-                node = self._nodes.get("/".join(done))
-                if node is not None and node.mode is Mode.SYMLINK:
-                    hops += 1
-                    if hops > _MAX_HOPS:
-                        raise UnsafeEntryError(f"{path} leads through links in a circle", path=path)
-                    target = self._spool.read_at(node.offset, node.size).decode(errors="surrogateescape")
-                    del done[0 if target.startswith("/") else -1 :]
-                    waiting += target.split("/")[::-1]
-        return check_path("/".join((*done, name)), limits=self._limits) if hops else path
+                at = f"{done}/{part}" if done else part
+                node = self._nodes.get(at)
+                if node is None or node.mode is not Mode.SYMLINK:
+                    done = at
+                    continue
+                linked = True
+                self._limits.check("max_path_bytes", node.size, what=f"the link {at}", path=at)
+                target = self._spool.read_at(node.offset, node.size).decode(errors="surrogateescape")
+                done = "" if target.startswith("/") else done
+                waiting += target.split("/")[::-1]
+        return check_path(f"{done}/{name}" if done else name, limits=self._limits) if linked else path
 
     def _entry(self, path: str, node: _Node) -> Entry:
         return Entry(
