@@ -22,7 +22,7 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Mode
 from fluxsrc.errors import RevisionNotFoundError
 from fluxsrc.memory import MemoryFile, MemorySource
-from fluxsrc.oci import Access, OCISource, ranges, transfer
+from fluxsrc.oci import Access, OCISource, ranges, registry, transfer
 from fluxsrc.oci.access import open_repository
 from fluxsrc.oci.listing import candidates, list_tags
 from fluxsrc.oci.manifest import (
@@ -182,6 +182,15 @@ class RegistryContract:
         assert {info.tag for info in list_tags(name, details=False, access=remote.access)} == {
             "1.0.0", "1.9.0", "1.10.0", "2.0.0-rc.1", "main",
         }  # fmt: skip
+
+    def test_no_tag_is_missed_where_a_list_has_pages(self, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However a registry says that there is more, and where it does not say it."""
+        monkeypatch.setattr(registry, "_PAGE", 4)
+        name = remote.repository()
+        self._push(remote, f"{name}:t00")
+        names = [f"t{number:02}" for number in range(12)]
+        tag(f"{name}:t00", *names[1:], access=remote.access)
+        assert sorted(info.tag for info in list_tags(name, details=False, access=remote.access)) == names
 
     def test_a_promotion_is_by_digest_and_mounts_what_it_can(self, remote: Remote) -> None:
         """Between tags and between repositories; and back again."""
