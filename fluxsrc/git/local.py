@@ -91,12 +91,17 @@ class LocalRepository:
         Raises:
             LimitExceededError: There are more than `Limits.max_refs`.
         """
-        packed = self._packed(prefixes, limits)
-        found = dict(packed)
-        for name in self._loose_names(prefixes):
-            ref = self._loose(name, packed)
+        # Loose ones first: whoever packs them meanwhile writes `packed-refs` before removing their files.
+        texts = {name: self._text(name) for name in self._loose_names(prefixes)}
+        found = self._packed(prefixes, limits)
+        for name, text in texts.items():
+            if text is None:
+                continue
+            ref = self._follow(name, text)
             if ref is not None:
                 found[name] = ref
+            else:  # it stands for nothing, and hides what was packed under its name
+                found.pop(name, None)
         limits.check("max_refs", len(found), what="the repository")
         return found
 
@@ -109,35 +114,40 @@ class LocalRepository:
             base = root / prefix
             for directory, _, files in os.walk(base if prefix.endswith("/") else base.parent):
                 relative = Path(directory).relative_to(root).as_posix()
-                yield from (name for file in files if (name := f"{relative}/{file}").startswith(prefix))
+                names = (f"{relative}/{file}" for file in files if not file.endswith(".lock"))
+                yield from (name for name in names if name.startswith(prefix))
 
     def _root(self, name: str) -> Path:
         """Where a reference's file is: some are a work tree's own."""
         return self.git_dir if name == "HEAD" or name.startswith(_OF_WORK_TREES) else self.common_dir
 
-    def _loose(self, name: str, packed: dict[str, GitRef]) -> GitRef | None:
-        """One reference, symbolic ones followed."""
+    def _text(self, name: str) -> str | None:
+        """What a loose reference's file says; None if there is none."""
+        try:
+            return _ref_text(self._root(name) / name)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    def _follow(self, name: str, text: str | None) -> GitRef | None:
+        """A loose reference, symbolic ones followed; None if it stands for nothing."""
         target = name
         for _ in range(_MAX_SYMREFS):
-            try:
-                text = _ref_text(self._root(target) / target)
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                ref = packed.get(target) or self._packed((target,), DEFAULT_LIMITS).get(target)
-                if ref is None:
-                    return None
-                return attrs.evolve(ref, name=name, target=target if target != name else None)
+            if text is None:
+                ref = self._packed((target,), DEFAULT_LIMITS).get(target)
+                return None if ref is None else attrs.evolve(ref, name=name, target=target)
             if not text.startswith("ref:"):
                 if not _is_oid(text, self.object_format):
-                    return None  # a lock file or other litter, which git passes over too
+                    return None  # litter, which git passes over too
                 return GitRef(name, text, target=target if target != name else None)
             target = text.removeprefix("ref:").strip()
             if ".." in target or not (target == "HEAD" or target.startswith("refs/")):
                 raise ContentError(f"damaged repository: {name} stands for {target[:200]!a}", path=name)
+            text = self._text(target)
         raise ContentError(f"damaged repository: {name} stands for itself, through symbolic references", path=name)
 
     def _packed(self, prefixes: tuple[str, ...], limits: Limits) -> dict[str, GitRef]:
-        data = _bytes(self.common_dir / "packed-refs")
-        wanted = tuple(prefix.encode() for prefix in prefixes)
+        wanted = tuple(prefix.encode() for prefix in prefixes if prefix != "HEAD")
+        data = _bytes(self.common_dir / "packed-refs") if wanted else b""
         found: dict[str, GitRef] = {}
         last: str | None = None
         for line in data.splitlines():

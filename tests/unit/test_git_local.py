@@ -797,6 +797,32 @@ class TestAgreementWithGit:
             name = {"main": "main"}.get(revision.pointer, revision.pointer)
             assert revision.digest.hex == git("rev-parse", f"{name}^{{commit}}", cwd=odd).decode().strip()
 
+    def test_a_reference_that_stands_for_nothing_hides_the_packed_one(self, odd):
+        git("branch", "other", "HEAD~1", cwd=odd)
+        git("pack-refs", "--all", cwd=odd)
+        git("symbolic-ref", "refs/heads/other", "refs/heads/nowhere", cwd=odd)
+        with pytest.raises(RevisionNotFoundError):
+            GitSource(odd, branch="other").resolve_revision()
+
+    def test_a_lock_is_no_tag(self, odd):
+        git("tag", "v1.0.0-rc.1", cwd=odd)
+        shutil.copy(odd / ".git/refs/tags/v1.0.0-rc.1", odd / ".git/refs/tags/v1.0.0-rc.1.lock")
+        assert GitSource(odd, semver=">=0.0.0-0").resolve_revision().pointer == "v1.0.0-rc.1"
+
+    def test_references_that_are_packed_meanwhile_are_not_taken_from_before(self, odd, monkeypatch):
+        git("pack-refs", "--all", cwd=odd)
+        git("commit", "-q", "--allow-empty", "-m", "newer", cwd=odd)
+        listed = os.walk
+
+        def packed_before_it_is_read(top, *args, **kwargs):
+            rows = list(listed(top, *args, **kwargs))
+            git("pack-refs", "--all", cwd=odd)
+            return iter(rows)
+
+        monkeypatch.setattr(os, "walk", packed_before_it_is_read)
+        revision = GitSource(odd, branch="main").resolve_revision()
+        assert revision.digest.hex == git("rev-parse", "HEAD", cwd=odd).decode().strip()
+
     def test_thousands_of_tags_are_listed(self, odd):
         head = git("rev-parse", "HEAD", cwd=odd).decode().strip()
         lines = "".join(f"{head} refs/tags/v0.{number // 100}.{number % 100}\n" for number in range(5000))
