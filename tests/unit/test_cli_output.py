@@ -12,7 +12,8 @@ import pytest
 
 from fluxsrc.cli import main
 
-ANSI = "\x1b[2J"
+ANSI = "\x1b]0;owned\x07"
+"""Gives a terminal another title. Colours and the like click takes out by itself, where nobody looks."""
 PROGRAM = [sys.executable, "-m", "fluxsrc"]
 MANIFEST = """
 apiVersion: source.toolkit.fluxcd.io/v1
@@ -58,7 +59,7 @@ def test_an_annotation_does_not_rule_the_screen_of_who_lists_it(run):
         assert (code, err) == (0, "")
         assert "\x1b" not in out
         assert len(out.splitlines()) == 2
-    assert r"https://git.example/\x1b[2J\nfake  row" in run("list", "oci-layout:images")[1]
+    assert r"https://git.example/\x1b]0;owned\x07\nfake  row" in run("list", "oci-layout:images")[1]
 
 
 def test_an_error_does_not_rule_the_screen_either(run):
@@ -126,9 +127,13 @@ def on_a_terminal(*words, columns=80):
 @pytest.mark.parametrize("words", [["ls", "src"], ["ls", "src", "--json"], ["cat", "src", "app.yaml"], ["--help"]])
 def test_a_full_disk_under_the_output_is_no_bug(run, words):
     """It is what it is, with the exit code of a disk; and nothing fails once more as the process ends."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, env=buffered, check=False
+        )
     assert done.returncode == 5
+    assert "Exception ignored" not in done.stderr
     message = json.loads(done.stderr)["error"]["message"] if "--json" in words else done.stderr.splitlines()[0]
     assert message.removeprefix("error: ") == "cannot write: No space left on device"
 
