@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from fluxsrc.digest import Digest
-from fluxsrc.entry import check_path
+from fluxsrc.entry import given_path
 from fluxsrc.errors import ConfigurationError, SourceChangedError
 from fluxsrc.mounted import Collisions, MountedSnapshot
 from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
@@ -99,7 +99,7 @@ class Wrapper(Producer):
 
 def _directory(value: str) -> str:
     stripped = value.strip("/")
-    return stripped and check_path(stripped)
+    return stripped and given_path(stripped)
 
 
 @attrs.frozen

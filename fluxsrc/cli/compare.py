@@ -15,7 +15,7 @@ from fluxsrc.cli.render import echo, echo_json, plural, visible
 from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
 from fluxsrc.cli.targets import target
-from fluxsrc.entry import Mode, check_path
+from fluxsrc.entry import Mode, given_path
 from fluxsrc.inspect import Change, ChangeKind, Stored
 from fluxsrc.source import Source
 
@@ -87,7 +87,7 @@ def cat(
 ) -> None:
     """Print the file PATH of WHAT, the URL of a source or the digest of an artifact in --store."""
     del remotes  # make_source knows them
-    path = check_path(path.strip("/"))
+    path = given_path(path.strip("/"))
     found = target(what, store, make_source)
     to_terminal = sys.stdout.isatty()
     # Whatever goes straight through is not held in memory; but then no progress bar may be drawn among it.

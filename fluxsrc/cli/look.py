@@ -10,7 +10,7 @@ from fluxsrc.cli.remotes import takes_source
 from fluxsrc.cli.render import echo, echo_json, facts, plural, size, table
 from fluxsrc.cli.sections import command
 from fluxsrc.cli.session import Session, pass_session
-from fluxsrc.entry import Mode, Skipped, check_path
+from fluxsrc.entry import Mode, Skipped, given_path
 from fluxsrc.errors import PathNotFoundError
 from fluxsrc.ignore import IgnoreRules
 from fluxsrc.select import select
@@ -77,7 +77,7 @@ def ls(session: Session, source: Source, timeout: float) -> None:
 @pass_session
 def explain(session: Session, source: Source, path: str, timeout: float) -> None:
     """Say whether PATH of a source is in its artifact, and which ignore rule, in which file and line, decides it."""
-    path = check_path(path.strip("/"))
+    path = given_path(path.strip("/"))
     with session.operation(timeout) as operation, source.fetch(operation=operation) as snapshot:
         recipe = source.recipe
         rules = IgnoreRules(dialect=recipe.dialect, files=snapshot.ignore_files(), extra=recipe.ignore)

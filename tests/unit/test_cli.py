@@ -397,6 +397,12 @@ def test_explain_of_a_link_names_the_policy(run):
     assert "the policy is 'keep'" in run("explain", "src", "link", "--symlinks", "keep").out
 
 
+@pytest.mark.parametrize("command", ["explain", "cat"])
+def test_a_path_that_leads_outside_is_a_mistake_of_the_caller(run, command):
+    """Not one of the source's content."""
+    assert run(command, "src", "../x").code == 2
+
+
 def test_explain_as_json(run):
     """The rule in its parts."""
     document = run("explain", "src", "docs/notes.md", "--json").document

@@ -118,7 +118,7 @@ def test_a_place_outside_is_refused(to):
     if to == "/":
         assert Included(MemorySource({}), to).to == ""
     else:
-        with pytest.raises(UnsafeEntryError):
+        with pytest.raises(ConfigurationError):
             Included(MemorySource({}), to)
 
 
