@@ -17,6 +17,7 @@ _WORDS: Final = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (r"\btimeout=", "--timeout"),
+        (r", or give the source a cache, or cache=None", ""),
         (r"raise it with Limits\(", "in a program of your own, raise it with Limits("),
         (r"symlinks='skip', 'keep' or 'dereference'", "--symlinks skip, keep or dereference"),
         (r"lfs='fetch' for the files or lfs='keep'", "--lfs fetch for the files or --lfs keep"),

@@ -58,7 +58,7 @@ def constants(node):
 
 
 def test_no_hint_speaks_python():
-    """`timeout=` is no advice for someone who types commands."""
+    """`timeout=` is no advice for someone who types commands: a new hint that says so has its words in `fluxsrc.cli.hints`."""
     found = [
         (where, text)
         for where, hint in hints()
