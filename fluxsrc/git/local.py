@@ -1,6 +1,7 @@
 """Repositories on this machine: where their parts are, and their references. Read-only, without running git."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from fluxsrc.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["LocalRepository", "local_errors", "peel", "read_tags"]
 
+_HEX: Final = re.compile(r"[0-9a-f]+")
 _MAX_LINK_FILE: Final = 4096
 """Bytes of a `.git` file, a symbolic reference and the like."""
 _MAX_SYMREFS: Final = 5
@@ -146,23 +148,29 @@ class LocalRepository:
         raise ContentError(f"damaged repository: {name} stands for itself, through symbolic references", path=name)
 
     def _packed(self, prefixes: tuple[str, ...], limits: Limits) -> dict[str, GitRef]:
-        wanted = tuple(prefix.encode() for prefix in prefixes if prefix != "HEAD")
+        wanted = tuple(prefix.encode(errors="surrogateescape") for prefix in prefixes if prefix != "HEAD")
         data = _bytes(self.common_dir / "packed-refs") if wanted else b""
         found: dict[str, GitRef] = {}
         last: str | None = None
         for line in data.splitlines():
             if line.startswith(b"^"):
                 if last is not None:
-                    found[last] = attrs.evolve(found[last], peeled=line[1:].decode("ascii", "replace"))
+                    found[last] = attrs.evolve(found[last], peeled=self._packed_oid(line[1:], last))
                 continue
             oid, _, name = line.partition(b" ")
             last = None
             if name.startswith(wanted) and not line.startswith(b"#"):
                 last = name.decode(errors="surrogateescape")
-                found[last] = GitRef(last, oid.decode("ascii", "replace"))
+                found[last] = GitRef(last, self._packed_oid(oid, last))
                 if len(found) > limits.max_refs:
                     limits.check("max_refs", len(found), what="the repository")
         return found
+
+    def _packed_oid(self, raw: bytes, name: str) -> str:
+        oid = raw.decode("ascii", "replace")
+        if not _is_oid(oid, self.object_format):
+            raise ContentError(f"damaged repository: packed-refs has {oid[:80]!a} for {name!a}", path=name)
+        return oid
 
 
 def peel(ref: GitRef, objects: ObjectDatabase) -> GitRef:
@@ -246,7 +254,8 @@ def _ref_text(path: Path) -> str:
 
 def _line(path: Path) -> str:
     with path.open("rb") as file:
-        return file.read(_MAX_LINK_FILE).decode(errors="surrogateescape").strip()
+        # It ends at a NUL, as strings of git do: no path may have one.
+        return file.read(_MAX_LINK_FILE).partition(b"\0")[0].decode(errors="surrogateescape").strip()
 
 
 def _bytes(path: Path) -> bytes:
@@ -257,4 +266,4 @@ def _bytes(path: Path) -> bytes:
 
 
 def _is_oid(text: str, object_format: ObjectFormat) -> bool:
-    return len(text) == object_format.hex_size and all(char in "0123456789abcdef" for char in text)
+    return len(text) == object_format.hex_size and _HEX.fullmatch(text) is not None

@@ -335,7 +335,7 @@ def object_directories(objects: Path) -> list[Path]:
                 lines = (directory / "info" / "alternates").read_bytes().splitlines()
                 base = os.path.realpath(directory)
                 following += [
-                    Path(os.path.normpath(os.path.join(base, os.fsdecode(_unquoted(line)))))
+                    Path(os.path.normpath(os.path.join(base, os.fsdecode(_unquoted(line).partition(b"\0")[0]))))
                     for line in lines
                     if line and not line.startswith(b"#")
                 ]

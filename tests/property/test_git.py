@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import random
 import struct
 import subprocess
@@ -9,6 +10,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +181,56 @@ def test_parsers_take_any_bytes(data):
     ):
         with contextlib.suppress(FluxSrcError):
             parse(data)
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory):
+    """A repository with something in every place where git keeps something, and what it holds."""
+    path = tmp_path_factory.mktemp("intact") / "app"
+    who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+    def git(*arguments):
+        subprocess.run(["git", "-C", path, *arguments], check=True, capture_output=True, env={**os.environ, **who})
+
+    path.mkdir()
+    git("init", "-q", "-b", "main")
+    for number in range(3):
+        (path / f"file-{number}").write_bytes(b"line\n" * 50)
+        (path / "changes").write_bytes(b"%d\n" % number * 50)
+        git("add", "-A")
+        git("commit", "-qm", "a commit")
+        git("tag", "-am", "a tag", f"v1.0.{number}")
+        if number == 1:
+            git("repack", "-adq")
+            git("pack-refs", "--all")
+    (path / ".git/objects/info/alternates").write_text('"../nowhere"\n')
+    keep = {"HEAD", "config", "packed-refs", "refs", "objects"}
+    files = sorted(file for file in (path / ".git").rglob("*") if file.is_file())
+    return path, [file for file in files if file.relative_to(path / ".git").parts[0] in keep]
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_damaged_repository_is_one_of_our_errors(intact, data):
+    """Or nothing that matters is damaged."""
+    path, files = intact
+    file = data.draw(st.sampled_from(files))
+    before = file.read_bytes()
+    start = data.draw(st.integers(0, len(before)))
+    end = data.draw(st.integers(start, min(len(before), start + 40)))
+    filling = data.draw(
+        st.sampled_from([b"", b"\0", b"\xff" * 20, b"\n", b"ref: refs/heads/\xff\n", b"z" * 20]) | st.binary()
+    )
+    file.chmod(0o644)
+    file.write_bytes(before[:start] + filling + before[end:])
+    try:
+        for source in (GitSource(path), GitSource(path, semver="1.x")):
+            with contextlib.suppress(FluxSrcError), source.fetch() as snapshot:
+                for entry in snapshot.entries():
+                    with contextlib.suppress(FluxSrcError):
+                        entry.read()
+    finally:
+        file.write_bytes(before)
 
 
 PIECES = [
