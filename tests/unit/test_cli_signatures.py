@@ -63,6 +63,22 @@ def test_the_whole_way_from_a_signed_push_to_a_verified_pull(run):
         assert run("resolve", home, "--insecure", "--verify-key", "theirs.pub")[0] == 4
 
 
+def test_the_history_of_a_tag_says_who_signed_what_it_was(run):
+    """At three in the morning: the first one by our key, the one that replaced it by nobody."""
+    tag, store = "oci-layout:images:prod", ("--store", "store")
+    run("push", "src", tag, "--sign", "ours.key")
+    assert run("pull", tag, *store)[0] == 0
+    assert "signed by" not in run("history", tag, *store)[1]  # nobody asked for a signature
+    assert run("pull", tag, *store, "--verify-key", "ours.pub")[0] == 0
+    Path("src/app.yaml").write_text("replicas: 0\n")
+    run("push", "src", tag)
+    assert run("pull", tag, *store)[0] == 0
+    head, newest, older = run("history", tag, *store)[1].splitlines()[:3]
+    assert head.endswith("made from  signed by")
+    assert OURS.public.fingerprint not in newest
+    assert older.endswith(OURS.public.fingerprint)
+
+
 def test_what_is_there_can_be_signed_later_by_its_digest(run):
     code, out, _ = run("push", "src", "oci-layout:images:v1", "--json")
     digest = json.loads(out)["digest"]
