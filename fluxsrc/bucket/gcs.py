@@ -17,7 +17,8 @@ import attrs
 
 from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Anonymous, Proxy, Secret, TLSConfig
-from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
+from fluxsrc.bucket.client import connect
+from fluxsrc.bucket.dialect import Ask, Dialect, Failure, listed_object
 from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
 from fluxsrc.bucket.found import Found, Unfound
 from fluxsrc.bucket.google import GCSCredentials, GoogleDefaultCredentials, TokenFinder, token_finder

@@ -18,57 +18,17 @@ import attrs
 from fluxsrc.bucket.index import EtagIndex, IndexBuilder
 from fluxsrc.bucket.keys import is_marker
 from fluxsrc.bucket.protocol import BucketClient, BucketObject, LevelLister
+from fluxsrc.bucket.scope import Rules, Scope
 from fluxsrc.bucket.wait import result_of
 from fluxsrc.errors import LimitExceededError, SourceChangedError
-from fluxsrc.ignore import IGNORE_FILE, IgnoreRules
-from fluxsrc.limits import Limits
+from fluxsrc.ignore import IGNORE_FILE
 from fluxsrc.operation import Operation
 from fluxsrc.recipe import Dialect
 
-__all__ = ["Listing", "Scope", "list_bucket"]
+__all__ = ["Listing", "list_bucket"]
 
 _LAST: Final = "\U0010ffff"
 """No character is greater: `directory/` and this is behind everything in the directory that anyone would name so."""
-
-
-@attrs.frozen(kw_only=True)
-class Scope:
-    """What of a bucket is looked at.
-
-    Attributes:
-        prefix: Of the keys that are listed.
-        strip: What of the keys is no part of the paths: "" or a directory with its slash.
-        dialect: Whose verdicts decide.
-        ignore: Rules of highest priority, anchored at the artifact's root, or None.
-        limits: How much is too much.
-        url: For messages.
-    """
-
-    prefix: str
-    strip: str
-    dialect: Dialect
-    ignore: str | None
-    limits: Limits
-    url: str
-
-    @property
-    def unhashed(self) -> frozenset[str]:
-        """Keys that are no part of the revision: Flux leaves its ignore file out."""
-        return frozenset({IGNORE_FILE}) if self.dialect is Dialect.FLUX else frozenset()
-
-    def inside(self, files: dict[str, str]) -> dict[str, str]:
-        """The ignore files of the artifact's tree, by their directory in it."""
-        strip = self.strip
-        return {f"{d}/"[len(strip) : -1]: t for d, t in files.items() if not strip or f"{d}/".startswith(strip)}
-
-    def rules(self, files: dict[str, str]) -> "_Rules":
-        """The rules of some ignore files, given by the directory of their key."""
-        outside = {d: t for d, t in files.items() if self.strip and not f"{d}/".startswith(self.strip)}
-        return _Rules(
-            len(self.strip),
-            IgnoreRules(self.dialect, self.inside(files), self.ignore, defaults=(), limits=self.limits),
-            IgnoreRules(self.dialect, outside, defaults=(), limits=self.limits) if outside else None,
-        )
 
 
 @attrs.frozen
@@ -84,27 +44,6 @@ class Listing:
     index: EtagIndex
     ignore_files: dict[str, str]
     listed: int
-
-
-@attrs.frozen
-class _Rules:
-    """Rules in the artifact's tree, and those of ignore files above it, which can only take away."""
-
-    _strip: int
-    _inside: IgnoreRules
-    _outside: IgnoreRules | None
-
-    def keep(self, item: BucketObject) -> bool:
-        key = item.key
-        if is_marker(item) or self._inside.excluded(key[self._strip :]):
-            return False
-        return self._outside is None or not self._outside.excluded(key)
-
-    def prunes(self, directory: str) -> bool:
-        """Whether nothing below a directory of keys (below the stripped part, without its slash) can be kept."""
-        if self._inside.excluded_dir(directory[self._strip :]):
-            return True
-        return self._outside is not None and self._outside.excluded_dir(directory)
 
 
 def list_bucket(client: BucketClient, scope: Scope, executor: Executor, operation: Operation) -> Listing:
@@ -241,7 +180,7 @@ class _Run:
             self.files[item.key.rpartition("/")[0]] = data.decode(errors="surrogateescape")
             self._etags[item.key] = item.etag
 
-    def _list_range(self, reading: _Reading, rules: _Rules) -> Sequence[_Range]:
+    def _list_range(self, reading: _Reading, rules: Rules) -> Sequence[_Range]:
         """List to the end, or to a directory that can be jumped over; what is left of it then, in order."""
         while (page := result_of(reading.next_page, self._operation, "list", url=self._scope.url)) is not None:
             self._collect_ignore_files(page)
@@ -264,7 +203,7 @@ class _Run:
             elif name == IGNORE_FILE and self._scope.dialect is Dialect.GITIGNORE:
                 self.found[directory] = item
 
-    def keeps(self, item: BucketObject, rules: _Rules) -> bool:
+    def keeps(self, item: BucketObject, rules: Rules) -> bool:
         """Whether an object is kept; if it is, it may not be too large."""
         if not rules.keep(item):
             return False
@@ -272,7 +211,7 @@ class _Run:
             self._scope.limits.check("max_file_bytes", item.size, what=f"the object {item.key!a}", path=item.key)
         return True
 
-    def _judge(self, page: Sequence[BucketObject], rules: _Rules) -> None:
+    def _judge(self, page: Sequence[BucketObject], rules: Rules) -> None:
         self.is_preliminary = self.is_preliminary or bool(self.found)
         last = page[-1].key if page else ""
         keep = rules.keep if self.is_preliminary else lambda item: self.keeps(item, rules)
@@ -314,7 +253,7 @@ class _Run:
                 actual=actual,
             )
 
-    def _excluded_end(self, page: Sequence[BucketObject], rules: _Rules) -> str | None:
+    def _excluded_end(self, page: Sequence[BucketObject], rules: Rules) -> str | None:
         """The directory in which the page ends, with its slash, if nothing of it can be kept and jumping over it pays."""
         can = self._client.jumps or isinstance(self._client, LevelLister)
         last = page[-1].key if page and can else ""

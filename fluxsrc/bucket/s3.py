@@ -19,7 +19,8 @@ from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Proxy, Secret, TLSConfig
 from fluxsrc.bucket.aws import AWSCredentials, AWSDefaultChain, AWSProfile, KeyFinder, key_finder
 from fluxsrc.bucket.checksum import CHECKED
-from fluxsrc.bucket.client import Ask, Dialect, Failure, connect, listed_object
+from fluxsrc.bucket.client import connect
+from fluxsrc.bucket.dialect import Ask, Dialect, Failure, listed_object
 from fluxsrc.bucket.endpoint import anonymous, bucket_url, endpoint_url
 from fluxsrc.bucket.found import Found, Unfound
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject

@@ -14,8 +14,9 @@ from fluxsrc.address import Address
 from fluxsrc.bucket.address import bucket_of
 from fluxsrc.bucket.fetch import WORKERS, ReadAhead
 from fluxsrc.bucket.keys import AmbiguousKeys, Screening, UnsafeKeys, screen
-from fluxsrc.bucket.listing import Listing, Scope, list_bucket
+from fluxsrc.bucket.listing import Listing, list_bucket
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
+from fluxsrc.bucket.scope import Scope
 from fluxsrc.entry import Entry, Mode, Skipped
 from fluxsrc.errors import ConfigurationError, PathNotFoundError, SourceChangedError
 from fluxsrc.operation import Operation
