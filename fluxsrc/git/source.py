@@ -57,7 +57,7 @@ def _sparse(value: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({given_path(path.removeprefix("./").rstrip("/")) for path in value}))
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class GitSource(SourceOptions):
     """A source over a Git repository.
 
@@ -85,7 +85,7 @@ class GitSource(SourceOptions):
 
     _evidence = frozenset({"commit", "tag"})
 
-    address: GitAddress = attrs.field(converter=_address)
+    address: GitAddress = attrs.field(converter=_address, repr=lambda address: repr(address.url))
     branch: str | None = attrs.field(default=None, kw_only=True)
     tag: str | None = attrs.field(default=None, kw_only=True)
     semver: str | None = attrs.field(default=None, kw_only=True)
