@@ -400,6 +400,7 @@ def killed_at(step, source, revision):
         os._exit(1)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_process_that_is_killed_at_any_step_leaves_nothing_that_hurts(repository, serve, cache):
     """Before each single change that it makes to the disk, in a fetch from nothing and in the next one."""

@@ -17,6 +17,8 @@ import time
 import traceback
 from pathlib import Path
 
+import pytest
+
 from fluxsrc.artifact import SourceKey
 from fluxsrc.stores import LocalStore, _records
 from fluxsrc.testing.store_contract import make_artifact, put_new
@@ -34,12 +36,13 @@ def executioner(*arguments: str) -> dict:
     memory = Path("/dev/shm")  # what survives a kill does not depend on the disk, and memory is quicker
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as directory:
         done = subprocess.run(
-            [sys.executable, __file__, directory, *arguments], capture_output=True, text=True, timeout=100, check=False
+            [sys.executable, __file__, directory, *arguments], capture_output=True, text=True, timeout=250, check=False
         )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
+@pytest.mark.timeout(300)
 def test_a_kill_before_any_change_of_the_disk_is_harmless():
     """Each step of a store's life, killed before each of its system calls that change something."""
     report = executioner("everywhere")
@@ -47,6 +50,7 @@ def test_a_kill_before_any_change_of_the_disk_is_harmless():
     assert report["finished"] == report["scenes"]  # each scene was also seen to run to its end
 
 
+@pytest.mark.timeout(300)
 def test_a_kill_at_any_time_is_harmless():
     """200 writers, killed after random delays, with what they had been told was durable held against the store."""
     report = executioner("anytime", "200")
