@@ -1,7 +1,8 @@
 """`index.json`, kept in step with the histories: a note for each change, all notes worked off at once.
 
 `index.json` grows with the number of sources, so that writing it anew with each artifact would make every `put` slower
-the more sources there are. A `put` appends one line to `index.journal` instead; `flush` works the journal off:
+the more sources there are. A `put` appends one line to `index.journal` instead. While the list is small, the journal is
+worked off at once; later it is for `flush`:
 
 1. Alone: set the journal aside. No writer is between its note and its record, so each note's record is in place.
 2. For each source that is named: read its record, replace its entry.
@@ -18,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from fluxsrc._io.atomic import store_errors, write_all
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.errors import ConfigurationError, StoreError
@@ -25,9 +28,22 @@ from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import documents, merge_index, own_key
 from fluxsrc.stores._records import Record, damaged
 
-__all__ = ["FlushAtExit", "current_artifact", "flush", "load_index", "note_change", "read_record", "rebuild"]
+__all__ = [
+    "FlushAtExit",
+    "current_artifact",
+    "flush",
+    "flush_if_small",
+    "load_index",
+    "note_change",
+    "read_record",
+    "rebuild",
+]
 
 _log: Final = logging.getLogger("fluxsrc.stores")
+_SMALL: Final = 64 * 1024
+"""Bytes of `index.json`, about 130 sources, up to which each `put` writes it anew: what that costs has a bound."""
+_SMALL_PATIENCE: Final = 0.2
+"""Seconds that a `put` waits for that; a collector holds the index's lock for longer."""
 
 
 def read_record(layout: Layout, key: SourceKey) -> Record:
@@ -98,6 +114,18 @@ def flush(layout: Layout) -> None:
             layout.write(layout.index_json, merge_index(load_index(layout), changes))  # 3
         with store_errors("remove", aside):
             aside.unlink(missing_ok=True)
+
+
+def flush_if_small(layout: Layout) -> bool:
+    """Bring `index.json` up to date if that costs little, and say whether it is now; where not, the notes stay."""
+    try:
+        if layout.index_json.stat().st_size > _SMALL:
+            return False
+        flush(attrs.evolve(layout, lock_timeout=min(layout.lock_timeout, _SMALL_PATIENCE)))
+    except (OSError, StoreError) as exc:
+        _log.debug("index.json stays out of date for now: %s", exc)
+        return False
+    return True
 
 
 def rebuild(layout: Layout) -> None:

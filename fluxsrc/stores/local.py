@@ -60,12 +60,13 @@ class LocalStore:
     Nothing is made or opened before it is needed. A value: comparable, picklable, safe for threads; any number of
     processes may share the directory, also on a network file system with working `flock`.
 
-    `index.json`, the list for OCI tools, is brought up to date by `flush`, which leaving `with store:` and the normal
-    end of the process do as well; everything else is there, and durable, when `put` returns.
+    `index.json`, the list for OCI tools, is brought up to date by each `put` while it is small, up to some 130 sources.
+    Beyond, `flush` does it, which leaving `with store:` and the normal end of the process do as well. Everything else is
+    there, and durable, when `put` returns.
 
     Attributes:
         path: The directory, made absolute; it is created by the first `ingest`.
-        durable: Whether `put` returns only when the disk has it (four fsyncs). Without, a crash of the *process* at any
+        durable: Whether `put` returns only when the disk has it (four fsyncs, two more for a small list). Without, a crash of the *process* at any
             instant is still harmless; a power cut may lose or damage what was put in the last half minute.
         lock_timeout: Seconds to wait for another writer of the same source.
         max_records: Artifacts a history holds; beyond, the oldest retires when a new one is put.
@@ -209,6 +210,7 @@ class LocalStore:
         5. Write config, manifest and pack index. They can be made again, so the disk may take its time.
         6. Note that `index.json` is out of date.
         7. Replace the record. From here on it is the current artifact.
+        8. Bring `index.json` up to date, unless it is large or somebody is at it; then that is for `flush`.
 
         Raises:
             DigestMismatchError: The blob is not what `artifact` says.
@@ -239,8 +241,12 @@ class LocalStore:
             record = record.with_current(artifact, self._clock(), at_most=self.max_records)
             _index.note_change(layout, artifact.key)  # 6
             layout.write(layout.record(artifact.key), record.to_json())  # 7
-        self._at_exit.arm(layout)
+        self._list(layout)  # 8
         return record.entries[0].artifact
+
+    def _list(self, layout: Layout) -> None:
+        if not _index.flush_if_small(layout):
+            self._at_exit.arm(layout)
 
     def _sealed(self, artifact: Artifact, ingest: Ingest | None) -> BlobWriter | None:
         if ingest is None:
@@ -277,7 +283,7 @@ class LocalStore:
                 path.unlink()
                 if self.durable:
                     sync_directory(path.parent)
-        self._at_exit.arm(layout)
+        self._list(layout)
         return True
 
     # --- how sources are doing ---------------------------------------------------------------------------------------

@@ -72,9 +72,10 @@ def test_a_push_waits_for_the_store_and_the_store_for_a_push(store):
         push(MemorySource({"a": "1"}), f"oci-layout:{store.path}:x", operation=Operation(2))
     repository = layout.LayoutRepository(str(store.path), Access().limits, Operation())
     impatient = LocalStore(store.path, lock_timeout=0.05)
-    put_new(impatient, "new")
-    with repository._changing(), pytest.raises(StoreLockedError):
-        impatient.flush()
+    with repository._changing():
+        put_new(impatient, "new")  # its line in the list can wait
+        with pytest.raises(StoreLockedError):
+            impatient.flush()
     impatient.flush()
 
 

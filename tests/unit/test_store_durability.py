@@ -87,6 +87,7 @@ def test_everything_is_synced_before_it_is_relied_upon(tmp_path, monkeypatch):
     monkeypatch.undo()
 
     blob, record = store._layout.blob(artifact.digest), store._layout.record(artifact.key)
+    index = store._layout.index_json
     steps = [
         ("fsync", log[log.index(("appear", str(blob))) - 1][1]),
         ("appear", str(blob)),
@@ -94,9 +95,12 @@ def test_everything_is_synced_before_it_is_relied_upon(tmp_path, monkeypatch):
         ("fsync", log[log.index(("appear", str(record))) - 1][1]),
         ("appear", str(record)),
         ("fsync", str(record.parent)),
+        ("fsync", log[log.index(("appear", str(index))) - 1][1]),
+        ("appear", str(index)),
+        ("fsync", str(index.parent)),
     ]
     assert [step for step in log if step in steps] == steps
-    assert sum(what == "fsync" for what, _ in log) == 4  # and no more than these
+    assert sum(what == "fsync" for what, _ in log) == 6  # and no more than these
 
 
 def test_not_durable_means_no_fsync_at_all(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from fluxsrc.errors import (
     StoreLockedError,
 )
 from fluxsrc.memory import MemorySource
-from fluxsrc.stores import LocalStore, MemoryStore, ProblemKind
+from fluxsrc.stores import LocalStore, MemoryStore, ProblemKind, _index
 from fluxsrc.stores._oci import ref_name
 from fluxsrc.testing.store_contract import make_artifact, put_new
 
@@ -419,13 +419,11 @@ def entries(store):
     return {entry["annotations"]["org.opencontainers.image.ref.name"]: entry for entry in index["manifests"]}
 
 
-def test_index_lists_what_is_current_after_flush(store):
+def test_index_lists_what_is_current(store):
     """One entry per source, pointing at the manifest of its newest artifact."""
     put_new(store, "one")
     two = put_new(store, "two")
     other = put_new(store, key=SourceKey("bucket", "default", "a__b"))
-    assert entries(store) == {}  # no put pays for it
-    store.flush()
     found = entries(store)
     assert found["gitrepository/default/podinfo"]["digest"] == str(two.manifest)
     assert found[ref_name(other.key)]["digest"] == str(other.manifest)
@@ -437,8 +435,33 @@ def test_index_lists_what_is_current_after_flush(store):
     assert config["rootfs"]["diff_ids"] == [str(two.content_digest)]
 
 
-def test_leaving_the_context_flushes(tmp_path):
+def test_no_put_pays_for_a_large_index(store, monkeypatch):
+    """It is written by `flush`, from what each put noted."""
+    first = put_new(store)
+    listed = entries(store)
+    monkeypatch.setattr(_index, "_SMALL", (store.path / "index.json").stat().st_size - 1)
+    put_new(store, "two")
+    put_new(store, key=SourceKey("bucket", "default", "other"))
+    store.forget(first.key)
+    assert entries(store) == listed
+    store.flush()
+    assert list(entries(store)) == ["bucket/default/other"]
+
+
+def test_a_put_waits_for_nobody_who_reads_or_collects_the_index(store):
+    """The list is late then, the artifact is not."""
+    layout = store._layout
+    with layout.index_locked():
+        artifact = put_new(store)
+    assert store.lookup(KEY) == artifact
+    assert entries(store) == {}
+    store.flush()
+    assert len(entries(store)) == 1
+
+
+def test_leaving_the_context_flushes(tmp_path, monkeypatch):
     """As does forgetting a source: it leaves the list."""
+    monkeypatch.setattr(_index, "_SMALL", 0)
     with LocalStore(tmp_path / "store", durable=False) as store:
         put_new(store)
     assert len(entries(store)) == 1
@@ -449,8 +472,8 @@ def test_leaving_the_context_flushes(tmp_path):
 
 def test_the_end_of_the_process_flushes(tmp_path):
     """A script that only puts leaves a store that OCI tools can read."""
-    program = "import sys; from fluxsrc.stores import LocalStore; from fluxsrc.testing.store_contract import put_new; "
-    program += "put_new(LocalStore(sys.argv[1]))"
+    program = "import sys; from fluxsrc.stores import LocalStore, _index; _index._SMALL = 0; "
+    program += "from fluxsrc.testing.store_contract import put_new; put_new(LocalStore(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "store")], check=True)
     assert len(entries(LocalStore(tmp_path / "store"))) == 1
 
