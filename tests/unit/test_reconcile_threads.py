@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -62,3 +63,32 @@ def test_what_is_done_is_not_kept():
         del large
         gc.collect()
         assert kept() is None
+
+
+def test_what_waits_for_each_other_is_side_by_side():
+    """However few threads short work needs, work that takes long gets as many as there is of it."""
+    gate = threading.Barrier(20)
+    with Threads("t") as threads:
+        list(threads.map(abs, range(50)))
+        assert sorted(threads.map(lambda number: (gate.wait(60), number)[1], range(20))) == list(range(20))
+
+
+def test_nothing_that_was_submitted_is_forgotten():
+    """By many, in bursts, while threads become free and are needed again."""
+    with Threads("t") as threads:
+
+        def burst(start):
+            return [
+                future.result(60) for future in [threads.submit(abs, -number) for number in range(start, start + 50)]
+            ]
+
+        with ThreadPoolExecutor(4) as submitters:
+            found = [number for numbers in submitters.map(burst, range(0, 2000, 50)) for number in numbers]
+    assert found == list(range(2000))
+
+
+def test_what_was_submitted_before_the_end_is_done():
+    """Ending waits for it."""
+    with Threads("t") as threads:
+        futures = [threads.submit(abs, -number) for number in range(100)]
+    assert [future.result(0) for future in futures] == list(range(100))
