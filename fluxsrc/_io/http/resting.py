@@ -40,23 +40,19 @@ class RestingChannels:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._resting: dict[Route, list[Channel]] = {}  # the last is the one that came last
-        self._count = 0
+        self._resting: list[tuple[Route, Channel]] = []  # the last is the one that came last
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._resting)
 
     def take(self, route: Route) -> Channel | None:
         """A connection for this route that still looks good, if one rests; it is the caller's now."""
         while True:
             with self._lock:
-                channels = self._resting.get(route)
-                if not channels:
+                place = next((at for at, (to, _) in reversed([*enumerate(self._resting)]) if to == route), None)
+                if place is None:
                     return None
-                channel = channels.pop()
-                self._count -= 1
-                if not channels:
-                    del self._resting[route]
+                _, channel = self._resting.pop(place)
             if is_good(channel):
                 return channel
             channel.close()
@@ -64,33 +60,23 @@ class RestingChannels:
     def give(self, route: Route, channel: Channel) -> None:
         """Let an idle connection rest; the one that rested for longest makes room."""
         with self._lock:
-            self._resting.setdefault(route, []).append(channel)
-            self._count += 1
-            surplus = self._take_oldest() if self._count > MAX_RESTING else None
-        if surplus is not None:
-            surplus.close()
+            self._resting.append((route, channel))
+            surplus = self._resting[:-MAX_RESTING]
+            del self._resting[:-MAX_RESTING]
+        for _, old in surplus:
+            old.close()
 
     def close(self) -> None:
         """Close all that rest."""
         with self._lock:
-            resting, self._resting, self._count = self._resting, {}, 0
-        for channels in resting.values():
-            for channel in channels:
-                channel.close()
+            resting, self._resting = self._resting, []
+        for _, channel in resting:
+            channel.close()
 
     def forget(self) -> None:
         """In a forked child: what rests is the parent's. Closing our copies says nothing to the servers."""
         self._lock = threading.Lock()  # some thread that is not here may have held it
         self.close()
-
-    def _take_oldest(self) -> Channel:
-        route = min(self._resting, key=lambda route: self._resting[route][0].idle_since)
-        channels = self._resting[route]
-        oldest = channels.pop(0)
-        self._count -= 1
-        if not channels:
-            del self._resting[route]
-        return oldest
 
 
 def is_good(channel: Channel) -> bool:
