@@ -1,13 +1,10 @@
 """The command line: what it prints, for whom, where, and what it ends with."""
 
-import contextlib
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from fluxsrc.cli.failures import BUG, EXIT_CODES, describe, exit_code
 from fluxsrc.cli.options import seconds
 from fluxsrc.cli.remotes import Remotes
 from fluxsrc.testing.git_server import GitHTTPServer
+from helpers.terminals import on_a_terminal
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -562,40 +560,11 @@ def test_the_content_digest_is_the_librarys(run):
     assert document["content_digest"] == str(artifact.content_digest)
 
 
-def on_a_terminal(*words: str) -> tuple[str, str]:
-    """What a program whose stderr is a terminal prints to its stdout, and draws on the terminal."""
-    reading, writing = pty.openpty()
-    drawn = bytearray()
-
-    def watch():
-        with contextlib.suppress(OSError):  # the end of a terminal whose last writer is gone
-            while data := os.read(reading, 4096):
-                drawn.extend(data)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "fluxsrc", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=writing,
-            env=os.environ | {"TERM": "xterm-256color"},
-            text=True,
-            check=False,
-        )
-    finally:
-        os.close(writing)  # else the watcher, and with it the test run, would wait for ever
-        watcher.join()
-        os.close(reading)
-    assert done.returncode == 0, drawn.decode()
-    return done.stdout, drawn.decode()
-
-
 def test_a_terminal_shows_progress_and_a_result_untouched_by_it(run):
     """Bars on stderr, the result on stdout."""
     Path("src/large").write_bytes(os.urandom(8_000_000))
-    out, drawn = on_a_terminal("pull", "src", "--output", "out")
+    code, out, drawn = on_a_terminal("pull", "src", "--output", "out", piped=True)
+    assert code == 0, drawn
     assert re.search(r"pack .* [\d.]+ MiB", drawn)
     assert out.startswith("source ")
     assert "\x1b" not in out
@@ -603,7 +572,8 @@ def test_a_terminal_shows_progress_and_a_result_untouched_by_it(run):
 
 def test_a_program_gets_no_progress_even_on_a_terminal(run):
     """`--json` means that nobody is looking."""
-    out, drawn = on_a_terminal("pull", "src", "--output", "out", "--json")
+    code, out, drawn = on_a_terminal("pull", "src", "--output", "out", "--json", piped=True)
+    assert code == 0, drawn
     assert json.loads(out)["output"] == "out"
     assert drawn == ""
 

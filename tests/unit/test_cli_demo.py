@@ -2,18 +2,15 @@
 
 import errno
 import json
-import os
-import pty
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fluxsrc import LocalStore
 from fluxsrc.cli import demo, main
+from helpers.terminals import on_a_terminal
 
 CONTENT = "sha256:382014b9435b72c3d53d3eef4daad5430b9846342e96af4623f011b3134b74b8"
 COMMIT = "3e09e02b93f1f229bdd741558b039b70610ab943"
@@ -185,22 +182,8 @@ def test_no_program_is_started_and_no_network_is_touched(run, monkeypatch):
 def test_a_terminal_shows_colors(run):
     """With the same text."""
     plain = run("demo")[1]
-    leader, follower = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"}
-    environment.pop("NO_COLOR", None)
-    with subprocess.Popen([sys.executable, "-m", "fluxsrc", "demo"], stdout=follower, env=environment) as process:
-        os.close(follower)
-        shown = b""
-        while True:
-            try:
-                piece = os.read(leader, 65536)
-            except OSError:  # the other end is closed
-                break
-            if not piece:
-                break
-            shown += piece
-    os.close(leader)
-    assert process.returncode == 0
-    assert b"\x1b[1m1. " in shown
-    assert b"\x1b[32m   +image" in shown
-    assert shown.count(CONTENT.encode()) == plain.count(CONTENT)
+    code, _, drawn = on_a_terminal("demo")
+    assert code == 0, drawn
+    assert "\x1b[1m1. " in drawn
+    assert "\x1b[32m   +image" in drawn
+    assert drawn.count(CONTENT) == plain.count(CONTENT)

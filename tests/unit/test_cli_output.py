@@ -2,15 +2,14 @@
 
 import json
 import os
-import pty
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from fluxsrc.cli import main
+from helpers.terminals import on_a_terminal
 
 ANSI = "\x1b]0;owned\x07"
 """Gives a terminal another title. Colours and the like click takes out by itself, where nobody looks."""
@@ -76,49 +75,18 @@ def test_a_path_in_brackets_is_no_markup_of_the_progress_bar(run):
     Path("src/a[").mkdir()
     for number in range(3):
         Path(f"src/a[/b{number}]").write_bytes(os.urandom(3_000_000))
-    code, drawn = on_a_terminal("pull", "src", "--output", "out")
+    code, _, drawn = on_a_terminal("pull", "src", "--output", "out")
     assert code == 0, drawn
 
 
 def test_names_are_whole_on_a_narrow_terminal(run):
     """Of a live table it is the messages that give way: whose they are has to be seen."""
     Path("sources.yaml").write_text(MANIFEST.format(Path.cwd()))
-    _, drawn = on_a_terminal("reconcile", "-f", "sources.yaml", "--store", "store", "--once", columns=68)
+    *_, drawn = on_a_terminal("reconcile", "-f", "sources.yaml", "--store", "store", "--once", columns=68)
     live = drawn.partition("\x1b[?25h")[0]
     assert "gitrepository" in live
     assert "default/nowhere" in live
     assert "…" in live
-
-
-def on_a_terminal(*words, columns=80):
-    """The exit code, and what is drawn."""
-    reading, writing = pty.openpty()
-    drawn = bytearray()
-
-    def watch():
-        try:
-            while data := os.read(reading, 4096):
-                drawn.extend(data)
-        except OSError:
-            pass  # the end of a terminal whose last writer is gone
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns)}
-        done = subprocess.run(
-            [*PROGRAM, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=writing,
-            stderr=writing,
-            env=environment,
-            check=False,
-        )
-    finally:
-        os.close(writing)  # else the watcher, and with it the test run, would wait for ever
-        watcher.join()
-        os.close(reading)
-    return done.returncode, drawn.decode()
 
 
 # --- where it goes ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from fluxsrc.cli import main
 from fluxsrc.testing.git import GitRepositoryBuilder
+from helpers.terminals import on_a_terminal
 
 MANIFEST = """\
 apiVersion: source.toolkit.fluxcd.io/v1
@@ -133,20 +133,9 @@ def test_it_runs_until_it_is_told_to_stop_and_follows_the_file(desk):
 
 def test_a_terminal_gets_a_table(desk):
     """Drawn while it runs, and once more in the end."""
-    leader, follower = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "160"}
-    process = subprocess.Popen([sys.executable, "-m", "fluxsrc", *ONCE], stdout=follower, env=environment)
-    os.close(follower)
-    shown = b""
-    try:
-        while data := os.read(leader, 65536):
-            shown += data
-    except OSError:
-        pass  # the other end is closed
-    finally:
-        os.close(leader)
-    assert process.wait(30) == 0
-    last = shown.decode().rpartition("message")[2]
+    code, _, drawn = on_a_terminal(*ONCE, columns=160)
+    assert code == 0, drawn
+    last = drawn.rpartition("message")[2]
     assert "team/app" in last
     assert "stored artifact for revision" in last
 

@@ -234,21 +234,26 @@ def test_a_manifest_keeps_its_type_though_a_cache_calls_it_json(registry, stated
 def test_a_registry_that_never_heard_of_referrers_is_asked_for_the_tag(registry, status):
     registry.has_referrers = False
     digest = push(MemorySource({"a": b"1"}), f"oci://{registry.host}/app:v1", access=ACCESS).digest
-    referrer = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_MEDIA_TYPE,
-        "config": _descriptor(registry, "application/vnd.example.sbom", b"{}"),
-        "layers": [],
-        "subject": {"mediaType": MANIFEST_MEDIA_TYPE, "digest": str(digest), "size": 1},
-        "annotations": {"made.by": "ada"},
-    }
-    registry.put_document("other", "sbom", json.dumps(referrer).encode(), MANIFEST_MEDIA_TYPE)
+    sbom = _sbom(registry, digest, annotations={"made.by": "ada"})
+    registry.put_document("other", "sbom", sbom, MANIFEST_MEDIA_TYPE)
     registry.repository("other").blobs |= registry.repository("app").blobs
     promote(f"oci://{registry.host}/other:sbom", f"oci://{registry.host}/app:sbom", access=ACCESS)
     registry.inject("referrers/", times=None, status=status, body=b"")
     with open_repository(parse_reference(f"oci://{registry.host}/app"), ACCESS, Operation()) as repository:
         [found] = repository.referrers(digest)
     assert (found.artifact_type, found.annotations) == ("application/vnd.example.sbom", {"made.by": "ada"})
+
+
+def _sbom(registry: Registry, subject: object, **fields: object) -> bytes:
+    """A manifest that refers to another one."""
+    referrer = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_MEDIA_TYPE,
+        "config": _descriptor(registry, "application/vnd.example.sbom", b"{}"),
+        "layers": [],
+        "subject": {"mediaType": MANIFEST_MEDIA_TYPE, "digest": str(subject), "size": 1},
+    }
+    return json.dumps(referrer | fields).encode()
 
 
 def _descriptor(registry: Registry, media_type: str, data: bytes) -> dict[str, object]:
@@ -342,14 +347,7 @@ def test_what_refers_to_one_manifest_of_an_index_comes_along(registry):
     child = push(MemorySource({"a": b"1"}), f"oci://{registry.host}/app:amd64", access=ACCESS).digest
     registry.put_index("app", "v1", {"linux/amd64": str(child)})
     push(MemorySource({"sig": b"1"}), f"oci://{registry.host}/app:sha256-{child.hex}.sig", access=ACCESS)
-    referrer = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_MEDIA_TYPE,
-        "config": _descriptor(registry, "application/vnd.example.sbom", b"{}"),
-        "layers": [],
-        "subject": {"mediaType": MANIFEST_MEDIA_TYPE, "digest": str(child), "size": 1},
-    }
-    sbom = registry.put_document("app", None, json.dumps(referrer).encode(), MANIFEST_MEDIA_TYPE)
+    sbom = registry.put_document("app", None, _sbom(registry, child), MANIFEST_MEDIA_TYPE)
     copied = promote(f"oci://{registry.host}/app:v1", f"oci://{registry.host}/copy:v1", referrers=True, access=ACCESS)
     assert sbom in {str(digest) for digest in copied.referrers}
     assert f"sha256-{child.hex}.sig" in registry.repository("copy").tags
