@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from fluxsrc._lazy import later
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Skipped
 from fluxsrc.errors import ConfigurationError
@@ -22,8 +23,12 @@ from fluxsrc.revision import Revision
 from fluxsrc.snapshot import ShownSnapshot, read_ignore_files
 from fluxsrc.source import Snapshot
 from fluxsrc.store import Ingest
-from fluxsrc.tarball.tree import FileTree, Spool
 from fluxsrc.verify import ContentEvidence, Facts, Policy
+
+if TYPE_CHECKING:
+    from fluxsrc.tarball import tree as trees
+else:  # few policies are about the content
+    trees = later("fluxsrc.tarball.tree")
 
 __all__ = ["SealedSnapshot"]
 
@@ -58,7 +63,7 @@ class SealedSnapshot(ShownSnapshot):
         self._operation = operation
         self._lock = threading.RLock()
         self._facts: Facts | None = None
-        self._tree: FileTree | None = None
+        self._tree: trees.FileTree | None = None
         self._entries: list[Entry] | None = None
         self._closed = False
 
@@ -137,11 +142,11 @@ class SealedSnapshot(ShownSnapshot):
             if self._closed:
                 raise ConfigurationError("the snapshot is closed")
             if self._entries is None:
-                spool = _SpooledIngest()
+                spool = trees.Spool()
                 try:
                     # From here on only these bytes count, and they are the ones whose digest is held against the policy.
-                    self.unseal(self._pack(self.content, spool))
-                    self._tree = FileTree(self._limits, self._operation)
+                    self.unseal(self._pack(self.content, _SpooledIngest(spool)))
+                    self._tree = trees.FileTree(self._limits, self._operation)
                     self._tree.add_archive(spool.open())
                 finally:
                     spool.close()
@@ -149,14 +154,22 @@ class SealedSnapshot(ShownSnapshot):
             return self._entries
 
 
-class _SpooledIngest(Spool):
+class _SpooledIngest:
     """An ingest that no store is waiting for."""
+
+    def __init__(self, spool: "trees.Spool") -> None:
+        self.write = spool.write
+        self._spool = spool
+
+    @property
+    def size(self) -> int:
+        return self._spool.size
 
     @property
     def digest(self) -> Digest:
         hasher = hashlib.sha256()
         for offset in range(0, self.size, _PIECE):
-            hasher.update(self.read_at(offset, _PIECE))
+            hasher.update(self._spool.read_at(offset, _PIECE))
         return Digest("sha256", hasher.hexdigest())
 
 

@@ -15,15 +15,20 @@ verified again. No I/O and no clock are in here: evidence brings its own time.
 
 import datetime as dt
 import json
-import logging
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
+from fluxsrc._lazy import later
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, VerificationError
 from fluxsrc.revision import Revision
+
+if TYPE_CHECKING:
+    import logging
+else:
+    logging = later("logging")
 
 __all__ = [
     "CONTENT",
@@ -38,8 +43,6 @@ __all__ = [
     "policy_digest",
     "split_policy",
 ]
-
-_LOGGER: Final = logging.getLogger(__name__)
 
 _SAYS_NOTHING: Final = frozenset({"policy", "oci.level", "oci.statement"})
 CONTENT: Final = "content"
@@ -147,7 +150,6 @@ class _Combination:
         return frozenset[str]().union(*(policy.needs for policy in self.policies))
 
 
-@attrs.frozen
 class AllOf(_Combination):
     """Holds if every one of its policies does. Empty ones are refused: they would accept everything.
 
@@ -155,6 +157,7 @@ class AllOf(_Combination):
         policies: In the order in which they are checked.
     """
 
+    __slots__ = ()
     _name = "all-of"
 
     def check(self, evidence: Any, /) -> Facts:
@@ -162,7 +165,6 @@ class AllOf(_Combination):
         return tuple(fact for policy in self.policies for fact in policy.check(evidence))
 
 
-@attrs.frozen
 class AnyOf(_Combination):
     """Holds if at least one of its policies does. Empty ones are refused: they would accept nothing, surely by mistake.
 
@@ -170,6 +172,7 @@ class AnyOf(_Combination):
         policies: In the order in which they are tried.
     """
 
+    __slots__ = ()
     _name = "any-of"
 
     def check(self, evidence: Any, /) -> Facts:
@@ -230,5 +233,5 @@ class UnsafeNoVerification:
 
     def check(self, evidence: Evidence, /) -> Facts:
         """Nothing is found out, and the facts say so."""
-        _LOGGER.warning("%s is used without any verification, as configured", evidence.subject)
+        logging.getLogger(__name__).warning("%s is used without any verification, as configured", evidence.subject)
         return (("policy", "unsafe-no-verification"),)

@@ -10,7 +10,6 @@ A file is written beside its destination's directory tree, under a name nobody l
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -69,7 +68,7 @@ def store_errors(doing: str, path: str | os.PathLike[str] | None = None) -> Iter
 
 def open_scratch(directory: Path) -> tuple[int, Path]:
     """Create an empty file with a fresh name; return its descriptor, opened for reading and writing, and its path."""
-    path = directory / f"{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    path = directory / f"{os.getpid()}-{os.urandom(8).hex()}.tmp"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), path
 
 

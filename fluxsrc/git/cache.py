@@ -19,7 +19,6 @@ import hashlib
 import hmac
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Mapping
@@ -171,7 +170,7 @@ def _make_salt(path: Path) -> bytes:
         fcntl.flock(file, fcntl.LOCK_EX)
         salt = file.read()
         if not salt:
-            salt = secrets.token_bytes(16)
+            salt = os.urandom(16)
             file.write(salt)
         return salt
 
@@ -198,7 +197,7 @@ def _remove_unlocked(directory: Path) -> bool:
     if descriptor is None:
         return False
     try:
-        doomed = directory.with_name(f"{_DOOMED}{secrets.token_hex(8)}")
+        doomed = directory.with_name(f"{_DOOMED}{os.urandom(8).hex()}")
         directory.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
         return True

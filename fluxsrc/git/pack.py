@@ -12,7 +12,6 @@ process that dies leaves no half pack under a pack's name, and what a power cut 
 
 import mmap
 import os
-import secrets
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -77,7 +76,7 @@ def receive_pack(
         ContentError: The pack is damaged, lies, or is above a limit.
         StoreError: The directory cannot be written.
     """
-    temporary = directory / f"tmp_{os.getpid()}_{secrets.token_hex(8)}.pack"
+    temporary = directory / f"tmp_{os.getpid()}_{os.urandom(8).hex()}.pack"
     with store_errors("receive a pack into", directory):
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:

@@ -11,22 +11,27 @@ worked off at once; later it is for `flush`:
 
 import atexit
 import json
-import logging
 import os
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from fluxsrc._io.atomic import store_errors, write_all
+from fluxsrc._lazy import later
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.errors import ConfigurationError, StoreError
 from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import documents, merge_index, own_key
 from fluxsrc.stores._records import Record, damaged
+
+if TYPE_CHECKING:
+    import logging
+else:
+    logging = later("logging")
 
 __all__ = [
     "FlushAtExit",
@@ -39,7 +44,7 @@ __all__ = [
     "rebuild",
 ]
 
-_log: Final = logging.getLogger("fluxsrc.stores")
+_LOGGER: Final = "fluxsrc.stores"
 _SMALL: Final = 64 * 1024
 """Bytes of `index.json`, about 130 sources, up to which each `put` writes it anew: what that costs has a bound."""
 _SMALL_PATIENCE: Final = 0.2
@@ -98,7 +103,7 @@ def _flush_quietly(layout: Layout) -> None:
         if layout.root.exists():  # else a temporary directory that is gone by now
             flush(layout)
     except StoreError as exc:
-        _log.warning("index.json stays out of date until the next flush: %s", exc)
+        logging.getLogger(_LOGGER).warning("index.json stays out of date until the next flush: %s", exc)
 
 
 def flush(layout: Layout) -> None:
@@ -123,7 +128,7 @@ def flush_if_small(layout: Layout) -> bool:
             return False
         flush(attrs.evolve(layout, lock_timeout=min(layout.lock_timeout, _SMALL_PATIENCE)))
     except (OSError, StoreError) as exc:
-        _log.debug("index.json stays out of date for now: %s", exc)
+        logging.getLogger(_LOGGER).debug("index.json stays out of date for now: %s", exc)
         return False
     return True
 

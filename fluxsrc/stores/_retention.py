@@ -14,7 +14,6 @@ import datetime as dt
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -113,7 +112,7 @@ def leased(layout: Layout, artifact: Artifact, ttl: float) -> Iterator[Lease]:
     """Protect an artifact while the block runs, for `ttl` seconds at most unless renewed."""
     if not ttl > 0:
         raise ConfigurationError(f"a lease lasts for a positive number of seconds, not {ttl!r}")
-    lease = Lease(artifact, ttl, layout, layout.leases / f"{os.getpid()}-{secrets.token_hex(8)}.json")
+    lease = Lease(artifact, ttl, layout, layout.leases / f"{os.getpid()}-{os.urandom(8).hex()}.json")
     lease.renew()
     try:
         yield lease

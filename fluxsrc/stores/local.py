@@ -16,13 +16,14 @@ import attrs
 
 from fluxsrc._io.atomic import replacing, store_errors, sync_directory, write_all
 from fluxsrc._io.hashing import CHUNK
+from fluxsrc._lazy import later
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
 from fluxsrc.store import Ingest, Observation, ObservingStore
-from fluxsrc.stores import _fsck, _index, _retention, _statuses
+from fluxsrc.stores import _index
 from fluxsrc.stores._blobs import (
     BlobWriter,
     check_ingest,
@@ -37,9 +38,15 @@ from fluxsrc.stores._blobs import (
 from fluxsrc.stores._index import FlushAtExit
 from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import documents
-from fluxsrc.stores._reports import GCReport, VerifyReport
-from fluxsrc.stores._retention import Lease
-from fluxsrc.tarball import unpack
+
+if TYPE_CHECKING:
+    from fluxsrc.stores import _fsck, _reports, _retention, _statuses
+    from fluxsrc.tarball import unpacking
+else:  # who puts an artifact, or looks one up, needs none of it
+    _fsck, _reports, _retention, _statuses = (
+        later(f"fluxsrc.stores.{name}") for name in ("_fsck", "_reports", "_retention", "_statuses")
+    )
+    unpacking = later("fluxsrc.tarball.unpacking")
 
 __all__ = ["LocalStore"]
 
@@ -171,7 +178,7 @@ class LocalStore:
             ContentError: The archive is unsafe or over a limit; nothing is left behind.
         """
         with self.open(artifact) as archive:
-            unpack(
+            unpacking.unpack(
                 archive,
                 destination,
                 limits=limits,
@@ -351,7 +358,7 @@ class LocalStore:
         """What is pinned, by the pins' names."""
         return _retention.pins(self._layout)
 
-    def lease(self, artifact: Artifact, /, *, ttl: float = 300.0) -> AbstractContextManager[Lease]:
+    def lease(self, artifact: Artifact, /, *, ttl: float = 300.0) -> "AbstractContextManager[_retention.Lease]":
         """Protect what is being read while the block runs: `gc` in any process spares it.
 
         Args:
@@ -363,7 +370,7 @@ class LocalStore:
         """
         return _retention.leased(self._layout, artifact, ttl)
 
-    def gc(self, *, grace: float = 3600.0, dry_run: bool = False) -> GCReport:
+    def gc(self, *, grace: float = 3600.0, dry_run: bool = False) -> "_reports.GCReport":
         """Sweep blobs that no history, pin, lease or entry of `index.json` refers to, and what crashed writers left.
 
         Args:
@@ -376,10 +383,10 @@ class LocalStore:
         """
         layout = self._layout
         if not layout.ingest.exists():
-            return GCReport(dry_run=dry_run)
+            return _reports.GCReport(dry_run=dry_run)
         return _retention.collect(layout, grace=grace, dry_run=dry_run)
 
-    def verify(self) -> VerifyReport:
+    def verify(self) -> "_reports.VerifyReport":
         """Hash every blob and check every reference. Changes nothing.
 
         Raises:

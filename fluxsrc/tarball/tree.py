@@ -2,16 +2,21 @@
 
 import io
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, cast
 
+from fluxsrc._lazy import later
 from fluxsrc.entry import Entry, Mode, Skipped, check_path
 from fluxsrc.errors import ContentError, StoreError, UnsafeEntryError
 from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from fluxsrc.tarball.reader import MemberType, members
+
+if TYPE_CHECKING:
+    import tempfile
+else:
+    tempfile = later("tempfile")
 
 __all__ = ["FileTree", "Spool"]
 
@@ -37,7 +42,7 @@ class Spool:
         count = len(data)
         try:
             if self._file is None and self.size + count > _IN_MEMORY:
-                self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="fluxsrc-", buffering=0))  # noqa: SIM115 - closed by close()
+                self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="fluxsrc-", buffering=0))
                 self._append(self._memory)
                 self._memory = bytearray()
             if self._file is None:

@@ -10,7 +10,6 @@
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +70,7 @@ def unpack(
     destination = Path(os.path.abspath(destination))
     _check_free(destination)
     with store_errors("unpack to", destination), _parents_made(destination):
-        scratch = destination.with_name(f".{destination.name[:200]}.{secrets.token_hex(8)}.tmp")
+        scratch = destination.with_name(f".{destination.name[:200]}.{os.urandom(8).hex()}.tmp")
         scratch.mkdir()  # 1
         told = 0
         try:
