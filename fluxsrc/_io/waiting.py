@@ -1,22 +1,35 @@
 """Waiting for other threads without losing sight of the deadline."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYetError
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from fluxsrc.operation import Operation
 
-__all__ = ["result_of", "within"]
+__all__ = ["POLL", "alone", "result_of", "within"]
 
 _T = TypeVar("_T")
-_POLL: Final = 0.05
+POLL: Final = 0.05
+"""Seconds between two looks at a cancel switch while waiting."""
+
+
+@contextmanager
+def alone(lock: threading.Lock, operation: Operation, phase: str, *, url: str | None = None) -> Iterator[None]:
+    """Hold a lock while the block runs, unless the operation ends before it is free."""
+    while not lock.acquire(timeout=POLL):
+        operation.check(phase, url=url)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def result_of(future: "Future[_T]", operation: Operation, phase: str, *, url: str) -> _T:
     """What a future gives, or the end of the operation, whichever comes first."""
-    at_most = None if operation.cancel is None else _POLL
+    at_most = None if operation.cancel is None else POLL
     while not future.done():
         patience = operation.remaining(phase, at_most=at_most, url=url)  # what it raises is a TimeoutError, too
         try:
