@@ -9,16 +9,21 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from fluxsrc._io.http import Attempts, Response
+from fluxsrc._lazy import later
 from fluxsrc.errors import RemoteProtocolError, TransportError
 from fluxsrc.oci.manifest import Descriptor
 from fluxsrc.oci.repository import Verifier
 from fluxsrc.oci.session import Session
+
+if TYPE_CHECKING:
+    from concurrent import futures
+else:
+    futures = later("concurrent.futures")
 
 __all__ = ["Pace", "check_range", "receive_ranges"]
 
@@ -93,8 +98,8 @@ def receive_ranges(session: Session, blob: Descriptor, verifier: Verifier) -> No
         TransportError: A segment could not be had.
     """
     offsets = iter(range(verifier.size, blob.size, _SEGMENT))
-    waiting: deque[Future[bytearray]] = deque()
-    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fluxsrc-range") as pool:
+    waiting: deque[futures.Future[bytearray]] = deque()
+    with futures.ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fluxsrc-range") as pool:
         try:
             while True:
                 while len(waiting) <= _CONNECTIONS and (offset := next(offsets, None)) is not None:

@@ -5,16 +5,21 @@ what comes as unverified until the stream has ended: unpack into a place that no
 """
 
 import io
-import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
+from fluxsrc._lazy import later
 from fluxsrc.errors import ContentError, LimitExceededError, OperationCancelledError
 from fluxsrc.oci.manifest import Descriptor
 from fluxsrc.oci.repository import Repository
 from fluxsrc.tarball.tree import Spool
+
+if TYPE_CHECKING:
+    import queue
+else:
+    queue = later("queue")
 
 __all__ = ["BlobStream", "reading"]
 

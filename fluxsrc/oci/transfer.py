@@ -4,16 +4,21 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator
-from queue import Queue
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from urllib.parse import quote, urlsplit
 
 from fluxsrc._io.http import Attempts, retrying
+from fluxsrc._lazy import later
 from fluxsrc.errors import TransportError
 from fluxsrc.oci.manifest import Descriptor
 from fluxsrc.oci.ranges import Pace, check_range, receive_ranges
 from fluxsrc.oci.repository import BlobSource, Sink, Verifier
 from fluxsrc.oci.session import Session
+
+if TYPE_CHECKING:
+    import queue
+else:
+    queue = later("queue")
 
 __all__ = ["download", "upload"]
 
@@ -63,8 +68,8 @@ def _receive(session: Session, blob: Descriptor, verifier: Verifier, pace: Pace)
 
 def _receive_pipelined(session: Session, blob: Descriptor, verifier: Verifier, pace: Pace) -> None:
     """Receive in this thread, hash and write in another: both release the interpreter while they work."""
-    free: Queue[memoryview] = Queue()
-    full: Queue[memoryview | None] = Queue()
+    free: queue.Queue[memoryview] = queue.Queue()
+    full: queue.Queue[memoryview | None] = queue.Queue()
     failure: list[BaseException] = []
     for _ in range(_QUEUED):
         free.put(memoryview(bytearray(_CHUNK)))

@@ -1,12 +1,11 @@
 """`HTTPClient`: requests over kept-alive connections, with redirects that give no credential away."""
 
 import base64
-import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 import attrs
@@ -15,14 +14,21 @@ from fluxsrc._io.http.bound import IDLE_TIMEOUT, Bound
 from fluxsrc._io.http.message import Content, exchange
 from fluxsrc._io.http.network import Channel, connect, start_tls
 from fluxsrc._io.http.pool import Pool
-from fluxsrc._io.http.proxy import connect_through, forwards_plain_http, proxy_authorization
 from fluxsrc._io.http.response import Response
 from fluxsrc._io.http.target import Target, host_field, redirected
-from fluxsrc._io.http.tls import tls_context
+from fluxsrc._lazy import later
 from fluxsrc.auth import Origin, Proxy, Secret, TLSConfig
 from fluxsrc.errors import RemoteProtocolError, TransportError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
+
+if TYPE_CHECKING:
+    import ssl
+
+    from fluxsrc._io.http import proxy as proxies
+    from fluxsrc._io.http import tls as trust
+else:
+    proxies, trust = later("fluxsrc._io.http.proxy"), later("fluxsrc._io.http.tls")
 
 __all__ = ["HTTPClient", "Transport"]
 
@@ -92,7 +98,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         default=attrs.Factory(lambda self: Pool(self.tls, self.proxy), takes_self=True), init=False, repr=False
     )
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
-    _context: ssl.SSLContext | None = attrs.field(default=None, init=False, repr=False)
+    _context: "ssl.SSLContext | None" = attrs.field(default=None, init=False, repr=False)
 
     def request(
         self,
@@ -150,7 +156,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         self, method: str, target: Target, headers: Mapping[str, str | Secret], content: Content | None, bound: Bound
     ) -> Response:
         origin = target.origin
-        forwarded = self.proxy is not None and origin.scheme == "http" and forwards_plain_http(self.proxy)
+        forwarded = self.proxy is not None and origin.scheme == "http" and proxies.forwards_plain_http(self.proxy)
         fields, secrets = self._fields(origin, headers, content, forwarded=forwarded)
         line = f"http://{host_field(origin)}{target.path}" if forwarded else target.path
         while True:
@@ -192,7 +198,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
             fields.append(("Content-Length", str(len(content))))
         elif content is not None and "content-length" not in names:
             fields.append(("Transfer-Encoding", "chunked"))
-        if forwarded and self.proxy is not None and (authorization := proxy_authorization(self.proxy)):
+        if forwarded and self.proxy is not None and (authorization := proxies.proxy_authorization(self.proxy)):
             fields.append(("Proxy-Authorization", authorization))
             secrets += _secrets_in(authorization)
         return fields, tuple(secrets)
@@ -203,9 +209,9 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
         if self.proxy is None:
             channel = connect(origin.host, port, bound)
         else:
-            tunnel = secure or not forwards_plain_http(self.proxy)
+            tunnel = secure or not proxies.forwards_plain_http(self.proxy)
             context = self._tls() if urlsplit(self.proxy.url).scheme == "https" else None
-            channel = connect_through(self.proxy, origin.host, port, context, bound, tunnel=tunnel)
+            channel = proxies.connect_through(self.proxy, origin.host, port, context, bound, tunnel=tunnel)
         if not secure:
             return channel
         try:
@@ -214,10 +220,10 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
             channel.close()
             raise
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self) -> "ssl.SSLContext":
         with self._lock:
             if self._context is None:
-                self._context = tls_context(self.tls)
+                self._context = trust.tls_context(self.tls)
             return self._context
 
 

@@ -1,23 +1,31 @@
 """Sockets under a deadline: name look-up, connecting, TLS, reading and writing, each step cancellable.
 
 Sockets never block: every wait goes through `Bound`. That is the one place where time passes.
+
+`ssl` takes as long to load as a request to a near server: a plain connection asks for nothing of it until it breaks.
 """
 
 import os
-import queue
 import select
 import socket
-import ssl
 import threading
 import time
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from fluxsrc._io.http.bound import Bound
-from fluxsrc._io.http.layered import LayeredTLS
+from fluxsrc._lazy import later
 from fluxsrc.errors import CertificateError, RemoteProtocolError, SourceError, TransportError
+
+if TYPE_CHECKING:
+    import queue
+    import ssl
+
+    from fluxsrc._io.http import layered
+else:
+    queue, ssl, layered = later("queue"), later("ssl"), later("fluxsrc._io.http.layered")
 
 __all__ = ["Channel", "connect", "start_tls"]
 
@@ -38,7 +46,7 @@ class Channel:
     """
 
     sock: socket.socket
-    duplex: socket.socket | LayeredTLS
+    duplex: "socket.socket | layered.LayeredTLS"
     peer: str
     born: float = attrs.field(factory=time.monotonic)
     idle_since: float = 0.0
@@ -53,7 +61,9 @@ class Channel:
             bound.check()
             try:
                 return self.duplex.recv_into(buffer)
-            except (BlockingIOError, ssl.SSLWantReadError):
+            except BlockingIOError:
+                event = select.POLLIN
+            except ssl.SSLWantReadError:
                 event = select.POLLIN
             except ssl.SSLWantWriteError:
                 event = select.POLLOUT
@@ -83,7 +93,9 @@ class Channel:
             try:
                 rest = rest[self.duplex.send(rest) :]
                 continue
-            except (BlockingIOError, ssl.SSLWantWriteError):
+            except BlockingIOError:
+                event = select.POLLOUT
+            except ssl.SSLWantWriteError:
                 event = select.POLLOUT
             except ssl.SSLWantReadError:
                 event = select.POLLIN
@@ -97,7 +109,8 @@ class Channel:
 
     def readable(self) -> bool:
         """Whether there is something to read now; on an idle connection that means it was closed."""
-        if isinstance(self.duplex, ssl.SSLSocket) and self.duplex.pending():
+        pending = getattr(self.duplex, "pending", None)  # what TLS holds, no socket knows of
+        if pending is not None and pending():
             return True
         poller = select.poll()
         poller.register(self.sock, select.POLLIN)
@@ -182,17 +195,17 @@ def _addresses(host: str, port: int, bound: Bound) -> list[tuple[int, Any]]:
     return found
 
 
-def start_tls(channel: Channel, context: ssl.SSLContext, host: str, bound: Bound) -> Channel:
+def start_tls(channel: Channel, context: "ssl.SSLContext", host: str, bound: Bound) -> Channel:
     """Shake hands over a connection; over one that is TLS already, a second layer inside the first.
 
     Raises:
         CertificateError: The server's certificate is not trusted, or it wants one of ours.
         RemoteProtocolError: The other side does not speak TLS.
     """
-    duplex: ssl.SSLSocket | LayeredTLS
+    duplex: ssl.SSLSocket | layered.LayeredTLS
     try:
         if isinstance(channel.sock, ssl.SSLSocket):
-            duplex = LayeredTLS.over(channel.sock, context, host)
+            duplex = layered.LayeredTLS.over(channel.sock, context, host)
             secured = Channel(channel.sock, duplex, channel.peer)
         else:
             duplex = context.wrap_socket(channel.sock, server_hostname=host, do_handshake_on_connect=False)
@@ -208,7 +221,7 @@ def start_tls(channel: Channel, context: ssl.SSLContext, host: str, bound: Bound
     raise failure
 
 
-def _handshake(channel: Channel, duplex: ssl.SSLSocket | LayeredTLS, bound: Bound) -> Channel:
+def _handshake(channel: Channel, duplex: "ssl.SSLSocket | layered.LayeredTLS", bound: Bound) -> Channel:
     while True:
         bound.check()
         try:

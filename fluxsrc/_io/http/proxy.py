@@ -1,9 +1,8 @@
 """Connections through a proxy: CONNECT for http and https proxies, RFC 1928 and 1929 for SOCKS5."""
 
 import base64
-import ssl
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import h11
@@ -12,6 +11,9 @@ from fluxsrc._io.http.bound import Bound
 from fluxsrc._io.http.network import Channel, connect, start_tls
 from fluxsrc.auth import Proxy, redact_url
 from fluxsrc.errors import AuthenticationError, ConfigurationError, RemoteProtocolError, TransportError
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["connect_through", "forwards_plain_http", "proxy_authorization"]
 
@@ -48,7 +50,7 @@ def proxy_authorization(proxy: Proxy) -> str | None:
 
 
 def connect_through(
-    proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None, bound: Bound, *, tunnel: bool
+    proxy: Proxy, host: str, port: int, context: "ssl.SSLContext | None", bound: Bound, *, tunnel: bool
 ) -> Channel:
     """A connection to the proxy, and if `tunnel`, through it to host and port.
 

@@ -13,13 +13,12 @@ harms nothing.
 import contextlib
 import selectors
 import socket
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -27,7 +26,13 @@ from fluxsrc._io.http.bound import Bound
 from fluxsrc._io.http.client import HTTPClient
 from fluxsrc._io.http.network import Channel
 from fluxsrc._io.http.pipeline import Answer, Reader, Request
+from fluxsrc._lazy import later
 from fluxsrc.errors import SourceError
+
+if TYPE_CHECKING:
+    import ssl
+else:
+    ssl = later("ssl")
 
 __all__ = ["Job", "Pump"]
 
@@ -193,7 +198,9 @@ class Pump:
             while wire.unsent:
                 wire.unsent = wire.unsent[wire.channel.duplex.send(wire.unsent) :]
             event = selectors.EVENT_READ
-        except (BlockingIOError, ssl.SSLWantWriteError):
+        except BlockingIOError:
+            pass
+        except ssl.SSLWantWriteError:
             pass
         except ssl.SSLWantReadError:
             event = selectors.EVENT_READ
@@ -216,7 +223,9 @@ class Pump:
             else:
                 self._lose(wire)
                 return
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except BlockingIOError:
+            return
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError:
             self._lose(wire)

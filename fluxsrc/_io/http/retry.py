@@ -1,14 +1,19 @@
 """Trying again: with growing, jittered pauses, as long as the one deadline allows."""
 
-import random
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
+from fluxsrc._lazy import later
 from fluxsrc.errors import RateLimitedError, TransportError
 from fluxsrc.operation import Operation
+
+if TYPE_CHECKING:
+    import random
+else:
+    random = later("random")
 
 __all__ = ["Attempts", "RetryPolicy", "retrying"]
 
@@ -38,8 +43,8 @@ class RetryPolicy:
             return None
         if isinstance(error, RateLimitedError) and error.retry_after is not None:
             # A little later than asked for, and not all clients at once.
-            return error.retry_after + random.uniform(0, self.base) if error.retry_after <= self.patience else None  # noqa: S311 - jitter
-        return min(self.cap, self.base * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            return error.retry_after + random.uniform(0, self.base) if error.retry_after <= self.patience else None
+        return min(self.cap, self.base * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1)
 
 
 DEFAULT_POLICY: Final = RetryPolicy()

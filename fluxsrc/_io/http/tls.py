@@ -2,15 +2,21 @@
 
 import os
 import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import certifi
-
+from fluxsrc._lazy import later
 from fluxsrc.auth import TLSConfig
 from fluxsrc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import tempfile
+
+    import certifi
+else:  # for systems without a trust store of their own, and without files in memory
+    certifi, tempfile = later("certifi"), later("tempfile")
 
 __all__ = ["tls_context"]
 
