@@ -13,6 +13,7 @@ import attrs
 
 from fluxsrc._written import as_written
 from fluxsrc.errors import ConfigurationError
+from fluxsrc.operation import Operation
 
 __all__ = [
     "IDENTITY_TOKEN_USER",
@@ -173,11 +174,17 @@ Credentials = Anonymous | BasicAuth | BearerToken | SSHKey
 class Keychain(Protocol):
     """Answers which credentials to use for an origin. Asked anew for each operation, so rotation just works.
 
-    Implementations are thread-safe and picklable, raise only `FluxSrcError`, and never show a secret in text.
+    Implementations are thread-safe and picklable, raise only `FluxSrcError`, and never show a secret in text. Those that
+    have to wait for an answer, of a program or of a server, obey the operation that needs the credentials.
     """
 
-    def credentials(self, origin: Origin, /) -> Credentials | None:
-        """The credentials for this origin, or None if this keychain knows none."""
+    def credentials(self, origin: Origin, /, *, operation: Operation | None = None) -> Credentials | None:
+        """The credentials for this origin, or None if this keychain knows none.
+
+        Args:
+            origin: Who is to see them.
+            operation: The one deadline and cancel switch of whoever asks; None, if there is nothing but the question.
+        """
         ...
 
 
@@ -185,7 +192,9 @@ class Keychain(Protocol):
 class RepositoryKeychain(Keychain, Protocol):
     """A keychain that also tells apart the repositories of one registry, as Kubernetes' image pull secrets do."""
 
-    def repository_credentials(self, origin: Origin, repository: str, /) -> Credentials | None:
+    def repository_credentials(
+        self, origin: Origin, repository: str, /, *, operation: Operation | None = None
+    ) -> Credentials | None:
         """The credentials for this repository of this origin, or None if this keychain knows none."""
         ...
 
@@ -207,7 +216,7 @@ class StaticKeychain:
         """Credentials for the origin of one URL, and for no other."""
         return cls(((Origin.of(url), credentials),))
 
-    def credentials(self, origin: Origin, /) -> Credentials | None:
+    def credentials(self, origin: Origin, /, *, operation: Operation | None = None) -> Credentials | None:  # noqa: ARG002
         """Those given for exactly this origin."""
         return dict(self._by_origin).get(origin)
 

@@ -134,7 +134,7 @@ class HTTPArtifactSource(SourceOptions):
 
     def _head(self, http: HTTPClient, operation: Operation) -> Digest:
         with http.request(
-            "HEAD", self.location, operation=operation, phase="resolve", headers=self._headers()
+            "HEAD", self.location, operation=operation, phase="resolve", headers=self._headers(operation)
         ) as answer:
             if answer.status != 200:  # noqa: PLR2004 - there, and whole
                 raise status_error(answer, f"ask for {self.url}")
@@ -147,8 +147,9 @@ class HTTPArtifactSource(SourceOptions):
             )
         return digest
 
-    def _headers(self) -> dict[str, Secret]:
-        credentials = None if self.keychain is None else self.keychain.credentials(Origin.of(self.location))
+    def _headers(self, operation: Operation) -> dict[str, Secret]:
+        origin = Origin.of(self.location)
+        credentials = None if self.keychain is None else self.keychain.credentials(origin, operation=operation)
         return {} if (value := _authorization(credentials, url=self.url)) is None else {"Authorization": value}
 
     def _download(self, digest: Digest, operation: Operation) -> Spool:
@@ -169,7 +170,7 @@ class HTTPArtifactSource(SourceOptions):
     def _receive(self, http: HTTPClient, spool: Spool, digest: Digest, operation: Operation) -> None:
         hasher = hashlib.new(digest.algorithm)
         with http.request(
-            "GET", self.location, operation=operation, phase="receive", headers=self._headers()
+            "GET", self.location, operation=operation, phase="receive", headers=self._headers(operation)
         ) as answer:
             if answer.status != 200:  # noqa: PLR2004 - all of it
                 error = status_error(answer, f"read {self.url}")

@@ -89,6 +89,13 @@ class Operation:
         left = max(self._deadline - time.monotonic(), 0.001)
         return left if at_most is None else min(left, at_most)
 
+    def part(self, timeout: float) -> "Operation":
+        """A part of this call that gets so many seconds, or what is left of the call's: whichever ends first."""
+        part = Operation(timeout, self.cancel, self.progress)
+        if self._deadline is not None and self._deadline < time.monotonic() + timeout:
+            part.timeout, part._deadline = self.timeout, self._deadline  # what it says of its end is true, too
+        return part
+
     def timed_out(self, phase: str, *, url: str | None = None) -> TransportTimeoutError:
         """The error for a deadline that passed during this phase."""
         where = f" {url}" if url else ""

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import attrs
 
+from fluxsrc._io.waiting import within
 from fluxsrc.auth import Anonymous, Proxy
 from fluxsrc.bucket.ldap import LDAPIdentity, ldap_key_finder
 from fluxsrc.bucket.sigv4 import AWSKeys
-from fluxsrc.bucket.wait import within
 from fluxsrc.errors import AuthenticationError, ConfigurationError, FluxSrcError, MissingExtraError, TransportError
 from fluxsrc.operation import Operation
 

@@ -8,8 +8,8 @@ import attrs
 
 from fluxsrc._io.http.pipeline import Answer
 from fluxsrc._io.http.pump import Job, Pump
+from fluxsrc._io.waiting import result_of
 from fluxsrc.bucket.protocol import Batch, BucketObject, Content
-from fluxsrc.bucket.wait import result_of
 from fluxsrc.operation import Operation
 
 __all__ = ["PumpedBatch"]

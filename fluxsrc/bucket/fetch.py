@@ -19,9 +19,9 @@ from typing import Any, BinaryIO, Final, cast
 
 import attrs
 
+from fluxsrc._io.waiting import result_of
 from fluxsrc.bucket.checksum import Checker
 from fluxsrc.bucket.protocol import Batch, BatchReader, BucketClient, BucketObject, Content
-from fluxsrc.bucket.wait import result_of
 from fluxsrc.errors import FluxSrcError
 from fluxsrc.operation import Operation
 

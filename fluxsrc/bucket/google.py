@@ -8,8 +8,8 @@ from typing import Any, Final
 import attrs
 
 from fluxsrc._io.http import HTTPClient
+from fluxsrc._io.waiting import alone, within
 from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret, TLSConfig
-from fluxsrc.bucket.wait import within
 from fluxsrc.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -77,7 +77,7 @@ def token_finder(credentials: GCSCredentials, *, url: str, tls: TLSConfig, proxy
     def find(operation: Operation) -> Secret:
         # To find out where it runs, google-auth asks the network, too.
         found = loaded[0] if loaded else within(load, operation, "authenticate", url=url)
-        with lock:
+        with alone(lock, operation, "authenticate", url=url):
             if not found.valid:
                 _refresh(found, operation, url, tls, proxy)
             return Secret(found.token)

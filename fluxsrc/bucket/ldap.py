@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import attrs
 
 from fluxsrc._io.http import HTTPClient, raise_for_status
+from fluxsrc._io.waiting import alone
 from fluxsrc.auth import Proxy, Secret, TLSConfig, redact_url
 from fluxsrc.bucket.sigv4 import AWSKeys
 from fluxsrc.bucket.xml import parse
@@ -64,7 +65,7 @@ def ldap_key_finder(identity: LDAPIdentity, *, proxy: Proxy | None, url: str) ->
     kept: list[tuple[AWSKeys, float]] = []
 
     def find(operation: Operation) -> AWSKeys:
-        with lock:
+        with alone(lock, operation, "log in", url=url):
             if not kept or kept[0][1] - _EARLY < time.time():
                 kept[:] = [_borrow(identity, proxy, url, operation)]
             return kept[0][0]

@@ -15,11 +15,11 @@ from typing import Final
 
 import attrs
 
+from fluxsrc._io.waiting import result_of
 from fluxsrc.bucket.index import EtagIndex, IndexBuilder
 from fluxsrc.bucket.keys import is_marker
 from fluxsrc.bucket.protocol import BucketClient, BucketObject, LevelLister
 from fluxsrc.bucket.scope import Rules, Scope
-from fluxsrc.bucket.wait import result_of
 from fluxsrc.errors import LimitExceededError, SourceChangedError
 from fluxsrc.ignore import IGNORE_FILE
 from fluxsrc.operation import Operation
@@ -193,9 +193,7 @@ class _Run:
         return ()
 
     def _collect_ignore_files(self, page: Sequence[BucketObject]) -> None:
-        for item in page:
-            if not item.key.endswith(IGNORE_FILE):
-                continue
+        for item in [item for item in page if item.key.endswith(IGNORE_FILE)]:
             directory, _, name = item.key.rpartition("/")
             if item.key in self._etags:
                 if self._etags[item.key] != item.etag:
@@ -213,10 +211,7 @@ class _Run:
 
     def _judge(self, page: Sequence[BucketObject], rules: Rules) -> None:
         self.is_preliminary = self.is_preliminary or bool(self.found)
-        last = page[-1].key if page else ""
-        keep = rules.keep if self.is_preliminary else lambda item: self.keeps(item, rules)
-        kept = [item for item in page if keep(item) or self._may_be_kept(item, last)]
-        self.builder.add(kept)
+        self.builder.add(self._kept(page, rules))
         self.listed += len(page)
         self._operation.report("list", self.listed, unit="objects")
         seen = f"{self.listed:,} objects listed so far"
@@ -224,6 +219,14 @@ class _Run:
             self._check("max_list_objects", self.listed, seen)
         else:
             self.check_totals(self.builder.count, self.builder.size, seen)
+
+    def _kept(self, page: Sequence[BucketObject], rules: Rules) -> Sequence[BucketObject]:
+        """What of a page is kept, or may be."""
+        if rules.is_empty and all(item.size <= self._scope.limits.max_file_bytes for item in page):
+            return [item for item in page if not is_marker(item)]  # at once: most buckets have no rules
+        last = page[-1].key if page else ""
+        keep = rules.keep if self.is_preliminary else lambda item: self.keeps(item, rules)
+        return [item for item in page if keep(item) or self._may_be_kept(item, last)]
 
     def _may_be_kept(self, item: BucketObject, last: str) -> bool:
         """Whether an object that the known rules exclude could be taken in again by a file that is not read yet."""

@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote
 
 import attrs
 
+from fluxsrc._io.waiting import within
 from fluxsrc.auth import Anonymous, BearerToken, Proxy, Secret
-from fluxsrc.bucket.wait import within
 from fluxsrc.errors import AuthenticationError, ConfigurationError, FluxSrcError, MissingExtraError, TransportError
 from fluxsrc.operation import Operation
 

@@ -49,14 +49,14 @@ class Endpoint:
         """Where to post questions."""
         return f"{self.url}/objects/batch"
 
-    def authorize(self, access: Access, url: str) -> dict[str, str | Secret]:
+    def authorize(self, access: Access, url: str, operation: Operation) -> dict[str, str | Secret]:
         """The headers that make us known to a URL: none of them, unless it is of this endpoint's origin."""
         if Origin.of(url) != Origin.of(self.url):
             return {}
         if self.headers:
             return dict(self.headers)
         keychain = access.effective_keychain
-        credentials = None if keychain is None else keychain.credentials(Origin.of(self.url))
+        credentials = None if keychain is None else keychain.credentials(Origin.of(self.url), operation=operation)
         value = authorization(credentials, url=redact_url(self.url))
         return {} if value is None else {"Authorization": value}
 
@@ -81,7 +81,7 @@ def find_endpoint(access: Access, operation: Operation, *, config: bytes | None,
     address = access.address
     own = lfs_url(address, config, url)
     if url is None and address.scheme == "ssh":
-        credentials = access.credentials()
+        credentials = access.credentials(operation)
         if isinstance(credentials, SSHKey):
             return _authenticate(access, credentials, own, operation)
     return Endpoint(own)

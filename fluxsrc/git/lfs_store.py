@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Final
 
 from fluxsrc._io.http import HTTPClient, Response, retrying, status_error
+from fluxsrc._io.waiting import alone
 from fluxsrc.auth import Secret, redact_url
 from fluxsrc.errors import AuthenticationError, PermissionDeniedError, SourceError
 from fluxsrc.git.lfs import LFSPointer
@@ -157,12 +158,8 @@ class LFSStore(AbstractContextManager["LFSStore"]):
         """One thread per object; the others find it there. Other processes may fetch it too: the last rename wins."""
         with self._guard:
             lock = self._in_flight.setdefault(pointer.oid, threading.Lock())
-        while not lock.acquire(timeout=0.05):
-            self._operation.check(_PHASE, url=self._access.address.url)
-        try:
+        with alone(lock, self._operation, _PHASE, url=self._access.address.url):
             yield
-        finally:
-            lock.release()
 
     def _fetch(self, pointer: LFSPointer) -> None:
         download, fresh = self._locate(pointer)
@@ -204,7 +201,8 @@ class LFSStore(AbstractContextManager["LFSStore"]):
             endpoint = find_endpoint(self._access, self._operation, config=self._config, url=self._url)
             self._endpoint = endpoint
         url = redact_url(endpoint.url)
-        headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE, **endpoint.authorize(self._access, endpoint.url)}
+        ours = endpoint.authorize(self._access, endpoint.url, self._operation)
+        headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE, **ours}
         with self._http.request(
             "POST",
             endpoint.batch_url,
@@ -224,7 +222,8 @@ class LFSStore(AbstractContextManager["LFSStore"]):
         headers: dict[str, str | Secret] = dict(download.headers)
         if not download.authenticated and "authorization" not in {name.lower() for name in headers}:
             assert self._endpoint is not None
-            headers = {**self._endpoint.authorize(self._access, download.href), **headers}  # its own origin only
+            # its own origin only
+            headers = {**self._endpoint.authorize(self._access, download.href, self._operation), **headers}
         with self._http.request(
             "GET", download.href, operation=self._operation, phase=_PHASE, headers=headers
         ) as response:

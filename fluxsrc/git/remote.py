@@ -63,17 +63,17 @@ class RemoteRepository:
         """What a selector means now. A commit costs nothing, all else one listing."""
         if selector.pinned is not None:
             return selector.pinned
-        known = self._recall()
+        known = self._recall(operation)
         if known is not None:
             try:
                 return self._resolve(converse(self.access, operation, known), selector, operation)
             except (RemoteProtocolError, RevisionNotFoundError, TransportError) as exc:
                 if isinstance(exc, TimeoutError):
                     raise
-                self._remember(None)  # the server may have changed: ask it from the start
+                self._remember(None, operation)  # the server may have changed: ask it from the start
         session = converse(self.access, operation)
         revision = self._resolve(session, selector, operation)
-        self._remember(session.memorable)
+        self._remember(session.memorable, operation)
         return revision
 
     def _resolve(self, session: UploadPack, selector: Selector, operation: Operation) -> Revision:
@@ -86,27 +86,27 @@ class RemoteRepository:
         self._park(session, operation)
         return revision
 
-    def _recall(self) -> Advertisement | None:
+    def _recall(self, operation: Operation) -> Advertisement | None:
         """What the cache knows of the server, which spares the first of two exchanges over HTTP."""
         if self.cache is None or not self.access.address.scheme.startswith("http"):
             return None
-        capabilities = self.cache.recall(self.access.address.url, self._who())
+        capabilities = self.cache.recall(self.access.address.url, self._who(operation))
         return None if capabilities is None else Advertisement(2, capabilities)
 
-    def _remember(self, capabilities: Mapping[str, str] | None) -> None:
+    def _remember(self, capabilities: Mapping[str, str] | None, operation: Operation) -> None:
         if self.cache is not None and self.access.address.scheme.startswith("http"):
-            self.cache.remember(self.access.address.url, self._who(), capabilities)
+            self.cache.remember(self.access.address.url, self._who(operation), capabilities)
 
-    def _who(self) -> str:
+    def _who(self, operation: Operation) -> str:
         assert self.cache is not None
-        return fingerprint(self.access.credentials(), self.cache.salt())
+        return fingerprint(self.access.credentials(operation), self.cache.salt())
 
     @contextmanager
     def open(
         self, revision: Revision, selector: Selector, paths: Sequence[str], operation: Operation
     ) -> Iterator[ObjectDatabase]:
         """The objects of a commit, or of some of its paths, fetched if they are not there."""
-        with self._repository(revision) as repository:
+        with self._repository(revision, operation) as repository:
             objects, fetched = self._obtain(repository, _Wanted(revision, selector, paths), operation)
             with objects:
                 try:
@@ -179,13 +179,13 @@ class RemoteRepository:
         return fetch(converse(self.access, operation))
 
     @contextmanager
-    def _repository(self, revision: Revision) -> Iterator[CachedRepository]:
+    def _repository(self, revision: Revision, operation: Operation) -> Iterator[CachedRepository]:
         object_format = ObjectFormat(revision.digest.algorithm)
         if self.cache is None:
             with CachedRepository.temporary(object_format) as repository:
                 yield repository
         else:
-            yield self.cache.repository(self.access.address.url, self._who(), object_format)
+            yield self.cache.repository(self.access.address.url, self._who(operation), object_format)
 
     def read_tags(self, revision: Revision, selector: Selector, operation: Operation) -> tuple[bytes, ...]:
         """The tag objects that lead to a revision's commit, the followed one first; nothing for a lightweight tag.
@@ -205,7 +205,7 @@ class RemoteRepository:
                 raise SourceChangedError(f"{selector} of {self.url} is not at {revision.short} any more", url=self.url)
             if ref.peeled is None:
                 return ()
-            repository = stack.enter_context(self._repository(revision))
+            repository = stack.enter_context(self._repository(revision, operation))
             stack.enter_context(repository.locked(operation, shared=False))
             with repository.open_objects(self.access.limits) as objects:
                 if bytes.fromhex(ref.oid) not in objects:
@@ -213,11 +213,11 @@ class RemoteRepository:
             with repository.open_objects(self.access.limits) as objects:
                 return read_tags(objects, ref.oid)
 
-    def lfs_directory(self, revision: Revision) -> Path | None:
+    def lfs_directory(self, revision: Revision, operation: Operation) -> Path | None:
         """Where LFS files are kept: with the objects, since who may read the ones may read the others."""
         if self.cache is None:
             return None
-        with self._repository(revision) as repository:
+        with self._repository(revision, operation) as repository:
             return repository.directory / "lfs" / "objects"
 
     def _blame(self, repository: CachedRepository, exc: Exception, operation: Operation) -> None:

@@ -288,7 +288,7 @@ class GitSource(SourceOptions):
     ) -> "lfs_store.LFSStore":
         """The LFS files of a revision: beside its objects, where those are kept, and as long as the snapshot, else."""
         elsewhere = [self._local().lfs_objects] if self.address.is_local else []
-        directory = None if self.address.is_local else self._remote().lfs_directory(revision)
+        directory = None if self.address.is_local else self._remote().lfs_directory(revision, operation)
         if directory is None:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="fluxsrc-lfs-", ignore_cleanup_errors=True)))
         store = lfs_store.LFSStore(

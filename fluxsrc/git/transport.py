@@ -41,10 +41,10 @@ class Access:
     proxy: Proxy | None
     limits: Limits
 
-    def credentials(self) -> Credentials | None:
+    def credentials(self, operation: Operation) -> Credentials | None:
         """The credentials for the address itself: the keychain's, or those written into it."""
         keychain = self.effective_keychain
-        return None if keychain is None else keychain.credentials(self.address.origin)
+        return None if keychain is None else keychain.credentials(self.address.origin, operation=operation)
 
     @property
     def effective_keychain(self) -> Keychain | None:
@@ -86,7 +86,7 @@ def _connect(access: Access, operation: Operation) -> Connection:
             )
         case "ssh":
             stream = transport_ssh.open_upload_pack(
-                address, access.credentials(), operation=operation, proxy=access.proxy
+                address, access.credentials(operation), operation=operation, proxy=access.proxy
             )
             return transport_daemon.DuplexConnection(address.url, stream)
         case "git":

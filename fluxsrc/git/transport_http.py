@@ -130,7 +130,9 @@ class HTTPConnection:
 
     def _headers(self, url: str) -> dict[str, str | Secret]:
         headers: dict[str, str | Secret] = {"Git-Protocol": "version=2"}
-        credentials = None if self._keychain is None else self._keychain.credentials(Origin.of(url))
+        credentials = None
+        if self._keychain is not None:
+            credentials = self._keychain.credentials(Origin.of(url), operation=self._operation)
         value = authorization(credentials, url=self.url)
         if value is not None:
             headers["Authorization"] = value

@@ -18,6 +18,7 @@ from fluxsrc.auth import (
     redact_url,
 )
 from fluxsrc.errors import ConfigurationError
+from fluxsrc.operation import Operation
 
 __all__ = ["ChainKeychain", "keychain_from_env"]
 
@@ -40,17 +41,19 @@ class ChainKeychain:
         """Of these, in this order."""
         return cls(keychains)
 
-    def credentials(self, origin: Origin, /) -> Credentials | None:
+    def credentials(self, origin: Origin, /, *, operation: Operation | None = None) -> Credentials | None:
         """The first answer that is not None."""
-        return self.repository_credentials(origin, "")
+        return self.repository_credentials(origin, "", operation=operation)
 
-    def repository_credentials(self, origin: Origin, repository: str, /) -> Credentials | None:
+    def repository_credentials(
+        self, origin: Origin, repository: str, /, *, operation: Operation | None = None
+    ) -> Credentials | None:
         """The first answer that is not None, of those that tell repositories apart for this one."""
         for keychain in self.keychains:
             if isinstance(keychain, RepositoryKeychain):
-                found = keychain.repository_credentials(origin, repository)
+                found = keychain.repository_credentials(origin, repository, operation=operation)
             else:
-                found = keychain.credentials(origin)
+                found = keychain.credentials(origin, operation=operation)
             if found is not None:
                 return found
         return None

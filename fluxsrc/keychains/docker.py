@@ -5,7 +5,6 @@ import fnmatch
 import json
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from fluxsrc.auth import IDENTITY_TOKEN_USER, BasicAuth, BearerToken, Credentials, Origin, RepositoryKeychain, Secret
-from fluxsrc.errors import AuthenticationError, ConfigurationError, TransportTimeoutError
-from fluxsrc.keychains._program import converse
+from fluxsrc.errors import AuthenticationError, ConfigurationError
+from fluxsrc.keychains._program import DEFAULT_TIMEOUT, converse
+from fluxsrc.operation import Operation
 
 __all__ = ["DockerConfig"]
 
@@ -25,7 +25,6 @@ _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MAX_CONFIG: Final = 4 * 1024 * 1024
 _NOT_FOUND: Final = b"credentials not found"
-_DEFAULT_TIMEOUT: Final = 30.0
 
 
 @attrs.frozen(kw_only=True)
@@ -41,12 +40,12 @@ class DockerConfig:
     Attributes:
         path: The file.
         text: The content of a `kubernetes.io/dockerconfigjson` secret, instead of a file.
-        timeout: Seconds for a helper's answer.
+        timeout: Seconds for a helper's answer, if the operation has as many left.
     """
 
     path: str | None = None
     text: Secret | None = None
-    timeout: float = _DEFAULT_TIMEOUT
+    timeout: float = DEFAULT_TIMEOUT
 
     def __attrs_post_init__(self) -> None:
         if (self.path is None) == (self.text is None):
@@ -64,17 +63,20 @@ class DockerConfig:
         """From the `.dockerconfigjson` of a Kubernetes secret, base64-decoded."""
         return cls(text=Secret(text if isinstance(text, str) else text.decode(errors="replace")))
 
-    def credentials(self, origin: Origin, /) -> Credentials | None:
+    def credentials(self, origin: Origin, /, *, operation: Operation | None = None) -> Credentials | None:
         """What the configuration has for a registry as a whole; see `repository_credentials`."""
-        return self.repository_credentials(origin, "")
+        return self.repository_credentials(origin, "", operation=operation)
 
-    def repository_credentials(self, origin: Origin, repository: str, /) -> Credentials | None:
+    def repository_credentials(
+        self, origin: Origin, repository: str, /, *, operation: Operation | None = None
+    ) -> Credentials | None:
         """What the configuration has for a repository.
 
         Raises:
             ConfigurationError: The configuration cannot be read.
             AuthenticationError: A helper failed.
-            TransportTimeoutError: A helper did not answer.
+            TransportTimeoutError: A helper did not answer; it is ended.
+            OperationCancelledError: Nobody wants its answer any more; it is ended.
         """
         if origin.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(origin.host):
             return None
@@ -88,7 +90,7 @@ class DockerConfig:
         if self.path is not None:
             for key, helper in _mapping(config.get("credHelpers"), self._where).items():
                 if _place(key)[0] in hosts:
-                    return self._ask(helper, server)
+                    return self._ask(helper, server, operation)
         auths = _mapping(config.get("auths"), self._where)
         fitting = [key for key in auths if _fits(key, hosts, repository)]
         for key in sorted(fitting, key=lambda key: len(_place(key)[1]), reverse=True):
@@ -96,7 +98,7 @@ class DockerConfig:
             if found is not None:
                 return found
         if self.path is not None and config.get("credsStore"):
-            return self._ask(config["credsStore"], server)
+            return self._ask(config["credsStore"], server, operation)
         return None
 
     @property
@@ -144,20 +146,17 @@ class DockerConfig:
             return BasicAuth(IDENTITY_TOKEN_USER, text["identitytoken"])
         return BasicAuth(username, password) if username and password else None
 
-    def _ask(self, helper: Any, server: str) -> Credentials | None:
+    def _ask(self, helper: Any, server: str, operation: Operation | None) -> Credentials | None:
         if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
             raise ConfigurationError(f"{self._where} names a credential helper that is none: {str(helper)[:64]!r}")
         program = f"docker-credential-{helper}"
-        try:
-            answer, status = converse([program, "get"], server.encode(), timeout=self.timeout)
-        except OSError as exc:
-            raise ConfigurationError(f"cannot run {program}, which {self._where} names: {exc.strerror}") from None
-        except subprocess.TimeoutExpired:
-            raise TransportTimeoutError(
-                f"{program} did not answer for {server} within {self.timeout:g} s", phase="credentials"
-            ) from None
-        except ValueError:
-            answer, status = b"", 0  # which is nonsense too
+        answer, status = converse(
+            [program, "get"],
+            server.encode(),
+            operation=(operation or Operation()).part(self.timeout),
+            name=program,
+            url=server,
+        )
         if status:
             if _NOT_FOUND in answer.lower():
                 return None

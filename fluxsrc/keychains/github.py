@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from fluxsrc._io.http import HTTPClient, raise_for_status, retrying
+from fluxsrc._io.waiting import alone
 from fluxsrc.auth import BasicAuth, Credentials, Keychain, Origin, Proxy, Secret, TLSConfig
 from fluxsrc.errors import AuthenticationError, ConfigurationError, MissingExtraError, RemoteProtocolError
 from fluxsrc.operation import Operation
@@ -32,6 +33,7 @@ _CLOCK_SKEW: Final = 30
 _JWT_LIFETIME: Final = 120
 _MARGIN: Final = 300
 """Seconds before its end at which a token is not handed out any more: the operation that asks still has to use it."""
+_PHASE: Final = "get a GitHub token"
 _MAX_ANSWER: Final = 256 * 1024
 _OWNER: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -84,7 +86,7 @@ class GitHubApp:
         base_url: The REST API: `https://HOST/api/v3` for GitHub Enterprise Server.
         tls: For the API's server.
         proxy: On the way to it.
-        timeout: Seconds for getting a token.
+        timeout: Seconds for getting a token, if the operation has as many left.
     """
 
     app_id: str = attrs.field(converter=_text, validator=_check_id)
@@ -130,20 +132,21 @@ class GitHubApp:
         on_cloud = api.host == "api.github.com" or (api.host.startswith("api.") and api.host.endswith(".ghe.com"))
         return attrs.evolve(api, host=api.host.removeprefix("api.")) if on_cloud else api
 
-    def credentials(self, origin: Origin, /) -> Credentials | None:
+    def credentials(self, origin: Origin, /, *, operation: Operation | None = None) -> Credentials | None:
         """A token for `origin`, if that is where this app's repositories are.
 
         Raises:
             AuthenticationError: GitHub does not know the app, or the owner has not installed it.
             ConfigurationError: The private key cannot be read.
-            TransportError: The API cannot be reached.
+            TransportError: The API cannot be reached, or not in time.
         """
         if origin != self.origin:
             return None
         cache = self._cache
-        with cache.lock:  # one request, however many threads ask at once
+        operation = (operation or Operation()).part(self.timeout)
+        with alone(cache.lock, operation, _PHASE, url=self.base_url):  # one request, however many threads ask at once
             if cache.token is None or time.time() > cache.expires - _MARGIN:
-                cache.token, cache.expires = self._fetch()
+                cache.token, cache.expires = self._fetch(operation)
             return BasicAuth(_USERNAME, cache.token, identity=self._identity)
 
     @property
@@ -152,8 +155,7 @@ class GitHubApp:
         who = self.installation_id or f"@{self.owner}"
         return json.dumps(["github-app", self.app_id, who, sorted(self.repositories)])
 
-    def _fetch(self) -> tuple[Secret, float]:
-        operation = Operation(self.timeout)
+    def _fetch(self, operation: Operation) -> tuple[Secret, float]:
         headers: dict[str, str | Secret] = {
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": "2022-11-28",
@@ -204,7 +206,7 @@ class GitHubApp:
                 method,
                 self.base_url.rstrip("/") + path,
                 operation=operation,
-                phase="get a GitHub token",
+                phase=_PHASE,
                 headers=headers,
                 content=content,
                 follow=False,
@@ -214,7 +216,7 @@ class GitHubApp:
                 raise_for_status(response, f"get a token for the GitHub App {self.app_id}")
                 return response.read(_MAX_ANSWER)
 
-        data = retrying(request, operation=operation, phase="get a GitHub token")
+        data = retrying(request, operation=operation, phase=_PHASE)
         if data is None:
             return None
         try:

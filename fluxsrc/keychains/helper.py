@@ -2,15 +2,15 @@
 
 import os
 import re
-import subprocess
 import time
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from fluxsrc.auth import BasicAuth, Credentials, Keychain, Origin
-from fluxsrc.errors import AuthenticationError, ConfigurationError, TransportTimeoutError
-from fluxsrc.keychains._program import converse
+from fluxsrc.errors import AuthenticationError, ConfigurationError
+from fluxsrc.keychains._program import DEFAULT_TIMEOUT, converse
+from fluxsrc.operation import Operation
 
 __all__ = ["GitCredentialHelper"]
 
@@ -18,7 +18,6 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 """Nothing that could end a line, or mean something in a URL: see CVE-2020-5260 and CVE-2024-52006."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_DEFAULT_TIMEOUT: Final = 30.0
 _ITEM: Final = re.compile(r"([a-z_]+(?:\[\])?)=([^\r\0]*)")
 
 
@@ -38,26 +37,28 @@ class GitCredentialHelper:
 
     Attributes:
         name: "store", "cache", "libsecret", "osxkeychain", "manager", …
-        timeout: Seconds for one answer.
+        timeout: Seconds for one answer, if the operation has as many left.
     """
 
     name: str = attrs.field(validator=_check_name)
-    timeout: float = attrs.field(default=_DEFAULT_TIMEOUT, kw_only=True)
+    timeout: float = attrs.field(default=DEFAULT_TIMEOUT, kw_only=True)
 
-    def credentials(self, origin: Origin, /) -> Credentials | None:
+    def credentials(self, origin: Origin, /, *, operation: Operation | None = None) -> Credentials | None:
         """What the helper answers for this origin; None if it knows nothing, or asks about anything but http and https.
 
         Raises:
             ConfigurationError: There is no git to run.
             AuthenticationError: It is not there, failed, or answered nonsense, or for another origin.
-            TransportTimeoutError: It did not answer in time.
+            TransportTimeoutError: It did not answer in time; it is ended.
+            OperationCancelledError: Nobody wants its answer any more; it is ended.
         """
         if origin.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(origin.host):
             return None
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         if origin.port != _DEFAULT_PORTS[origin.scheme]:
             host += f":{origin.port}"
-        answer = self._parse(self._run(f"protocol={origin.scheme}\nhost={host}\n\n".encode(), origin), origin)
+        question = f"protocol={origin.scheme}\nhost={host}\n\n".encode()
+        answer = self._parse(self._run(question, origin, operation or Operation()), origin)
         if any(answer.get(key, value) != value for key, value in (("protocol", origin.scheme), ("host", host))):
             raise AuthenticationError(f"the credential helper {self.name!r} answers for another host than {origin}")
         if answer.get("quit", "0") not in ("0", "false") or not answer.get("password"):
@@ -67,21 +68,17 @@ class GitCredentialHelper:
             return None
         return BasicAuth(answer.get("username", ""), answer["password"])
 
-    def _run(self, question: bytes, origin: Origin) -> bytes:
+    def _run(self, question: bytes, origin: Origin, operation: Operation) -> bytes:
         environment = {key: value for key, value in os.environ.items() if key not in ("GIT_ASKPASS", "SSH_ASKPASS")}
         environment |= {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "LC_ALL": "C"}
-        try:
-            answer, status = converse(
-                ["git", f"credential-{self.name}", "get"], question, timeout=self.timeout, environment=environment
-            )
-        except OSError as exc:
-            raise ConfigurationError(
-                f"cannot run git for its credential helper {self.name!r}: {exc.strerror}"
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise self._timed_out(origin) from None
-        except ValueError:
-            raise self._nonsense(origin) from None
+        answer, status = converse(
+            ["git", f"credential-{self.name}", "get"],
+            question,
+            operation=operation.part(self.timeout),
+            name=f"git-credential-{self.name}",
+            url=str(origin),
+            environment=environment,
+        )
         if status:
             raise AuthenticationError(
                 f"the credential helper {self.name!r} failed for {origin} with status {status}",
@@ -108,13 +105,6 @@ class GitCredentialHelper:
     def _nonsense(self, origin: Origin) -> AuthenticationError:
         # Without what it said: that may well be the second half of a password.
         return AuthenticationError(f"the credential helper {self.name!r} answers nonsense for {origin}")
-
-    def _timed_out(self, origin: Origin) -> TransportTimeoutError:
-        return TransportTimeoutError(
-            f"the credential helper {self.name!r} did not answer for {origin} within {self.timeout:g} s",
-            phase="credentials",
-            hint="does it wait for somebody to type something?",
-        )
 
 
 if TYPE_CHECKING:

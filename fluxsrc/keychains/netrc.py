@@ -10,6 +10,7 @@ import attrs
 
 from fluxsrc.auth import BasicAuth, Credentials, Keychain, Origin
 from fluxsrc.errors import ConfigurationError
+from fluxsrc.operation import Operation
 
 __all__ = ["NetrcKeychain"]
 
@@ -43,7 +44,7 @@ class NetrcKeychain:
             return cls(Path(environ["HOME"]) / ".netrc")
         raise ConfigurationError("neither NETRC nor HOME is set: where is the .netrc file?")
 
-    def credentials(self, origin: Origin, /) -> Credentials | None:
+    def credentials(self, origin: Origin, /, *, operation: Operation | None = None) -> Credentials | None:  # noqa: ARG002
         """The entry of this origin.
 
         Raises:

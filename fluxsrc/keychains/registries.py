@@ -48,7 +48,8 @@ class ElasticContainerRegistry(CloudLogin):
     def _knows(self, host: str) -> bool:
         return host == _ECR_PUBLIC or _ECR.fullmatch(host) is not None
 
-    def _log_in(self, host: str) -> Login:
+    def _log_in(self, host: str, operation: Operation) -> Login:
+        del operation  # of which boto3 knows nothing
         boto3 = library("boto3", "Amazon's ECR", "s3")
         config = library("botocore.config", "Amazon's ECR", "s3").Config(
             connect_timeout=self.timeout, read_timeout=self.timeout, retries={"total_max_attempts": 3}
@@ -71,8 +72,8 @@ class GoogleRegistry(CloudLogin):
     def _knows(self, host: str) -> bool:
         return _GOOGLE.fullmatch(host) is not None
 
-    def _log_in(self, host: str) -> Login:
-        del host
+    def _log_in(self, host: str, operation: Operation) -> Login:
+        del host, operation
         auth = library("google.auth", "Google's registries", "gcs")
         transport = library("google.auth.transport.requests", "Google's registries", "gcs")
         credentials, _ = auth.default(scopes=[_GOOGLE_SCOPE])
@@ -89,15 +90,15 @@ class AzureRegistry(CloudLogin):
     def _knows(self, host: str) -> bool:
         return _AZURE.fullmatch(host) is not None
 
-    def _log_in(self, host: str) -> Login:
+    def _log_in(self, host: str, operation: Operation) -> Login:
         found = _AZURE.fullmatch(host)
         assert found is not None
         identity = library("azure.identity", "Azure's registries", "azure")
         with identity.DefaultAzureCredential() as credential:
             token = credential.get_token(_AZURE_SCOPES[found["cloud"]]).token
-        return self._exchange(host, Secret(token))
+        return self._exchange(host, Secret(token), operation)
 
-    def _exchange(self, host: str, token: Secret) -> Login:
+    def _exchange(self, host: str, token: Secret, operation: Operation) -> Login:
         form = urlencode({"grant_type": "access_token", "service": host, "access_token": token.reveal()}).encode()
         url = f"https://{host}/oauth2/exchange"
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -106,7 +107,7 @@ class AzureRegistry(CloudLogin):
             http.request(
                 "POST",
                 url,
-                operation=Operation(self.timeout),
+                operation=operation,
                 phase="log in",
                 headers=headers,
                 content=form,

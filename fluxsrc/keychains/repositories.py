@@ -15,6 +15,7 @@ import attrs
 from fluxsrc.auth import BasicAuth, BearerToken, Keychain, redact_url
 from fluxsrc.errors import AuthenticationError, ConfigurationError
 from fluxsrc.keychains._cloud import CloudLogin, Login, library
+from fluxsrc.operation import Operation
 
 __all__ = ["AzureDevOps", "CodeCommit"]
 
@@ -33,8 +34,8 @@ class AzureDevOps(CloudLogin):
     def _knows(self, host: str) -> bool:
         return _DEVOPS.fullmatch(host) is not None
 
-    def _log_in(self, host: str) -> Login:
-        del host
+    def _log_in(self, host: str, operation: Operation) -> Login:
+        del host, operation
         identity = library("azure.identity", "Azure DevOps", "azure")
         options = {} if self.proxy is None else {"proxies": {"http": self.proxy.url, "https": self.proxy.url}}
         with identity.DefaultAzureCredential(**options) as credential:
@@ -79,7 +80,8 @@ class CodeCommit(CloudLogin):
     def _knows(self, host: str) -> bool:
         return host == urlsplit(self.url).hostname
 
-    def _log_in(self, host: str) -> Login:
+    def _log_in(self, host: str, operation: Operation) -> Login:
+        del operation
         boto3 = library("boto3", "AWS CodeCommit", "s3")
         found = boto3.session.Session().get_credentials()
         if found is None:

@@ -40,16 +40,16 @@ class Access:
     limits: Limits = DEFAULT_LIMITS
     tokens: TokenCache = attrs.field(factory=TokenCache, eq=False, repr=False)
 
-    def credentials(self, reference: Reference) -> Credentials | None:
+    def credentials(self, reference: Reference, operation: Operation) -> Credentials | None:
         """What the keychain knows for a registry, by the name it is written with or by that of its API."""
         if self.keychain is None:
             return None
         for host in dict.fromkeys((reference.host, reference.api_host)):
             origin = Origin.of(f"{self.scheme}://{host}")
             if isinstance(self.keychain, RepositoryKeychain):
-                found = self.keychain.repository_credentials(origin, reference.repository)
+                found = self.keychain.repository_credentials(origin, reference.repository, operation=operation)
             else:
-                found = self.keychain.credentials(origin)
+                found = self.keychain.credentials(origin, operation=operation)
             if found is not None:
                 return found
         return None
@@ -74,5 +74,6 @@ def open_repository(
         return
     base = f"{access.scheme}://{reference.api_host}/v2/"
     with HTTPClient(tls=access.tls, proxy=access.proxy, limits=access.limits) as http:
-        authorizer = Authorizer(http, Origin.of(base), access.credentials(reference), access.tokens, operation)
+        credentials = access.credentials(reference, operation)
+        authorizer = Authorizer(http, Origin.of(base), credentials, access.tokens, operation)
         yield RegistryRepository(Session(http, authorizer, reference, base, access.limits, operation))

@@ -419,7 +419,7 @@ class TestCredentials:
             def __init__(self):
                 self.password = "old"
 
-            def credentials(self, origin):
+            def credentials(self, origin, *, operation):
                 return BasicAuth("ada", self.password)
 
         keychain = Rotating()

@@ -153,7 +153,7 @@ def test_a_keychain_is_asked_for_the_origin_and_nothing_more(root):
     asked = []
 
     class Noting:
-        def credentials(self, origin):
+        def credentials(self, origin, *, operation):
             asked.append(origin)
             return BasicAuth("ada", "hunter2")
 

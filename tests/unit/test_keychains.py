@@ -13,7 +13,7 @@ ELSEWHERE = Origin.of("https://elsewhere.example")
 
 
 class Failing:
-    def credentials(self, origin):
+    def credentials(self, origin, *, operation):
         raise ConfigurationError("cannot ask")
 
 

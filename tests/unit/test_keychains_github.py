@@ -16,14 +16,18 @@ from fluxsrc.auth import BasicAuth, Origin, Secret, TLSConfig
 from fluxsrc.errors import (
     AuthenticationError,
     ConfigurationError,
+    OperationCancelledError,
     PermissionDeniedError,
     RateLimitedError,
     RemoteProtocolError,
+    TransportTimeoutError,
 )
 from fluxsrc.git.cache import fingerprint
 from fluxsrc.keychains import GitHubApp
 from fluxsrc.keychains.github import app_token
+from fluxsrc.operation import Operation
 from helpers.tls import TLS, server_context
+from helpers.waiting import PATIENCE
 from helpers.web_server import WebServer
 
 KEY = rsa.generate_private_key(65537, 2048)
@@ -221,6 +225,36 @@ def test_a_rate_limit_that_outlasts_the_timeout_is_passed_on(github):
     keychain = app(github, timeout=20)
     with pytest.raises(RateLimitedError):
         keychain.credentials(keychain.origin)
+
+
+def test_the_deadline_of_who_asks_holds_for_getting_a_token(github):
+    """And for waiting until another thread has got one."""
+    asked, cancelled, answer = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(_path):
+        asked.set()
+        answer.wait()
+        return 500, {}
+
+    github.say = hang
+    keychain = app(github, timeout=600)
+
+    def ask():
+        with pytest.raises(OperationCancelledError):
+            keychain.credentials(keychain.origin, operation=Operation(None, cancel=cancelled))
+
+    first = threading.Thread(target=ask)
+    first.start()
+    try:
+        assert asked.wait(PATIENCE)
+        with pytest.raises(TransportTimeoutError, match=r"after 0\.2 s during get a GitHub token"):
+            keychain.credentials(keychain.origin, operation=Operation(0.2))
+        with pytest.raises(TransportTimeoutError, match=r"after 0\.2 s during get a GitHub token"):
+            app(github, timeout=600).credentials(keychain.origin, operation=Operation(0.2))
+    finally:
+        cancelled.set()
+        first.join()
+        answer.set()
 
 
 @pytest.mark.parametrize("key", ["", "hunter2", pem(ec.generate_private_key(ec.SECP256R1()))])

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from fluxsrc.auth import BasicAuth, Origin
-from fluxsrc.errors import AuthenticationError, ConfigurationError, TransportTimeoutError
+from fluxsrc.errors import AuthenticationError, ConfigurationError, OperationCancelledError, TransportTimeoutError
+from fluxsrc.git import GitSource
 from fluxsrc.keychains import GitCredentialHelper
+from fluxsrc.operation import Operation
 from helpers.waiting import wait_until
 
 HERE = Origin.of("https://git.example.com")
@@ -114,16 +116,45 @@ def is_gone(pid):
         return True
 
 
+def pid_in(directory):
+    return int((directory / "pid").read_text())
+
+
 @pytest.mark.parametrize("script", ["sleep 60", "echo password=x; exec >&-; sleep 60", "sleep 60 & wait"])
 def test_a_helper_that_waits_is_ended_with_all_it_started(helper, script, tmp_path):
     for timeout in (0.5, 5, 50):  # until it has come so far
         keychain = helper(f"echo $$ > new; mv new pid; {script}", timeout=timeout)
-        with pytest.raises(TransportTimeoutError, match="did not answer"):
+        with pytest.raises(TransportTimeoutError, match=f"after {timeout:g} s during log in by git-credential-test"):
             keychain.credentials(HERE)
         if (tmp_path / "pid").exists():
             break
-    pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: is_gone(pid))
+    wait_until(lambda: is_gone(pid_in(tmp_path)))
+
+
+def test_the_deadline_of_who_asks_ends_a_helper_that_has_more_time_itself(helper, tmp_path):
+    """The whole call has one deadline, logging in included: here that of a source asked what it holds."""
+    for timeout in (0.5, 5, 50):  # until it has come so far
+        keychain = helper("echo $$ > new; mv new pid; sleep 600 & wait", timeout=600)
+        source = GitSource("https://localhost:1/app.git", branch="main", keychain=keychain, cache=None)
+        with pytest.raises(TransportTimeoutError, match=f"after {timeout:g} s during log in by git-credential-test"):
+            source.resolve_revision(operation=Operation(timeout))
+        if (tmp_path / "pid").exists():
+            break
+    wait_until(lambda: is_gone(pid_in(tmp_path)))
+
+
+def test_a_cancelled_call_ends_its_helper_with_all_it_started(helper, tmp_path):
+    keychain = helper("sleep 600 & echo $! > new; mv new pid; wait")
+    operation = Operation(None, cancel=(tmp_path / "pid").exists)
+    with pytest.raises(OperationCancelledError):
+        keychain.credentials(HERE, operation=operation)
+    wait_until(lambda: is_gone(pid_in(tmp_path)))
+
+
+def test_a_cancelled_call_runs_no_helper(helper, tmp_path):
+    with pytest.raises(OperationCancelledError):
+        helper("echo > ran").credentials(HERE, operation=Operation(cancel=lambda: True))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_it_has_no_terminal_to_prompt_on(helper):

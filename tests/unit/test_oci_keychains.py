@@ -5,12 +5,19 @@ import datetime as dt
 import json
 import pickle
 import sys
+import threading
 import types
 
 import pytest
 
 from fluxsrc.auth import BasicAuth, BearerToken, Keychain, Origin, StaticKeychain
-from fluxsrc.errors import AuthenticationError, ConfigurationError, MissingExtraError, TransportTimeoutError
+from fluxsrc.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    MissingExtraError,
+    OperationCancelledError,
+    TransportTimeoutError,
+)
 from fluxsrc.keychains import (
     AzureRegistry,
     ChainKeychain,
@@ -20,6 +27,7 @@ from fluxsrc.keychains import (
     registries,
 )
 from fluxsrc.oci import OCISource
+from fluxsrc.operation import Operation
 from fluxsrc.testing.registry import Registry
 
 
@@ -170,8 +178,23 @@ def test_a_failing_helper_is_an_error_without_what_it_said(tmp_path, helper, scr
 
 def test_a_helper_that_hangs_is_ended(tmp_path, helper):
     helper("slow", "sleep 60")
-    with pytest.raises(TransportTimeoutError):
+    with pytest.raises(TransportTimeoutError, match=r"after 0\.2 s during log in by docker-credential-slow"):
         from_file(tmp_path, {"credsStore": "slow"}, timeout=0.2).credentials(Origin.of("https://a.io"))
+
+
+def test_the_deadline_of_who_asks_holds_for_a_helper(tmp_path, helper):
+    helper("slow", "sleep 600")
+    source = OCISource("oci://a.invalid/app:1", keychain=from_file(tmp_path, {"credsStore": "slow"}, timeout=600))
+    with pytest.raises(TransportTimeoutError, match=r"after 0\.2 s during log in by docker-credential-slow"):
+        source.resolve_revision(operation=Operation(0.2))
+
+
+def test_a_cancelled_call_ends_a_helper_that_a_chain_asks(tmp_path, helper):
+    helper("slow", f"echo > {tmp_path}/runs; sleep 600")
+    keychain = ChainKeychain.of(StaticKeychain(()), from_file(tmp_path, {"credsStore": "slow"}))
+    source = OCISource("oci://a.invalid/app:1", keychain=keychain)
+    with pytest.raises(OperationCancelledError):
+        source.resolve_revision(operation=Operation(None, cancel=(tmp_path / "runs").exists))
 
 
 def test_a_helper_that_is_not_there_is_named(tmp_path, helper):
@@ -286,6 +309,32 @@ def test_a_cloud_that_refuses_is_an_authentication_error_without_its_text(monkey
         GoogleRegistry().credentials(Origin.of("https://gcr.io"))
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("waits", ["for the cloud", "for who asked before"])
+def test_a_cloud_that_does_not_answer_is_waited_for_no_longer_than_the_call_may_take(monkeypatch, waits):
+    """Its library knows nothing of our deadline: it is left to itself, and what it finds after all is kept."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def default(scopes):
+        asked.set()
+        answer.wait()
+        return types.SimpleNamespace(token="t", expiry=None, refresh=lambda request: None), "project"
+
+    module(monkeypatch, "google", auth=None)
+    module(monkeypatch, "google.auth", default=default)
+    module(monkeypatch, "google.auth.transport", requests=None)
+    module(monkeypatch, "google.auth.transport.requests", Request=lambda: "request")
+    keychain, origin = GoogleRegistry(timeout=600), Origin.of("https://gcr.io")
+    try:
+        with pytest.raises(OperationCancelledError):
+            keychain.credentials(origin, operation=Operation(None, cancel=asked))
+        if waits == "for who asked before":
+            with pytest.raises(TransportTimeoutError, match=r"after 0\.2 s during log in"):
+                keychain.credentials(origin, operation=Operation(0.2))
+    finally:
+        answer.set()
+    assert keychain.credentials(origin) == BasicAuth("oauth2accesstoken", "t")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import pickle
+import threading
 
 import attrs
 import pytest
@@ -20,6 +21,7 @@ from fluxsrc.git import GitSource
 from fluxsrc.limits import Limits
 from fluxsrc.memory import MemorySource
 from fluxsrc.oci import OCISource
+from fluxsrc.operation import Operation
 from fluxsrc.recipe import Recipe, SymlinkPolicy
 from fluxsrc.revision import Revision, is_pointer
 
@@ -260,3 +262,16 @@ def test_every_error_stands_in_the_tree_of_the_docstring():
             "[retryable]"
             in next(line for line in errors.__doc__.splitlines() if f" {cls.__name__}" in f" {line.lstrip('│├└ ')}")
         ) == ("retryable" in vars(cls)) or cls is FluxSrcError
+
+
+# --- operations ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("whole", "part", "bound"), [(None, 500, 500), (3000, 500, 500), (500, 3000, 500)])
+def test_a_part_of_a_call_ends_by_whichever_deadline_comes_first_and_names_it(whole, part, bound):
+    cancelled = threading.Event()
+    found = Operation(whole, cancelled).part(part)
+    assert found.remaining("log in") <= bound
+    assert f"timed out after {bound} s during log in" in str(found.timed_out("log in"))
+    cancelled.set()
+    assert found.cancelled
