@@ -15,7 +15,7 @@ from fluxsrc._io.hashing import HashingWriter, digest_of
 from fluxsrc._io.locks import locked_scratch
 from fluxsrc.artifact import Artifact
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ArtifactNotFoundError, DigestMismatchError, StoreError
+from fluxsrc.errors import ArtifactNotFoundError, DigestMismatchError
 from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import Document
 
@@ -115,13 +115,11 @@ def check_ingest(artifact: Artifact, digest: Digest, size: int) -> None:
 def holds(layout: Layout, digest: Digest, size: int) -> bool:
     """Whether a blob of this name and size is there. Its bytes are checked when they are read."""
     path = layout.blob(digest)
-    try:
-        with store_errors("read", path):
-            found = path.lstat()
-    except StoreError as exc:
-        if isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError):
+    with store_errors("read", path):
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        raise
     return found.st_size == size and stat.S_ISREG(found.st_mode)
 
 

@@ -1,7 +1,8 @@
 """`LocalStore`: a store in a directory that is an OCI image layout, shared by threads and processes.
 
-What is where: `_layout`. How a blob gets in and out: `_blobs`. What a history is: `_records`. How OCI tools see it: `_oci`
-and `_index`. What stays and goes: `_retention`. What is wrong: `_fsck`. How sources are doing: `_statuses`.
+What is where: `_layout`. How a blob gets in and out: `_blobs`. What a history is: `_records`, and what is remembered of it:
+`_lookups`. How OCI tools see it: `_oci` and `_index`. What stays and goes: `_retention`. What is wrong: `_fsck`. How sources
+are doing: `_statuses`.
 """
 
 import datetime as dt
@@ -37,6 +38,7 @@ from fluxsrc.stores._blobs import (
 )
 from fluxsrc.stores._index import FlushAtExit
 from fluxsrc.stores._layout import Layout
+from fluxsrc.stores._lookups import Lookups
 from fluxsrc.stores._oci import documents
 
 if TYPE_CHECKING:
@@ -92,13 +94,14 @@ class LocalStore:
         eq=False,
     )
     _at_exit: FlushAtExit = attrs.field(factory=FlushAtExit, init=False, repr=False, eq=False)
+    _lookups: Lookups = attrs.field(factory=Lookups, init=False, repr=False, eq=False)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def lookup(self, key: SourceKey, /) -> Artifact | None:
         """The source's current artifact, or None; also None if its blob is gone, so that it is produced again."""
         layout = self._layout
-        artifact = _index.current_artifact(layout, key)
+        artifact = self._lookups.current(layout, key)
         return artifact if artifact is not None and holds(layout, artifact.digest, artifact.size) else None
 
     def history(self, key: SourceKey, /) -> Sequence[Artifact]:
