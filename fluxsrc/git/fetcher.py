@@ -27,7 +27,6 @@ from fluxsrc.errors import (
     SourceError,
 )
 from fluxsrc.git.cached_repository import CachedRepository
-from fluxsrc.git.objects import prepare_for_deltas
 from fluxsrc.git.pack import Received, receive_pack
 from fluxsrc.git.partial import find_missing, trees_filter
 from fluxsrc.git.protocol import FetchRequest, UnavailableError
@@ -202,7 +201,6 @@ class Fetcher:
         )
 
     def _receive(self, session: UploadPack, request: FetchRequest) -> Received:
-        prepare_for_deltas()
         fetched = session.fetch(request)
         with self.repository.open_objects(self.access.limits) as bases:
             received = receive_pack(

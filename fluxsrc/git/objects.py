@@ -28,7 +28,6 @@ __all__ = [
     "ObjectDatabase",
     "apply_delta",
     "object_directories",
-    "prepare_for_deltas",
 ]
 
 MAX_DELTA_BYTES: Final = 512 * 1024 * 1024
@@ -357,15 +356,13 @@ def _unquoted(line: bytes) -> bytes:
 
 @cache
 def _delta_engine() -> tuple[Callable[[bytes, bytes], list[bytes]], type[Exception]]:
-    from dulwich.errors import ApplyDeltaError  # noqa: PLC0415 - heavy, and not every repository has deltas
-    from dulwich.pack import apply_delta as apply  # noqa: PLC0415
+    from dulwich.errors import ApplyDeltaError  # noqa: PLC0415 - not every repository has deltas
 
+    try:  # where it is compiled, it loads without the rest of `dulwich.pack`, which takes ten times as long
+        from dulwich._pack import apply_delta as apply  # type: ignore[import-not-found]  # noqa: PLC0415 - it has no stubs
+    except ImportError:
+        from dulwich.pack import apply_delta as apply  # noqa: PLC0415
     return apply, ApplyDeltaError
-
-
-def prepare_for_deltas() -> None:
-    """Load what applies deltas, in the background: to be called before a wait for some server."""
-    threading.Thread(target=_delta_engine, name="fluxsrc-git-prepare", daemon=True).start()
 
 
 def apply_delta(base: bytes, delta: bytes, *, check_size: Callable[[int], None]) -> bytes:
