@@ -1,6 +1,7 @@
 """`DirectorySource`: the files below a directory, as they are on disk."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -15,6 +16,8 @@ from urllib.parse import quote
 
 import attrs
 
+from fluxsrc._io.listed import StaleError, open_listed, read_listed, state_of
+from fluxsrc._lazy import later
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Mode, Skipped, check_path
 from fluxsrc.errors import PathNotFoundError, PermissionDeniedError, SourceChangedError, SourceError
@@ -27,6 +30,11 @@ from fluxsrc.revision import Revision
 from fluxsrc.snapshot import IGNORE_FILE, ListedSnapshot
 from fluxsrc.source import Snapshot, Source
 
+if TYPE_CHECKING:
+    from fluxsrc._io import ahead
+else:
+    ahead = later("fluxsrc._io.ahead")
+
 __all__ = ["DirectorySource"]
 
 _CLOCK_TICK_NS: Final = 20_000_000
@@ -34,7 +42,8 @@ _CLOCK_TICK_NS: Final = 20_000_000
 _ROWS: Final = 1024
 """Files that are digested at once."""
 _TYPE_MASK: Final = 0o170000
-_OPEN_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_OTHER_KIND: Final = (errno.ELOOP, errno.EINVAL)
+"""What was a file is a link; what was a link is none."""
 
 
 def _absolute(root: str | os.PathLike[str]) -> str:
@@ -42,7 +51,7 @@ def _absolute(root: str | os.PathLike[str]) -> str:
 
 
 _Row = tuple[str, Mode, int, str]
-"""A file as it was listed: path, mode, size, and `_state`."""
+"""A file as it was listed: path, mode, size, and `state_of`."""
 _FILE: Final = Mode.FILE
 _EXECUTABLE: Final = Mode.EXECUTABLE
 _LINK: Final = Mode.SYMLINK
@@ -60,14 +69,17 @@ class _Files:
     def __iter__(self) -> Iterator[Entry]:
         url = self._url
         root = self._root.rstrip("/")
-        for path, mode, size, state in self._rows:
-            where = f"{root}/{path}"
-            if mode is _LINK:
-                reader = partial(_read_link, where, url)
-                yield Entry(path, mode, size, partial(_open_link, reader), state, reader)
-            else:
-                opener = partial(_open, where, url, state)
-                yield Entry(path, mode, size, opener, state, partial(_read, where, url, state, size))
+        with ahead.ReadAhead(root, self._rows) as reader:
+            for number, (path, mode, size, state) in enumerate(self._rows):
+                where = f"{root}/{path}"
+                if mode is _LINK:
+                    read_link = partial(_read_link, where, url)
+                    yield Entry(path, mode, size, partial(_open_link, read_link), state, read_link)
+                else:
+                    opener = partial(_open, where, url, state)
+                    yield Entry(
+                        path, mode, size, opener, state, partial(_read, where, url, state, size, reader, number)
+                    )
 
 
 class _Listing(NamedTuple):
@@ -203,7 +215,7 @@ class _Walk:
                 self._skipped.append(Skipped(path, "special-file", stat.filemode(status.st_mode)))
                 continue
             times.append(status.st_ctime_ns)
-            rows.append((path, mode, status.st_size, _state(status)))
+            rows.append((path, mode, status.st_size, state_of(status)))
         self.newest = max(self.newest, max(times, default=0))
         limits.check("max_entries", len(rows), what=self._url)
 
@@ -213,7 +225,10 @@ class _Walk:
         directory = prefix.rstrip("/")
         size = item.stat(follow_symlinks=False).st_size
         self._source.limits.check("max_manifest_bytes", size, what="an ignore file", path=prefix + IGNORE_FILE)
-        text = _read(item.path, self._url, None, size).decode(errors="surrogateescape")
+        try:
+            text = read_listed(item.path, None, size).decode(errors="surrogateescape")
+        except OSError as exc:
+            raise _translated(exc, self._url) from exc
         self._ignore_files[directory] = text
         # Only ancestors' files govern a directory, so this stays as small as the tree is deep.
         return attrs.evolve(rules, files={**dict(rules.files), directory: text}) if self._prunes else rules
@@ -248,14 +263,11 @@ def _mode(mode: int) -> Mode | None:
     return _LINK if kind == stat.S_IFLNK else None
 
 
-def _state(status: os.stat_result) -> str:
-    """What a write to a file cannot leave as it was."""
-    # Twice as fast as an f-string, which formats each number by a call.
-    return "stat:%x-%x-%x-%x" % (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)  # noqa: UP031
-
-
 def _open(path: str, url: str, state: str) -> BinaryIO:
-    return os.fdopen(_descriptor(path, url, state), "rb")
+    try:
+        return os.fdopen(open_listed(path, state), "rb")
+    except (OSError, StaleError) as exc:
+        raise _failed(exc, path, url) from exc
 
 
 def _open_link(read: Callable[[], bytes]) -> BinaryIO:
@@ -266,34 +278,23 @@ def _read_link(path: str, url: str) -> bytes:
     try:
         return os.fsencode(os.readlink(path))
     except OSError as exc:
-        raise _translated(exc, url) from exc
+        raise _failed(exc, path, url) from exc
 
 
-def _read(path: str, url: str, state: str | None, size: int) -> bytes:
-    descriptor = _descriptor(path, url, state)
+def _read(path: str, url: str, state: str, size: int, reader: "ahead.ReadAhead", number: int) -> bytes:
     try:
-        # One byte more than listed shows whether the file grew; a short read in the middle is allowed to happen.
-        data = os.read(descriptor, size + 1)
-        while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
-            data += more
-    except OSError as exc:
-        raise _translated(exc, url) from exc
-    finally:
-        os.close(descriptor)
-    return data
+        return reader.read(number) or read_listed(path, state, size)
+    except (OSError, StaleError) as exc:
+        raise _failed(exc, path, url) from exc
 
 
-def _descriptor(path: str, url: str, state: str | None) -> int:
-    try:
-        descriptor = os.open(path, _OPEN_FLAGS)
-    except OSError as exc:
-        if state is not None and isinstance(exc, FileNotFoundError | NotADirectoryError):
-            raise SourceChangedError(f"{path} vanished while the directory was read", url=url) from exc
-        raise _translated(exc, url) from exc
-    if state is not None and _state(os.fstat(descriptor)) != state:
-        os.close(descriptor)
-        raise SourceChangedError(f"{path} changed while it was read", url=url)
-    return descriptor
+def _failed(exc: OSError | StaleError, path: str, url: str) -> SourceError:
+    """What to say of a file or link that was listed."""
+    if isinstance(exc, StaleError) or exc.errno in _OTHER_KIND:
+        return SourceChangedError(f"{path} changed while it was read", url=url)
+    if isinstance(exc, FileNotFoundError | NotADirectoryError):
+        return SourceChangedError(f"{path} vanished while the directory was read", url=url)
+    return _translated(exc, url)
 
 
 def _translated(exc: OSError, url: str) -> SourceError:

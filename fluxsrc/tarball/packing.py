@@ -37,8 +37,6 @@ _NEAR: Final = 512
 """Entries that a source is told about before they are read."""
 _STEP: Final = 64
 """Entries that are listed at a time to find those."""
-_SMALL: Final = 8 * 1024
-"""Mean bytes of a file, header included, below which compressing it takes less time than reading it."""
 _CHECK_EVERY: Final = 64
 """Entries between two looks at the deadline."""
 
@@ -218,9 +216,7 @@ class _Packer:
         recall = None if earlier is None else earlier.recall.read
         block, taken = run_block(ahead, recall, at_most=self._at_most)
         if taken:
-            # Of small files, opening and reading takes the time, all of it with the GIL coming and going. Other threads at
-            # work would cost this one more than they could take off it.
-            self._write(block, at_once=len(block) < len(taken) * _SMALL)
+            self._write(block)
             self._remember(taken, ahead.peek(1), 1)
         else:
             self._read_large(ahead)
@@ -245,9 +241,9 @@ class _Packer:
             ids = "\n".join([str(entry.content_id) for entry in taken])
         self._groups.append((taken[0].path, count, name, blocks, ids))
 
-    def _write(self, data: bytes, *, thorough: bool = False, at_once: bool = False) -> None:
+    def _write(self, data: bytes, *, thorough: bool = False) -> None:
         self._count_bytes(len(data))
-        self._pipeline.write(data, thorough=thorough, at_once=at_once)
+        self._pipeline.write(data, thorough=thorough)
 
     def _count_bytes(self, size: int) -> None:
         self._size += size

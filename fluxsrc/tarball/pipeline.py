@@ -10,7 +10,6 @@ releases it at every system call: some 100 µs each time, which at a dozen times
 """
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
+from fluxsrc._io.cores import cores
 from fluxsrc.digest import Digest
 from fluxsrc.gzip import Block, crc32_combine
 from fluxsrc.tarball.codec import Codec
@@ -48,8 +48,7 @@ class Written(NamedTuple):
 
 def default_threads() -> int:
     """As many compressing threads as this process may use cores, within reason."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MAX_THREADS)
+    return min(cores(), _MAX_THREADS)
 
 
 class Pipeline:
@@ -82,19 +81,14 @@ class Pipeline:
         for pool in (self._compressing, self._digesting, self._writing):
             pool.shutdown(wait=True, cancel_futures=kind is not None)
 
-    def write(self, data: bytes, *, thorough: bool = False, at_once: bool = False) -> None:
+    def write(self, data: bytes, *, thorough: bool = False) -> None:
         """The next block. Waits while too many are under way; raises what the sink raised for an earlier one.
 
         Args:
             data: The block.
             thorough: Compress it well.
-            at_once: Compress it on this thread. The bytes are the same; see `pack` for when that is faster.
         """
-        if at_once:
-            written = self._compressed(data, thorough=thorough)
-            self._add(lambda: written, len(data))
-        else:
-            self._add(partial(self._compressed, data, thorough=thorough), len(data))
+        self._add(partial(self._compressed, data, thorough=thorough), len(data))
 
     def splice(self, make: Callable[[], Written], size: int) -> None:
         """The next block, by a function that finds it already compressed; it is called on a compressing thread."""

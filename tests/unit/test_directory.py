@@ -71,6 +71,18 @@ def test_a_file_that_changes_after_listing_is_noticed(tmp_path):
             entry.read()
 
 
+@pytest.mark.parametrize("becomes", ["a file", "nothing"])
+def test_a_link_that_changes_after_listing_is_noticed(tmp_path, becomes):
+    (tmp_path / "link").symlink_to("target")
+    with DirectorySource(tmp_path, symlinks="keep").fetch() as snapshot:
+        (entry,) = snapshot.entries()
+        (tmp_path / "link").unlink()
+        if becomes == "a file":
+            (tmp_path / "link").write_text("target")
+        with pytest.raises(SourceChangedError, match="link"):
+            entry.read()
+
+
 def test_a_same_sized_write_at_once_changes_the_revision(tmp_path):
     source = DirectorySource(tmp_path)
     seen = set()
