@@ -19,6 +19,11 @@ class Rules:
     _inside: IgnoreRules
     _outside: IgnoreRules | None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no rule at all, so that everything but markers is kept."""
+        return self._inside.is_empty and (self._outside is None or self._outside.is_empty)
+
     def keep(self, item: BucketObject) -> bool:
         """Whether an object becomes a file of the artifact."""
         key = item.key
