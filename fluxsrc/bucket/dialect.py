@@ -1,6 +1,7 @@
 """`Dialect`: how one service is talked to. It does no I/O: it makes requests and understands answers; `client` sends them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -10,7 +11,7 @@ from fluxsrc.auth import Secret
 from fluxsrc.bucket.protocol import BucketObject
 from fluxsrc.errors import FluxSrcError
 
-__all__ = ["Ask", "Delimiter", "Dialect", "Failure", "listed_object"]
+__all__ = ["Ask", "Delimiter", "Dialect", "Failure", "listed_object", "listed_objects"]
 
 
 @attrs.frozen
@@ -129,3 +130,24 @@ def listed_object(
     if not etag or not (etag.isascii() and etag.isprintable()):
         raise ValueError("an object whose etag is none")
     return BucketObject(key, int(size), etag, checksum, version)
+
+
+def listed_objects(keys: Sequence[str], sizes: Sequence[str], etags: Sequence[str]) -> Sequence[BucketObject]:
+    """What a listing says of many objects, if all of it can be true: seen at once, and if it looks odd, one by one.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    digits, names = "".join(sizes), "".join(etags)
+    if (
+        all(keys)
+        and all(sizes)
+        and all(etags)
+        and digits.isdigit()
+        and names.isprintable()
+        and (digits + names).isascii()
+    ):
+        return list(
+            map(BucketObject._make, zip(keys, map(int, sizes), etags, repeat(None), repeat(None), strict=False))
+        )
+    return list(map(listed_object, keys, sizes, etags))

@@ -59,6 +59,7 @@ class Handle:
     next: "Handle | None" = attrs.field(default=None, repr=False)
     batch: "Batch | None" = attrs.field(default=None, repr=False)
     place_in_batch: int = 0
+    expected: bool = False
     opened: bool = False
 
     def expect(self) -> None:
@@ -118,11 +119,18 @@ class ReadAhead:
     def expect(self, handle: Handle) -> None:
         """Request this object, now or as soon as there is room; and guess no more."""
         with self._lock:
-            self._told = True
-            if 0 < handle.item.size <= PART:
-                self._announced.append(handle)
-                if len(self._announced) >= _BATCH:
-                    self._request_announced()
+            self._announce(handle)
+            if len(self._announced) >= _BATCH:
+                self._request_announced()
+
+    def expect_all(self) -> list[Handle]:
+        """All handles; as many of them as there is room for are requested at once, and the others as these are opened."""
+        handles = list(self)
+        with self._lock:
+            for handle in handles:
+                self._announce(handle)
+            self._request_announced()
+        return handles
 
     def parts(self, handle: Handle) -> Iterator[bytes | bytearray]:
         """The content of an object, in order and checked; the last part comes only if all of it was right."""
@@ -212,6 +220,12 @@ class ReadAhead:
             handle = self._after(handle)
         self._submit(batch)
         self._move_frontier(handle)
+
+    def _announce(self, handle: Handle) -> None:
+        self._told = True
+        if 0 < handle.item.size <= PART and not handle.expected:
+            handle.expected = True
+            self._announced.append(handle)
 
     def _request_announced(self) -> None:
         batch: list[Handle] = []

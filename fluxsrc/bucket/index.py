@@ -6,6 +6,7 @@ Nothing here talks to anyone: pages in, values out.
 import hashlib
 import json
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
@@ -64,10 +65,16 @@ class EtagIndex:
     count: int
     size: int
     _blocks: tuple["_Block", ...] = attrs.field(repr=False)
+    _last_keys: tuple[str, ...] = attrs.field(repr=False)
 
     def __iter__(self) -> Iterator[BucketObject]:
         for block in self._blocks:
             yield from _unpack(block)
+
+    def since(self, key: str) -> Iterator[BucketObject]:
+        """The objects from a key on."""
+        for block in self._blocks[bisect_left(self._last_keys, key) :]:
+            yield from (item for item in _unpack(block) if item.key >= key)
 
     def filter(self, keep: Callable[[BucketObject], bool], *, unhashed: frozenset[str] = frozenset()) -> "EtagIndex":
         """The index of what a predicate keeps."""
@@ -92,6 +99,7 @@ class IndexBuilder:
     count: int = attrs.field(default=0, init=False)
     size: int = attrs.field(default=0, init=False)
     _blocks: list["_Block"] = attrs.field(factory=list, init=False)
+    _last_keys: list[str] = attrs.field(factory=list, init=False)
     _hash: "hashlib._Hash" = attrs.field(factory=hashlib.sha256, init=False)
     _last: str | None = attrs.field(default=None, init=False)
     _sorted: bool = attrs.field(default=True, init=False)
@@ -106,6 +114,7 @@ class IndexBuilder:
         if self._sorted:
             self._hash.update(self._lines(page))
         self._blocks.append(page if self.count <= _LOOSE else _pack(page))
+        self._last_keys.append(page[-1].key)
 
     def build(self) -> EtagIndex:
         """The index of everything added.
@@ -115,7 +124,7 @@ class IndexBuilder:
         """
         if self._sorted:
             digest = Digest("sha256", self._hash.hexdigest())
-            return EtagIndex(digest, self.count, self.size, tuple(self._blocks))
+            return EtagIndex(digest, self.count, self.size, tuple(self._blocks), tuple(self._last_keys))
         return self._sort()
 
     def _follows(self, page: Sequence[BucketObject]) -> bool:

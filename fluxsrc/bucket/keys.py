@@ -12,8 +12,8 @@ What is skipped is reported. Of two that collide the first in byte order stays. 
 
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from typing import Final
 
 import attrs
@@ -26,6 +26,7 @@ from fluxsrc.recipe import Choice
 
 __all__ = ["AmbiguousKeys", "Screening", "UnsafeKeys", "is_marker", "screen"]
 
+_PAGE: Final = 1000
 _REASON_UNSAFE: Final = "unsafe-path"
 _REASON_AMBIGUOUS: Final = "ambiguous-path"
 
@@ -89,14 +90,14 @@ def screen(
     skipped: dict[str, Skipped] = {}
     folds = array("q")
     count = 0
-    for path, fault in _checked(objects(), strip, limits):
-        count += 1
-        if fault is None:
-            folds.append(hash(_fold(path)))
-        elif unsafe is UnsafeKeys.ERROR:
-            raise fault
-        else:
-            skipped[path] = Skipped(path, _REASON_UNSAFE, fault.message)
+    tree = _Tree(limits)
+    for page in _pages(objects(), strip):
+        count += len(page)
+        faults = tree.faults(page)
+        if faults and unsafe is UnsafeKeys.ERROR:
+            raise next(iter(faults.values()))
+        skipped |= {path: Skipped(path, _REASON_UNSAFE, fault.message) for path, fault in faults.items()}
+        folds.extend(map(hash, _folds([path for path in page if path not in faults] if faults else page)))
     if ambiguous is not AmbiguousKeys.KEEP and (twice := _repeated(folds)):
         for path, first in _colliding(objects(), strip, twice, skipped):
             detail = f"the same file as {first!r} on systems that fold case or normal forms"
@@ -110,35 +111,74 @@ def screen(
     return Screening(frozenset(strip + path for path in skipped), tuple(skipped.values()), count - len(skipped))
 
 
-def _checked(objects: Iterable[BucketObject], strip: str, limits: Limits) -> Iterator[tuple[str, ContentError | None]]:
-    """Each path, with what is wrong about it."""
-    # Files whose name the current key continues: "a" stays here while "a-b" and "a.c" pass, until "a/b" or "b" comes.
-    open_names: list[str] = []
-    for item in objects:
-        if is_marker(item):
-            continue
-        path = item.key[len(strip) :]
-        while open_names and not path.startswith(open_names[-1]):
-            open_names.pop()
+def _pages(objects: Iterable[BucketObject], strip: str) -> Iterator[list[str]]:
+    """The paths of all but markers, some at a time: so many that what is the same for all is done in C."""
+    start = len(strip)
+    paths = (item.key[start:] for item in objects if not is_marker(item))
+    while page := list(islice(paths, _PAGE)):
+        yield page
+
+
+class _Tree:
+    """Looks for paths that cannot be, or cannot be together. They come in order."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # Files whose name the last path continues: "a" stays here while "a-b" and "a.c" pass, until "a/b" or "b" comes.
+        self._open_names: list[str] = []
+
+    def faults(self, page: Sequence[str]) -> dict[str, ContentError]:
+        """What is wrong about the next paths, by path."""
+        if self._are_sound(page):
+            return {}
+        return {path: fault for path in page if (fault := self._fault(path)) is not None}
+
+    def _are_sound(self, page: Sequence[str]) -> bool:
+        """Whether nothing is wrong about any of them, as a look at all of them at once can tell."""
+        text = f"/{'/'.join(page)}/"
+        if not (text.isascii() and text.isprintable()) or any(part in text for part in ("\\", "//", "/./", "/../")):
+            return False
+        if max(map(len, page)) > self._limits.max_path_bytes:
+            return False
+        directories, files = {path.rpartition("/")[0] for path in page}, set(page)
+        for directory in list(directories):
+            if directory.count("/") + 2 > self._limits.max_path_depth:
+                return False
+            while (directory := directory.rpartition("/")[0]) and directory not in directories:
+                directories.add(directory)
+        if not (directories.isdisjoint(files) and directories.isdisjoint(self._open_names)):
+            return False
+        last = page[-1]
+        self._open_names = [name for name in self._open_names if last.startswith(name)]
+        self._open_names += [name for end in range(1, len(last) + 1) if (name := last[:end]) in files]
+        return True
+
+    def _fault(self, path: str) -> ContentError | None:
+        names = self._open_names
+        while names and not path.startswith(names[-1]):
+            names.pop()
         try:
-            check_path(path, limits=limits)
+            check_path(path, limits=self._limits)
         except ContentError as exc:
             exc.hint = exc.hint or "rename or ignore the object, or choose unsafe_keys='skip'"
-            yield path, exc
-            continue
-        above = next((name for name in open_names if path[len(name)] == "/"), None)
+            return exc
+        above = next((name for name in names if path[len(name)] == "/"), None)
         if above is None:
-            open_names.append(path)
-            yield path, None
-        else:
-            yield (
-                path,
-                UnsafeEntryError(
-                    f"{above} is an object, so {path} cannot be a file below it",
-                    path=path,
-                    hint="rename or ignore one of them, or choose unsafe_keys='skip'",
-                ),
-            )
+            names.append(path)
+            return None
+        return UnsafeEntryError(
+            f"{above} is an object, so {path} cannot be a file below it",
+            path=path,
+            hint="rename or ignore one of them, or choose unsafe_keys='skip'",
+        )
+
+
+def _folds(paths: Sequence[str]) -> Iterable[str]:
+    """What each path is on a system that folds case and normal forms. None has a line break: they are sound."""
+    joined = "\n".join(paths)
+    if joined.isascii():
+        return joined.lower().split("\n") if paths else ()
+    return map(_fold, paths)
 
 
 def _fold(path: str) -> str:

@@ -2,17 +2,18 @@
 
 import contextlib
 import copy
+import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import attrs
 
 from fluxsrc.address import Address
 from fluxsrc.bucket.address import bucket_of
-from fluxsrc.bucket.fetch import WORKERS, ReadAhead
+from fluxsrc.bucket.fetch import WORKERS, Handle, ReadAhead
 from fluxsrc.bucket.keys import AmbiguousKeys, Screening, UnsafeKeys, screen
 from fluxsrc.bucket.listing import Listing, list_bucket
 from fluxsrc.bucket.protocol import Bucket, BucketClient, BucketObject
@@ -24,12 +25,17 @@ from fluxsrc.produce import SourceOptions
 from fluxsrc.recipe import Recipe
 from fluxsrc.revision import Revision
 from fluxsrc.snapshot import ShownSnapshot
-from fluxsrc.source import Snapshot, Source
+from fluxsrc.source import Comparable, Snapshot, Source
 
 if TYPE_CHECKING:
     from fluxsrc.bucket.local import LocalBucket
 
 __all__ = ["BucketSource"]
+
+_SURVEYED: Final = 100_000
+"""Objects at most that are compared by name: some 100 bytes of memory for each, and most buckets have no more."""
+_FEW: Final = 4
+"""Of which part of the objects more must have changed for all of them to be listed one by one."""
 
 
 @attrs.frozen(repr=False)
@@ -211,7 +217,7 @@ class _Session:
 
 @attrs.frozen(eq=False)
 class _BucketSnapshot(ShownSnapshot):
-    """See `Snapshot`."""
+    """See `Snapshot` and `Comparable`."""
 
     _session: _Session = attrs.field(repr=False)
     revision: Revision
@@ -222,6 +228,7 @@ class _BucketSnapshot(ShownSnapshot):
     tree_id = None
     annotations: Mapping[str, str] = attrs.field(factory=dict, init=False)
     verification: tuple[tuple[str, str], ...] = ()
+    _changed: dict[str, Handle] = attrs.field(factory=dict, init=False, repr=False)
 
     @property
     def filtered_by(self) -> Recipe:
@@ -235,7 +242,45 @@ class _BucketSnapshot(ShownSnapshot):
         return self._listing.ignore_files
 
     def entries(self) -> Iterator[Entry]:
-        session, total = self._session, self._listing.index.size
+        return self.entries_from("")
+
+    def entries_from(self, path: str, /) -> Iterator[Entry]:
+        dropped = self._screening.dropped
+        objects = (item for item in self._listing.index.since(self._strip + path) if item.key not in dropped)
+        return (_entry(self._changed.get(handle.path, handle)) for handle in self._ahead(objects))
+
+    def survey(self) -> str:
+        return f"{self.revision}\n{self._lines}"
+
+    def changed_since(self, revision: Revision, survey: str, /) -> Sequence[str] | None:
+        # What two stores share, the index of a blob, may have been written by another bucket with the same content.
+        head, _, lines = survey.partition("\n")
+        if head != str(revision) or not (lines and self._lines):
+            return None
+        changed = set(lines.split("\n")) ^ set(self._lines.split("\n"))
+        paths = {line.partition("\0")[0] for line in changed}
+        if len(paths) > self._listing.index.count // _FEW:
+            return None
+        # All of them will be read: their requests need not wait until it is their turn.
+        keys = {self._strip + path for path in paths}
+        objects = [item for item in self._listing.index if item.key in keys]
+        self._changed.update((handle.path, handle) for handle in self._ahead(objects).expect_all())
+        return sorted(paths)
+
+    @functools.cached_property
+    def _lines(self) -> str:
+        """What there is, in lines; nothing where that would be much, or where not all that is listed is here as well."""
+        index, start = self._listing.index, len(self._strip)
+        if index.count > _SURVEYED or self._screening.dropped:
+            return ""
+        return "\n".join([f"{item.key[start:]}\0{item.size} {item.etag}" for item in index])
+
+    @property
+    def _strip(self) -> str:
+        return self._session.source._scope.strip  # noqa: SLF001 - one room
+
+    def _ahead(self, objects: Iterable[BucketObject]) -> ReadAhead:
+        session, total, strip = self._session, self._listing.index.size, len(self._strip)
         received = 0
 
         def count(size: int) -> None:
@@ -243,25 +288,24 @@ class _BucketSnapshot(ShownSnapshot):
             received += size
             session.operation.report("receive", received, total)
 
-        ahead = ReadAhead(
-            self._objects(),
+        return ReadAhead(
+            ((item.key[strip:], item) for item in objects),
             session.client,
             session.executor,
             session.operation,
             url=session.source.url,
             on_bytes=count,
         )
-        for handle in ahead:
-            item = handle.item
-            name = f"etag:{item.etag}:{item.size}"
-            yield Entry(handle.path, Mode.FILE, item.size, handle.open, name, handle.read, handle.expect)
 
-    def _objects(self) -> Iterator[tuple[str, BucketObject]]:
-        strip, dropped = len(self._session.source._scope.strip), self._screening.dropped  # noqa: SLF001 - one room
-        for item in self._listing.index:
-            if item.key not in dropped:
-                yield item.key[strip:], item
+
+def _entry(handle: Handle) -> Entry:
+    item = handle.item
+    name = f"etag:{item.etag}:{item.size}"
+    return Entry(handle.path, Mode.FILE, item.size, handle.open, name, handle.read, handle.expect)
 
 
 if TYPE_CHECKING:
     _: Source = BucketSource(LocalBucket(""))
+
+    def _snapshot(snapshot: _BucketSnapshot) -> tuple[Snapshot, Comparable]:
+        return snapshot, snapshot

@@ -1,11 +1,12 @@
 """The little XML that object stores speak: a flat head, and records of leaves.
 
-A listing is nearly all records, a thousand on a page. Those of the plainest form there is (no attribute, no nesting, printable
-ASCII, no reference but to quotes) are taken out of the text at a glance, and a real parser reads what is left. If it still finds
-a record there, it reads all of the document.
+A long listing is nearly all records, a thousand on a page, of which a few leaves are wanted. Those of the plainest form there is
+(no attribute, no nesting, printable ASCII, no reference but to quotes) are taken out of the text at a glance, and a real parser
+reads what is left. If it still finds a record there, it reads all of the document.
 """
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 from urllib.parse import unquote
@@ -13,11 +14,10 @@ from xml.parsers import expat
 
 import attrs
 
-__all__ = ["Document", "parse"]
+__all__ = ["Document", "Table", "parse", "parse_table"]
 
 _MAX_DEPTH: Final = 16
 _TEXT: Final = r"[ -%'-;=-~]*(?:&(?:#34|quot);[ -%'-;=-~]*)*"
-_LEAF: Final = re.compile(r"<([A-Za-z0-9]+)>([^<]*)</")
 
 
 @attrs.frozen
@@ -33,6 +33,19 @@ class Document:
     records: list[dict[str, str]]
 
 
+@attrs.frozen
+class Table:
+    """What was read, where the same leaves of every record are wanted.
+
+    Attributes:
+        head: As in `Document`.
+        columns: For each of the leaves its text in every record; empty where a record has none.
+    """
+
+    head: dict[str, str]
+    columns: Sequence[Sequence[str]]
+
+
 def parse(data: bytes, *records: str, root: str) -> Document:
     """Read a document.
 
@@ -44,27 +57,6 @@ def parse(data: bytes, *records: str, root: str) -> Document:
     Raises:
         ValueError: It is not XML, or another document.
     """
-    plain: list[dict[str, str]] = []
-
-    def take(found: re.Match[str]) -> str:
-        plain.append(dict(_LEAF.findall(found[2].replace("&#34;", '"').replace("&quot;", '"'))))
-        return ""
-
-    # Where a comment or a CDATA section can be, "<Contents>" may be a part of somebody's text.
-    if records and data.isascii() and b"<!" not in data:
-        rest = _plain(records).sub(take, data.decode())
-        if plain and not (document := _parse(rest.encode(), records, root)).records:
-            return Document(document.head, plain)
-    return _parse(data, records, root)
-
-
-@cache
-def _plain(records: tuple[str, ...]) -> re.Pattern[str]:
-    """A record that can be read at a glance."""
-    return re.compile(rf"<({'|'.join(records)})>((?:<([A-Za-z0-9]+)>{_TEXT}</\3>)+)</\1>")
-
-
-def _parse(data: bytes, records: tuple[str, ...], root: str) -> Document:
     reader = _Reader(records)
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -79,6 +71,47 @@ def _parse(data: bytes, records: tuple[str, ...], root: str) -> Document:
     if reader.root != root:
         raise ValueError(f"a document of the type {reader.root[:40]!a}")
     return Document(reader.head, reader.records)
+
+
+def parse_table(data: bytes, record: str, leaves: tuple[str, ...], *, root: str) -> Table:
+    """Read some leaves of a document's records; several times as fast as `parse` where these leaves come in this order.
+
+    Args:
+        data: As in `parse`.
+        record: The name of the elements that are records.
+        leaves: The names of the leaves that are wanted.
+        root: As in `parse`.
+
+    Raises:
+        ValueError: It is not XML, or another document.
+    """
+    if data.isascii():
+        plain = _plain(record, leaves)
+        parts, step = plain.split(data.decode()), plain.groups + 1
+        rest = "".join(parts[::step])
+        # In a comment, a CDATA section or an instruction, a record would be a part of somebody's text.
+        if "<!" not in rest and rest.rfind("<?") <= 0:
+            document = parse(rest.encode(), record, root=root)
+            if not document.records:
+                return Table(document.head, [_quoted(parts[plain.groupindex[leaf] :: step]) for leaf in leaves])
+    document = parse(data, record, root=root)
+    return Table(document.head, [[found.get(leaf, "") for found in document.records] for leaf in leaves])
+
+
+@cache
+def _plain(record: str, leaves: tuple[str, ...]) -> re.Pattern[str]:
+    """A record that can be read at a glance: each of the leaves once, in this order, and others between them."""
+    pattern = f"<{record}>"
+    for number, leaf in enumerate((*leaves, "")):
+        pattern += rf"(?:<(?!(?:{'|'.join(leaves)})>)(?P<_{number}>[A-Za-z0-9]+)>{_TEXT}</(?P=_{number})>)*"
+        pattern += f"<{leaf}>(?P<{leaf}>{_TEXT})</{leaf}>" if leaf else f"</{record}>"
+    return re.compile(pattern)
+
+
+def _quoted(column: list[str]) -> list[str]:
+    """The texts with their references resolved. All are printable: what stands between them is in none of them."""
+    joined = "\n".join(column)
+    return joined.replace("&#34;", '"').replace("&quot;", '"').split("\n") if "&" in joined else column
 
 
 def _refuse(*_: object) -> None:

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fluxsrc._io.http.pipeline import Reader, Request, parse_head
-from fluxsrc.bucket import AWSKeys, BucketSource, xml
+from fluxsrc.bucket import AWSKeys, BucketSource
 from fluxsrc.bucket import fetch as fetch_module
 from fluxsrc.bucket.index import IndexBuilder, index_digest
 from fluxsrc.bucket.keys import screen
 from fluxsrc.bucket.protocol import BucketObject, Content
 from fluxsrc.bucket.sigv4 import Signer, canonical_path, canonical_query, timestamp
-from fluxsrc.bucket.xml import parse
+from fluxsrc.bucket.xml import parse, parse_table
 from fluxsrc.errors import ContentError, SourceChangedError, UnsafeEntryError
 from fluxsrc.ignore import IgnoreRules
 from fluxsrc.limits import DEFAULT_LIMITS
@@ -153,7 +153,7 @@ def test_our_signature_is_botocore_s(key, query, token):
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_document_or_a_value_error(data):
     with contextlib.suppress(ValueError):
-        assert parse(data, "Contents", root="ListBucketResult").records is not None
+        assert parse_table(data, "Contents", ("Key",), root="ListBucketResult").columns is not None
 
 
 LEAF = st.builds(
@@ -168,17 +168,27 @@ RECORD = st.lists(
 RECORDS = st.lists(RECORD.map(lambda leaves: f"<Contents>{''.join(leaves)}</Contents>"), max_size=4)
 
 
-@given(RECORDS, st.sampled_from(["", "<Name>n&amp;m</Name>", "<![CDATA[<Contents><Key>x</Key></Contents>]]>", "<"]))
-def test_records_that_are_read_at_a_glance_are_what_the_parser_reads(records, head):
+PLAIN = "<Contents><Key>a</Key><Date>1</Date><ETag>&quot;e&#34;</ETag><Size>1</Size></Contents>"
+HEADS = ["", "<Name>n&amp;m</Name>", f"<![CDATA[{PLAIN}]]>", f"<!--{PLAIN}-->", f"<?say {PLAIN}?>", "<"]
+
+
+@given(RECORDS, st.integers(0, 2), st.sampled_from(HEADS))
+def test_records_that_are_read_at_a_glance_are_what_the_parser_reads(records, plain, head):
     """Plain ones and others, mixed; and a document that the parser refuses is refused."""
-    data = f'<?xml version="1.0"?><R xmlns="r">{head}{"".join(records)}<Last>1</Last></R>'.encode()
+    records = "".join([*records, PLAIN * plain])
+    data = f'<?xml version="1.0"?><R xmlns="r">{head}{records}<Last>1</Last></R>'.encode()
+    leaves = ("Key", "ETag", "Size")
     try:
-        expected = xml._parse(data, ("Contents",), "R")
+        expected = parse(data, "Contents", root="R")
     except ValueError:
         with pytest.raises(ValueError, match="not XML"):
-            parse(data, "Contents", root="R")
+            parse_table(data, "Contents", leaves, root="R")
     else:
-        assert parse(data, "Contents", root="R") == expected
+        found = parse_table(data, "Contents", leaves, root="R")
+        assert found.head == expected.head
+        assert list(zip(*found.columns, strict=True)) == [
+            tuple(record.get(leaf, "") for leaf in leaves) for record in expected.records
+        ]
 
 
 def response(body, *, status=200, extra=b""):
