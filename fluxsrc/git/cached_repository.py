@@ -38,7 +38,7 @@ class CacheDeletedError(SourceChangedError):
     """Somebody deleted a cached repository while it was used."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class CachedRepository:
     """One repository of the cache. Its methods other than `locked` are called with the lock held."""
 

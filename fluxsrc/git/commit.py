@@ -2,9 +2,7 @@
 
 import datetime as dt
 import re
-from typing import Final, Self
-
-import attrs
+from typing import Final, NamedTuple, Self
 
 from fluxsrc.errors import ContentError
 
@@ -13,8 +11,7 @@ __all__ = ["Commit", "Tag"]
 _WHEN: Final = re.compile(rb"> (\d{1,15}) ([+-]\d{2})(\d{2})$")
 
 
-@attrs.frozen
-class Commit:
+class Commit(NamedTuple):
     """What a snapshot needs of a commit.
 
     Attributes:
@@ -39,8 +36,7 @@ class Commit:
         return cls(_oid(fields.get(b"tree")), _when(fields.get(b"committer", b"")), _first_line(message))
 
 
-@attrs.frozen
-class Tag:
+class Tag(NamedTuple):
     """What is needed of an annotated tag.
 
     Attributes:

@@ -49,7 +49,7 @@ _BATCH: Final = 16_384
 _COMBINED: Final = "combined-filters"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Fetcher:
     """Fetches into a repository whose lock is held.
 

@@ -1,9 +1,7 @@
 """Git LFS: small pointer files in the repository that stand for large files elsewhere."""
 
 import re
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 from fluxsrc.recipe import Choice
 
@@ -31,8 +29,7 @@ class LFSPolicy(Choice):
     FETCH = "fetch"
 
 
-@attrs.frozen
-class LFSPointer:
+class LFSPointer(NamedTuple):
     """What a pointer says of its file.
 
     Attributes:

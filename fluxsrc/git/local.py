@@ -35,7 +35,7 @@ _MAX_TAGS: Final = 32
 """Tags of tags followed."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class LocalRepository:
     """A repository's directories.
 
@@ -136,7 +136,7 @@ class LocalRepository:
         for _ in range(_MAX_SYMREFS):
             if text is None:
                 ref = self._packed((target,), DEFAULT_LIMITS).get(target)
-                return None if ref is None else attrs.evolve(ref, name=name, target=target)
+                return None if ref is None else ref._replace(name=name, target=target)
             if not text.startswith("ref:"):
                 if not _is_oid(text, self.object_format):
                     return None  # litter, which git passes over too
@@ -155,7 +155,7 @@ class LocalRepository:
         for line in data.splitlines():
             if line.startswith(b"^"):
                 if last is not None:
-                    found[last] = attrs.evolve(found[last], peeled=self._packed_oid(line[1:], last))
+                    found[last] = found[last]._replace(peeled=self._packed_oid(line[1:], last))
                 continue
             oid, _, name = line.partition(b" ")
             last = None
@@ -185,7 +185,7 @@ def peel(ref: GitRef, objects: ObjectDatabase) -> GitRef:
     for _ in range(_MAX_TAGS):
         kind = objects.kind(oid)
         if kind is Kind.COMMIT:
-            return ref if oid.hex() == ref.oid else attrs.evolve(ref, peeled=oid.hex())
+            return ref if oid.hex() == ref.oid else ref._replace(peeled=oid.hex())
         if kind is not Kind.TAG:
             raise RevisionNotFoundError(f"{ref.name} points at a {kind.word.decode()}, not at a commit")
         oid = Tag.parse(objects.read_kind(oid, Kind.TAG)).target

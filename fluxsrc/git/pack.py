@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -35,8 +35,7 @@ _CHUNK: Final = 1 << 20
 _LARGE_OFFSET: Final = 1 << 31
 
 
-@attrs.frozen
-class Received:
+class Received(NamedTuple):
     """What `receive_pack` made of a stream.
 
     Attributes:

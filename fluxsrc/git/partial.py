@@ -1,9 +1,7 @@
 """Sparse fetches: which objects of a commit some paths need, and which of them are not there yet."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 from fluxsrc.errors import PathNotFoundError
 from fluxsrc.git.commit import Commit
@@ -19,8 +17,7 @@ GOVERNING_FILES: Final = frozenset({IGNORE_FILE, ".gitattributes", ".gitmodules"
 """Files that matter to everything below their directory."""
 
 
-@attrs.frozen
-class Missing:
+class Missing(NamedTuple):
     """What has to be asked for.
 
     Attributes:

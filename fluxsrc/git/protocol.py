@@ -7,7 +7,7 @@ parents are not, and what is there is known exactly.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -120,8 +120,7 @@ class Advertisement:
         return any(oid in (ref.oid, ref.peeled) for ref in self.refs.values())
 
 
-@attrs.frozen(kw_only=True)
-class FetchRequest:
+class FetchRequest(NamedTuple):
     """What is wanted, and what is there.
 
     Attributes:
@@ -246,7 +245,7 @@ def _refs_v0(rows: Sequence[bytes], symrefs: Mapping[str, str], url: str) -> dic
             raise RemoteProtocolError(f"{url} does not speak git's protocol: it sent {row[:80]!a}", url=url)
         tag = name.removesuffix(PEELED)
         if tag != name and tag in found:
-            found[tag] = attrs.evolve(found[tag], peeled=oid.decode())
+            found[tag] = found[tag]._replace(peeled=oid.decode())
         else:
             found[name] = GitRef(name, oid.decode(), target=symrefs.get(name))
     return found

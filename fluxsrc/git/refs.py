@@ -3,7 +3,7 @@
 import enum
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import attrs
 
@@ -27,8 +27,7 @@ _FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-@attrs.frozen
-class GitRef:
+class GitRef(NamedTuple):
     """A reference as a repository lists it.
 
     Attributes:

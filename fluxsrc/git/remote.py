@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -36,8 +36,7 @@ _DELETIONS: Final = 3
 """Deletions of the cache during one fetch that go unnoticed."""
 
 
-@attrs.frozen
-class _Wanted:
+class _Wanted(NamedTuple):
     """What is to be there: a commit, what it was chosen by, and the paths of it that matter; all of them, if none."""
 
     revision: Revision
@@ -45,7 +44,7 @@ class _Wanted:
     paths: Sequence[str]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class RemoteRepository:
     """A repository behind a server.
 

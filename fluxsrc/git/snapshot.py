@@ -6,9 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn
-
-import attrs
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from fluxsrc.entry import Entry, Mode, Skipped, check_path
 from fluxsrc.errors import ContentError, PathNotFoundError, SourceError
@@ -44,8 +42,7 @@ _CACHED_NODES: Final = 100_000
 _CHECK_EVERY: Final = 1024
 
 
-@attrs.frozen(kw_only=True)
-class SnapshotOptions:
+class SnapshotOptions(NamedTuple):
     """What of a commit is its snapshot.
 
     Attributes:
@@ -61,8 +58,7 @@ class SnapshotOptions:
     limits: Limits
 
 
-@attrs.frozen
-class _Survey:
+class _Survey(NamedTuple):
     """What one pass over the directories finds out: rules, where pointers to look for, and what above the root decides."""
 
     ignore_files: Mapping[str, str]

@@ -1,8 +1,6 @@
 """From an address to a conversation with its server, by whatever the scheme says."""
 
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple
 
 from fluxsrc._lazy import later
 from fluxsrc.auth import BasicAuth, Credentials, Keychain, Proxy, StaticKeychain, TLSConfig
@@ -23,8 +21,7 @@ else:  # whoever speaks HTTP needs no SSH, and the other way round
 __all__ = ["Access", "converse"]
 
 
-@attrs.frozen(kw_only=True)
-class Access:
+class Access(NamedTuple):
     """How a remote is reached.
 
     Attributes:

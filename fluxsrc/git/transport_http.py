@@ -20,7 +20,7 @@ _DISCOVER: Final = "/info/refs?service=git-upload-pack"
 _UNAUTHORIZED: Final = 401
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class HTTPConnection:
     """A `Connection` over HTTP, with the credentials of whatever origin it ends up at."""
 

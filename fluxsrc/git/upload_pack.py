@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Final, Protocol, Self
-
-import attrs
+from typing import Final, NamedTuple, Protocol, Self
 
 from fluxsrc.errors import RemoteProtocolError, TransportError
 from fluxsrc.git.pktline import ByteStream, Mark, PktReader
@@ -51,8 +49,7 @@ class Connection(Protocol):
         ...
 
 
-@attrs.frozen
-class Fetched:
+class Fetched(NamedTuple):
     """What a fetch brings.
 
     Attributes:
