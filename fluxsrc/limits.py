@@ -36,6 +36,8 @@ class Limits:
         max_list_objects: Objects a bucket listing may hold.
         max_redirects: HTTP redirects followed in one request.
         max_layers: Layers of one OCI manifest.
+        max_index_depth: Levels of OCI indexes within an index.
+        max_manifests: Manifests that an OCI index may lead to, and indexes within it.
         max_referrers: Referrers (signatures, attestations) that a registry may list for one manifest.
         max_signatures: Signatures of one manifest that are looked at.
         max_signature_bytes: Bytes of one signature, bundle or signed statement.
@@ -56,6 +58,8 @@ class Limits:
     max_list_objects: int = attrs.field(default=1_000_000, validator=_positive)
     max_redirects: int = attrs.field(default=5, validator=_positive)
     max_layers: int = attrs.field(default=1000, validator=_positive)
+    max_index_depth: int = attrs.field(default=4, validator=_positive)
+    max_manifests: int = attrs.field(default=2000, validator=_positive)
     max_referrers: int = attrs.field(default=2000, validator=_positive)
     max_signatures: int = attrs.field(default=64, validator=_positive)
     max_signature_bytes: int = attrs.field(default=_MIB, validator=_positive)

@@ -12,11 +12,13 @@ import attrs
 
 from fluxsrc.artifact import ANNOTATION_CREATED, ANNOTATION_REVISION, ANNOTATION_SOURCE, Artifact, SourceKey
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ContentError, RemoteProtocolError, RevisionNotFoundError, StoreError
+from fluxsrc.errors import ContentError, LimitExceededError, RemoteProtocolError, RevisionNotFoundError, StoreError
+from fluxsrc.limits import Limits
 from fluxsrc.oci.access import Access, open_repository
-from fluxsrc.oci.manifest import Index, Manifest, parse_document
+from fluxsrc.oci.indexes import below
+from fluxsrc.oci.manifest import Manifest, parse_document
 from fluxsrc.oci.reference import parse_reference
-from fluxsrc.oci.repository import Repository
+from fluxsrc.oci.repository import Document, Repository
 from fluxsrc.operation import Operation
 from fluxsrc.revision import Revision
 from fluxsrc.semver import Range, TagPattern, parse_version, precedence
@@ -282,7 +284,7 @@ def candidates(
             if target.tag is not None:
                 known.pop(repository.resolve(target.tag).digest, None)  # where it is now is no way back
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fluxsrc-look") as pool:
-            missing = list(pool.map(partial(_missing, repository), known))
+            missing = list(pool.map(partial(_missing, repository, access.limits), known))
     found = [
         attrs.evolve(one, missing=gone) for one, gone in zip(known.values(), missing, strict=True) if gone is not None
     ]
@@ -303,19 +305,26 @@ def _add_observed(known: dict[Digest, Candidate], seen: Observed, store: Store) 
     known[digest] = candidate
 
 
-def _missing(repository: Repository, digest: Digest) -> tuple[Digest, ...] | None:
+def _missing(repository: Repository, limits: Limits, digest: Digest) -> tuple[Digest, ...] | None:
     """What of a manifest is not there any more; None if it is of an old schema, or of none: nobody can promote that."""
-    try:
-        document = repository.document(str(digest))
-    except RevisionNotFoundError:
-        return (digest,)
-    try:
-        parsed = parse_document(document.data, where=repository.name, media_type=document.descriptor.media_type or None)
-    except RemoteProtocolError:
-        return None
-    if isinstance(parsed, Index):
-        return tuple(gone for child in parsed.parts() for gone in _missing(repository, child.digest) or ())
-    return tuple(part.digest for part in parsed.parts() if not repository.has(part))
+    gone: list[Digest] = []
+
+    def read(digest: Digest) -> Document | None:
+        try:
+            return repository.document(str(digest))
+        except RevisionNotFoundError:
+            gone.append(digest)
+            return None
+
+    document = read(digest)
+    if document is not None:
+        try:
+            for _, parsed in below(document, lambda child: read(child.digest), limits=limits, where=repository.name):
+                if isinstance(parsed, Manifest):
+                    gone += [part.digest for part in parsed.parts() if not repository.has(part)]
+        except (LimitExceededError, RemoteProtocolError):
+            return None
+    return tuple(dict.fromkeys(gone))
 
 
 def _holds(store: Store, artifact: Artifact) -> bool:

@@ -214,9 +214,10 @@ class Index:
         return attrs.evolve(descriptor, annotations=self.annotations, artifact_type=self.artifact_type)
 
     def choose(self, platform: Platform | None, *, where: str) -> Descriptor:
-        """The manifest for a platform; the only one, if none is asked for and there is but one.
+        """What it lists for a platform; the only one, if none is asked for and there is but one.
 
         Of several variants where none is asked for, the one that is usual: `linux/arm` is `linux/arm/v7`. Attestations, which BuildKit lists beside images with an unknown platform, are not chosen.
+        For what the indexes in it list, see `fluxsrc.oci.indexes.choose`.
 
         Raises:
             RevisionNotFoundError: There is none; the message names those there are.
@@ -225,7 +226,7 @@ class Index:
         real = [m for m in self.manifests if m.platform is None or m.platform.os != "unknown"]
         names = ", ".join(str(m.platform or f"none ({m.digest.short})") for m in real) or "nothing"
         if platform is None:
-            if len(real) == 1:
+            if len({m.digest for m in real}) == 1:
                 return real[0]
             raise ConfigurationError(f"{where} is an index of {names}", hint="choose with platform='linux/amd64'")
         found = [(m.platform, m) for m in real if m.platform is not None and m.platform.matches(platform)]

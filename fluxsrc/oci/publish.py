@@ -9,8 +9,10 @@ import attrs
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, RevisionNotFoundError
+from fluxsrc.limits import Limits
 from fluxsrc.oci.access import Access, open_repository
-from fluxsrc.oci.manifest import Descriptor, Index, parse_document
+from fluxsrc.oci.indexes import below
+from fluxsrc.oci.manifest import Descriptor, Manifest
 from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
 from fluxsrc.oci.repository import BlobSource, Document, Repository
 from fluxsrc.operation import Operation
@@ -21,7 +23,7 @@ __all__ = ["Copied", "copy", "delete", "promote", "signature_tags", "tag"]
 _DEFAULT_TAG: Final = "latest"
 _WORKERS: Final = 4
 _MAX_DEPTH: Final = 4
-"""Indexes in indexes, and referrers of referrers."""
+"""Of referrers of referrers."""
 _SIGNATURE_SUFFIXES: Final = ("sig", "att", "sbom")
 
 
@@ -96,6 +98,7 @@ def promote(
 
     Raises:
         RevisionNotFoundError: The source names nothing.
+        LimitExceededError: It is an index of more, or deeper down, than `access.limits` allows.
     """
     access, operation = access or Access(), operation or Operation()
     there = destination_access or access
@@ -110,7 +113,7 @@ def promote(
         top = here.document(_what(origin))  # 1
         if origin.name == target.name:
             return _point(repository, target, top, name)
-        copier = _Copier(here, repository, _mountable(origin, target), operation)
+        copier = _Copier(here, repository, _mountable(origin, target), access.limits)
         copier.graph(top)  # 2
         if referrers:
             copier.all_referrers(top)  # 3
@@ -183,38 +186,35 @@ def _mountable(origin: Reference | LayoutReference, target: Reference | LayoutRe
 class _Copier:
     """Copies manifests with everything below them, each once."""
 
-    def __init__(self, origin: Repository, target: Repository, mount_from: str | None, operation: Operation) -> None:
+    def __init__(self, origin: Repository, target: Repository, mount_from: str | None, limits: Limits) -> None:
         self.uploaded = 0
         self.copied_referrers: list[Digest] = []
         self._origin = origin
         self._target = target
         self._mount_from = mount_from
-        self._operation = operation
+        self._limits = limits
 
-    def graph(self, document: Document, depth: int = 0) -> None:
+    def graph(self, document: Document) -> None:
         """A manifest or index, its parts first; the document itself goes under its digest."""
-        if depth > _MAX_DEPTH:
-            raise ConfigurationError(f"{self._origin.name}: indexes nested more than {_MAX_DEPTH} deep")
         if self._target.has(document.descriptor):
             return  # a registry takes no manifest whose parts it lacks
-        parsed = parse_document(document.data, where=self._origin.name, media_type=document.descriptor.media_type)
-        if isinstance(parsed, Index):
-            for child in parsed.parts():
-                self.graph(self._origin.document(str(child.digest)), depth + 1)
-        else:
-            with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fluxsrc-copy") as pool:
-                self.uploaded += sum(pool.map(self._blob, parsed.parts()))
-        self._target.push_document(document)
 
-    def all_referrers(self, document: Document, depth: int = 0) -> None:
+        def read(child: Descriptor) -> Document | None:
+            return None if self._target.has(child) else self._read(child)
+
+        for each, parsed in below(document, read, limits=self._limits, where=self._origin.name):
+            if isinstance(parsed, Manifest):
+                with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fluxsrc-copy") as pool:
+                    self.uploaded += sum(pool.map(self._blob, parsed.parts()))
+            self._target.push_document(each)
+
+    def all_referrers(self, document: Document) -> None:
         """What refers to a manifest; of an index also what refers to any part of it."""
-        if depth > _MAX_DEPTH:
-            raise ConfigurationError(f"{self._origin.name}: indexes nested more than {_MAX_DEPTH} deep")
-        self.referrers_of(document.descriptor.digest)
-        parsed = parse_document(document.data, where=self._origin.name, media_type=document.descriptor.media_type)
-        if isinstance(parsed, Index):
-            for child in parsed.parts():
-                self.all_referrers(self._origin.document(str(child.digest)), depth + 1)
+        for each, _ in below(document, self._read, limits=self._limits, where=self._origin.name):
+            self.referrers_of(each.descriptor.digest)
+
+    def _read(self, child: Descriptor) -> Document:
+        return self._origin.document(str(child.digest))
 
     def referrers_of(self, digest: Digest, depth: int = 0) -> None:
         """What refers to a digest, and what refers to that; and cosign's tags."""

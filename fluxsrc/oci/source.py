@@ -37,8 +37,10 @@ from fluxsrc.verify import Facts, split_policy
 if TYPE_CHECKING:
     from fluxsrc import semver as versions
     from fluxsrc.oci import evidence as evidences
+    from fluxsrc.oci import indexes
 else:
     evidences = later("fluxsrc.oci.evidence")  # most sources have no policy
+    indexes = later("fluxsrc.oci.indexes")  # most references are no index
     versions = later("fluxsrc.semver")  # most sources follow a tag, and version ranges cost as much as the whole pull
 
 __all__ = ["OCISource"]
@@ -206,15 +208,9 @@ class OCISource(SourceOptions):
     def _manifest(self, repository: Repository, top: Document) -> tuple[Manifest, Mapping[str, str]]:
         """The manifest that has the layers, chosen from an index if need be, and all annotations on the way to it."""
         parsed = parse_document(top.data, where=self.url, media_type=top.descriptor.media_type or None)
-        annotations: dict[str, str] = dict(parsed.annotations)
         if isinstance(parsed, Index):
-            child = parsed.choose(self.platform, where=self.url)
-            found = repository.document(str(child.digest))
-            parsed = parse_document(found.data, where=self.url, media_type=child.media_type)
-            if isinstance(parsed, Index):
-                raise ConfigurationError(f"{self.url}: an index of indexes", hint="pin the inner one by its digest")
-            annotations = dict(parsed.annotations) | annotations
-        return parsed, annotations
+            return indexes.choose(repository, parsed, self.platform, limits=self.limits, where=self.url)
+        return parsed, parsed.annotations
 
     def _verify(self, repository: Repository, top: Document, revision: Revision) -> Facts:
         """Hold a manifest against the policy: 1. collect the evidence, 2. check it, 3. return what was found out."""

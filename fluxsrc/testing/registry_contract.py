@@ -250,16 +250,22 @@ class RegistryContract:
             children.append(
                 Descriptor(media_type=MANIFEST_MEDIA_TYPE, digest=digest, size=size, platform=Platform.parse(platform))
             )
-        data = Index(manifests=tuple(children)).encode()
+        inner = self._index(remote, name, *children)
+        outer = self._index(remote, name, inner)  # an index of indexes, too
+        for described in (inner, outer):
+            there = remote.repository()
+            promote(f"{name}@{described.digest}", f"{there}:all", access=remote.access)
+            source = remote.source(f"{there}:all", platform="linux/arm64")
+            with source.fetch() as snapshot:
+                assert snapshot.revision.digest == described.digest
+                assert [entry.read() for entry in snapshot.entries()] == [b"linux/arm64"]
+
+    def _index(self, remote: Remote, name: str, *children: Descriptor) -> Descriptor:
+        data = Index(manifests=children).encode()
         described = Descriptor.of(data, INDEX_MEDIA_TYPE)
         with open_repository(Reference.parse(name), remote.access, Operation()) as repository:
-            repository.push_document(Document(described, data), tag="all")
-        there = remote.repository()
-        promote(f"{name}:all", f"{there}:all", access=remote.access)
-        source = remote.source(f"{there}:all", platform="linux/arm64")
-        with source.fetch() as snapshot:
-            assert snapshot.revision.digest == described.digest
-            assert [entry.read() for entry in snapshot.entries()] == [b"linux/arm64"]
+            repository.push_document(Document(described, data), tag=described.digest.short)
+        return described
 
     def test_a_copied_layer_is_the_layer_byte_for_byte(self, remote: Remote) -> None:
         """Its digest is the layer's."""

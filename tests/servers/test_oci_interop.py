@@ -134,6 +134,33 @@ def test_we_pull_what_crane_pushes(host, tree, tmp_path):
     assert pulled(f"oci://{reference}") == content(DirectorySource(tree, ignore="base"))
 
 
+def test_we_pull_and_promote_an_index_of_indexes_that_crane_makes(host, tree, tmp_path):
+    """Crane finds a promoted one whole; and a layout that crane makes of it is read by the same rules."""
+    here = f"{host}/crane/nested"
+    digests = {}
+    for platform in ("linux/amd64", "linux/arm64"):
+        tag = platform.replace("/", "-")
+        (tree / "app.yaml").write_text(platform)
+        run("tar", "-C", tree, "-czf", tmp_path / "layer.tgz", ".")
+        run("crane", "append", "--insecure", "-t", f"{here}:{tag}", "-f", tmp_path / "layer.tgz")
+        run("crane", "mutate", "--insecure", "-t", f"{here}:{tag}", "--set-platform", platform, f"{here}:{tag}")
+        digests[platform] = content(DirectorySource(tree))
+    run("crane", "index", "append", "--insecure", "-t", f"{here}:arm", "-m", f"{here}:linux-arm64")
+    run("crane", "index", "append", "--insecure", "--flatten=false", "-t", f"{here}:all",
+        "-m", f"{here}:arm", "-m", f"{here}:linux-amd64")  # fmt: skip
+    manifests = json.loads(run("crane", "manifest", "--insecure", f"{here}:all"))["manifests"]
+    assert [each["mediaType"].rpartition(".")[2] for each in manifests] == [
+        "v1+json",
+        "v2+json",
+    ]  # an index, a manifest
+    promote(f"oci://{here}:all", f"oci://{host}/crane/promoted:all", access=ACCESS)
+    assert "PASS" in run("crane", "validate", "--insecure", "--remote", f"{host}/crane/promoted:all")
+    run("crane", "pull", "--insecure", "--format", "oci", f"{host}/crane/promoted:all", tmp_path / "layout")
+    for platform, digest in digests.items():
+        assert pulled(f"oci://{host}/crane/promoted:all", platform=platform) == digest
+        assert content(OCISource(f"oci-layout:{tmp_path}/layout", platform=platform)) == digest
+
+
 def test_we_pull_what_skopeo_copies_from_our_store(host, tree, tmp_path):
     with LocalStore(tmp_path / "store") as store:
         DirectorySource(tree).produce_artifact(store, name="app")
