@@ -12,9 +12,7 @@ import functools
 import importlib
 import struct
 import zlib
-from typing import Any, Final, Protocol
-
-import attrs
+from typing import Any, Final, NamedTuple, Protocol
 
 __all__ = [
     "HEADER",
@@ -66,8 +64,7 @@ InflateError: Final[tuple[type[Exception], ...]] = (zlib.error, _deflate.error)
 """What inflating damaged data raises."""
 
 
-@attrs.frozen
-class Block:
+class Block(NamedTuple):
     """A compressed block.
 
     Attributes:

@@ -86,7 +86,7 @@ def try_lock(path: Path, *, shared: bool = False, create: bool = True) -> int | 
         return None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class LayoutLocks:
     """The locks of an OCI image layout on disk, whoever writes to it: a store, or somebody who names it `oci-layout:`.
 

@@ -1,9 +1,7 @@
 """`Evaluator`: which rule decides a path. One pass over the directories on the way, remembered, then one name."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
-
-import attrs
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from fluxsrc._lazy import later
 from fluxsrc.ignore.gitignore import GitPaths, git_names
@@ -47,8 +45,7 @@ class PathRules(Protocol):
         """About how many bytes the state takes."""
 
 
-@attrs.frozen
-class _Layer:
+class _Layer(NamedTuple):
     """All rules that govern the same directory. Their numbers are global: a higher number has the last word."""
 
     names: NameIndex | None
@@ -57,8 +54,7 @@ class _Layer:
     last_negated_name: int
 
 
-@attrs.define
-class _Directory:
+class _Directory(NamedTuple):
     """What is known about a directory before any of its names is looked at. Never changed once made."""
 
     inherited: int

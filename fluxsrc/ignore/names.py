@@ -1,9 +1,7 @@
 """`name_probe`: which of thousands of rules for one name has the last word, mostly by looking it up."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeAlias
-
-import attrs
+from typing import Final, NamedTuple, TypeAlias
 
 from fluxsrc.ignore.glob import Chunks
 
@@ -15,8 +13,7 @@ Probe: TypeAlias = Callable[[str], int]
 """A name to the number of the last rule that matches it, or NO_RULE. Later rules have higher numbers."""
 
 
-@attrs.frozen
-class NameIndex:
+class NameIndex(NamedTuple):
     """The same rules twice: those that can match a file, and all of them, for directories."""
 
     files: Probe

@@ -1,9 +1,7 @@
 """Lines to rules: what each dialect takes from an ignore file, before any glob is understood."""
 
 from collections.abc import Iterator
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 from fluxsrc.ignore.glob import byte_text, shown
 from fluxsrc.recipe import Dialect
@@ -17,8 +15,7 @@ _GO_SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u200
 """Unicode White_Space, as in Go's `strings.TrimSpace`; Python's `str.strip` takes four control characters more."""
 
 
-@attrs.frozen(kw_only=True)
-class Rule:
+class Rule(NamedTuple):
     """One line of an ignore file.
 
     Attributes:

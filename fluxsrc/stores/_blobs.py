@@ -6,9 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
-
-import attrs
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from fluxsrc._io.atomic import open_regular, store_errors, sync_directory, write_all
 from fluxsrc._io.hashing import HashingWriter, digest_of
@@ -75,8 +73,7 @@ class BlobWriter:
             os.close(self._descriptor)
 
 
-@attrs.frozen
-class _Descriptor:
+class _Descriptor(NamedTuple):
     number: int
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:

@@ -4,9 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
-
-import attrs
+from typing import Any, Final, NamedTuple
 
 from fluxsrc.artifact import ANNOTATION_SOURCE_KEY, CONFIG_MEDIA_TYPE, Artifact, SourceKey
 from fluxsrc.digest import Digest
@@ -37,8 +35,7 @@ _COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:[-._]|--)[a-z0-9]+)*")
 """The part of OCI's grammar for reference names that a source key can reach."""
 
 
-@attrs.frozen
-class Document:
+class Document(NamedTuple):
     """A small blob and its digest."""
 
     data: bytes
@@ -51,8 +48,7 @@ class Document:
         return cls(data, Digest("sha256", hashlib.sha256(data).hexdigest()))
 
 
-@attrs.frozen
-class Documents:
+class Documents(NamedTuple):
     """What describes an artifact to OCI tools."""
 
     config: Document

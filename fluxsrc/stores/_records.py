@@ -11,7 +11,7 @@ Both lists are newest first. An artifact may retire from the first; that it was 
 
 import datetime as dt
 import json
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -37,16 +37,14 @@ MAX_OBSERVATIONS: Final = 200
 """How often a source's pointer may move before the oldest observation is forgotten; about 100 bytes each."""
 
 
-@attrs.frozen
-class Entry:
+class Entry(NamedTuple):
     """An artifact of a history, and when another took its place; None for the current one."""
 
     artifact: Artifact
     superseded: dt.datetime | None = None
 
 
-@attrs.frozen
-class Record:
+class Record(NamedTuple):
     """A source's history. Both sequences are newest first.
 
     Attributes:
@@ -79,7 +77,7 @@ class Record:
         first_seen = now if earlier is None else earlier.observed
         newest = Entry(attrs.evolve(artifact, observed=first_seen))
         others = [
-            attrs.evolve(entry, superseded=entry.superseded or now)
+            entry._replace(superseded=entry.superseded or now)
             for entry in self.entries
             if not same(entry.artifact, artifact)
         ]
@@ -96,7 +94,7 @@ class Record:
             for place, entry in enumerate(self.entries)
             if place < records or (entry.superseded is not None and entry.superseded > horizon)
         ]
-        return attrs.evolve(self, entries=tuple(kept))
+        return self._replace(entries=tuple(kept))
 
     def to_json(self) -> bytes:
         """The file's content."""

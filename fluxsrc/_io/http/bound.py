@@ -3,9 +3,7 @@
 import select
 import socket
 import time
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 from fluxsrc.errors import TransportError
 from fluxsrc.operation import Operation
@@ -18,8 +16,7 @@ _CANCEL_POLL: Final = 0.05
 """Seconds between two looks at a cancel switch while waiting."""
 
 
-@attrs.frozen(eq=False)
-class Bound:
+class Bound(NamedTuple):
     """The deadline and the cancel switch of an operation, as they apply to sockets.
 
     A socket's own timeout starts anew with each byte, so a server that drips one byte a second never trips it. Here the

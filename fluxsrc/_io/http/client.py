@@ -75,7 +75,7 @@ class Transport(Protocol):
         ...
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class HTTPClient(AbstractContextManager["HTTPClient"]):
     """A `Transport` with a pool of kept-alive connections. Leaving its context lends them to the process's next client.
 

@@ -11,7 +11,7 @@ __all__ = ["LayeredTLS"]
 _RECORD: Final = 16 * 1024
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class LayeredTLS:
     """Looks like a non-blocking `ssl.SSLSocket`, and talks through another one."""
 

@@ -26,7 +26,7 @@ _READ: Final = 64 * 1024
 _NO_BODY: Final = frozenset({204, 304})
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Headers:
     """Header fields in the order they came; names compare without case."""
 

@@ -33,7 +33,7 @@ _ADDRESS_TIMEOUT: Final = 10.0
 """Seconds for one of several addresses of a host; the last one may use all that is left."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Channel:
     """One connection, plain or TLS.
 
@@ -140,7 +140,7 @@ def connect(host: str, port: int, bound: Bound) -> Channel:
         patience = bound.idle if place == len(addresses) else min(_ADDRESS_TIMEOUT, bound.idle)
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            _connect(sock, address, attrs.evolve(bound, idle=patience))
+            _connect(sock, address, bound._replace(idle=patience))
             return Channel(sock, sock, peer)
         except BaseException as exc:
             sock.close()

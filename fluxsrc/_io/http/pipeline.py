@@ -5,9 +5,7 @@ It is the reader of a fast path (see `pump`), so it knows one kind of response: 
 
 import re
 from collections.abc import Sequence
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 __all__ = ["Answer", "Reader", "Request", "parse_head"]
 
@@ -20,8 +18,7 @@ _PLAIN_HEAD: Final = re.compile(rb"HTTP/1\.1 [1-5][0-9]{2}[^\r\n\0]*(?:\r\n[-!#$
 """No space before a colon, no line folded onto the next, no bare line end: those are where smuggling begins."""
 
 
-@attrs.frozen
-class Request:
+class Request(NamedTuple):
     """One GET.
 
     Attributes:
@@ -35,8 +32,7 @@ class Request:
     length: int
 
 
-@attrs.frozen
-class Answer:
+class Answer(NamedTuple):
     """What was hoped for.
 
     Attributes:

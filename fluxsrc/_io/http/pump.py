@@ -43,7 +43,7 @@ _MAX_FAILURES: Final = 16
 """Connections that may fail before the slow path is the better one for everything."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Job:
     """Some requests that travel together.
 
@@ -58,7 +58,7 @@ class Job:
     done: bool = False
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Wire:
     """A connection, and the job on it."""
 

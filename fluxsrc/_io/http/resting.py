@@ -9,9 +9,7 @@ import atexit
 import os
 import threading
 import time
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 from fluxsrc._io.http.network import Channel
 from fluxsrc.auth import Origin, Proxy, TLSConfig
@@ -26,8 +24,7 @@ MAX_AGE: Final = 900.0
 """Seconds after which one is not lent again: names, trust and client certificates change."""
 
 
-@attrs.frozen
-class Route:
+class Route(NamedTuple):
     """Everything that decides whom a connection reaches, and as whom."""
 
     origin: Origin

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import attrs
 
@@ -21,8 +21,7 @@ _T = TypeVar("_T")
 _SLICE: Final = 0.05
 
 
-@attrs.frozen(kw_only=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """How often and how patiently.
 
     Attributes:
@@ -50,7 +49,7 @@ class RetryPolicy:
 DEFAULT_POLICY: Final = RetryPolicy()
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Attempts:
     """Counts the failures of something that is tried again, and waits after each.
 

@@ -1,8 +1,7 @@
 """Where a request goes, and where a redirect may lead."""
 
+from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
-
-import attrs
 
 from fluxsrc.auth import Origin, redact_url
 from fluxsrc.errors import ConfigurationError, RemoteProtocolError
@@ -10,8 +9,7 @@ from fluxsrc.errors import ConfigurationError, RemoteProtocolError
 __all__ = ["Target", "host_field", "redirected"]
 
 
-@attrs.frozen
-class Target:
+class Target(NamedTuple):
     """A URL, taken apart once.
 
     Attributes:
