@@ -13,7 +13,7 @@ from fluxsrc.limits import Limits
 from fluxsrc.oci.access import Access, open_repository
 from fluxsrc.oci.indexes import below
 from fluxsrc.oci.manifest import Descriptor, Manifest
-from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_reference
+from fluxsrc.oci.reference import LayoutReference, Reference, check_name, is_tag, parse_reference
 from fluxsrc.oci.repository import BlobSource, Document, Repository
 from fluxsrc.operation import Operation
 from fluxsrc.tarball.tree import Spool
@@ -53,15 +53,14 @@ def tag(
 
     Raises:
         RevisionNotFoundError: The reference names nothing.
-        ConfigurationError: A tag is none.
+        ConfigurationError: A tag is none, and in a layout no name either. None is moved then.
     """
     access, operation = access or Access(), operation or Operation()
     source = parse_reference(reference)
     if not tags:
         raise ConfigurationError("no tag is given")
     for name in tags:
-        if isinstance(source, Reference) and not is_tag(name):
-            raise ConfigurationError(f"not a tag: {name[:130]!r}")
+        check_name(source, name)
     with open_repository(source, access, operation) as repository:
         document = repository.document(_what(source))
         return [_point(repository, source, document, name) for name in tags]
@@ -98,6 +97,7 @@ def promote(
 
     Raises:
         RevisionNotFoundError: The source names nothing.
+        ConfigurationError: The destination has a digest, or can have no tag of this name.
         LimitExceededError: It is an index of more, or deeper down, than `access.limits` allows.
     """
     access, operation = access or Access(), operation or Operation()
@@ -105,7 +105,7 @@ def promote(
     origin, target = parse_reference(source), parse_reference(destination)
     if target.digest is not None:
         raise ConfigurationError(f"{target}: what is promoted is the source's digest", hint="name a tag")
-    name = target.tag or origin.tag or _DEFAULT_TAG
+    name = check_name(target, target.tag or origin.tag or _DEFAULT_TAG)
     with (
         open_repository(origin, access, operation) as here,
         open_repository(target, there, operation) as repository,

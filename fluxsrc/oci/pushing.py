@@ -18,7 +18,7 @@ from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.oci.access import Access, open_repository
 from fluxsrc.oci.manifest import MANIFEST_MEDIA_TYPE, Descriptor, artifact_documents
-from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
+from fluxsrc.oci.reference import LayoutReference, Reference, check_name, parse_reference
 from fluxsrc.oci.repository import Document, Repository
 from fluxsrc.operation import Operation
 from fluxsrc.source import Source
@@ -147,7 +147,7 @@ def _target(destination: str | Reference | LayoutReference) -> Reference | Layou
     target = parse_reference(destination) if isinstance(destination, str) else destination
     if target.digest is not None:
         raise ConfigurationError(f"{target}: a digest is what comes out of a push", hint="name a tag")
-    return target if target.tag is not None else attrs.evolve(target, tag=_DEFAULT_TAG)
+    return attrs.evolve(target, tag=check_name(target, target.tag or _DEFAULT_TAG))
 
 
 class _Capture:

@@ -10,7 +10,7 @@ from fluxsrc.auth import redact_url
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError
 
-__all__ = ["LayoutReference", "Reference", "is_tag", "parse_digest", "parse_reference"]
+__all__ = ["LayoutReference", "Reference", "check_name", "is_tag", "parse_digest", "parse_reference"]
 
 _HOST: Final = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*\.?|\[[0-9a-fA-F:.]+\])"
@@ -18,7 +18,11 @@ _HOST: Final = re.compile(
 )
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_LAYOUT_NAME: Final = re.compile(r"[A-Za-z0-9]+(?:[-._:@+/]+[A-Za-z0-9]+)*")
+_LAYOUT_NAME: Final = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@+/]|--)[A-Za-z0-9]+)*")
+"""Of `org.opencontainers.image.ref.name`, by OCI's image specification."""
+_READABLE_NAME: Final = re.compile(r"[A-Za-z0-9]+(?:[-._:@+/]+[A-Za-z0-9]+)*")
+"""What other tools may have written there."""
+_LIKE_DIGEST: Final = re.compile(r"sha(?:256|512):.*|.*@sha[^@]*")
 _MAX_REPOSITORY: Final = 255
 _MAX_PORT: Final = 65535
 _DOCKER_HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
@@ -27,6 +31,26 @@ _DOCKER_HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.dock
 def is_tag(text: str) -> bool:
     """Whether this can be a tag."""
     return _TAG.fullmatch(text) is not None
+
+
+def check_name(reference: "Reference | LayoutReference", name: str) -> str:
+    """A name to be given where the reference points: a tag in a registry; in a layout a tag, or what OCI's grammar of reference names has.
+
+    Raises:
+        ConfigurationError: It cannot be one there.
+    """
+    if is_tag(name):
+        return name
+    if isinstance(reference, Reference):
+        raise ConfigurationError(
+            f"not a tag: {name[:130]!r}", hint="letters, digits, '_', '.' and '-', not first; 128 at most"
+        )
+    if not _LAYOUT_NAME.fullmatch(name) or _LIKE_DIGEST.fullmatch(name):
+        raise ConfigurationError(
+            f"not a name for something in an image layout: {name[:130]!r}",
+            hint="a tag, or letters and digits with one of - . _ : @ + / between them; nothing like a digest",
+        )
+    return name
 
 
 @attrs.frozen
@@ -129,7 +153,7 @@ class LayoutReference:
         path, colon, tag = head.removeprefix("//").partition(":")
         if not path:
             raise _malformed(text, "it names no directory")
-        if colon and not _LAYOUT_NAME.fullmatch(tag):
+        if colon and not (is_tag(tag) or _READABLE_NAME.fullmatch(tag)):
             raise _malformed(text, "what follows the directory is not a reference name")
         return cls(os.path.normpath(path), tag if colon else None, parse_digest(digest) if at else None)
 

@@ -12,7 +12,7 @@ from fluxsrc.errors import ConfigurationError, ContentError, RemoteProtocolError
 from fluxsrc.limits import Limits
 from fluxsrc.oci.challenge import parse_challenges
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
-from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
+from fluxsrc.oci.reference import LayoutReference, Reference, check_name, parse_reference
 from fluxsrc.operation import Operation
 from fluxsrc.tarball.tree import FileTree
 
@@ -36,6 +36,16 @@ def test_every_reference_survives_its_text(host, port, repository, tag, digest):
 @given(st.from_regex(r"(/[a-z@]{1,3}){1,3}", fullmatch=True), st.none() | tags.filter(str.isalnum), st.none() | digests)
 def test_every_layout_reference_survives_its_text(path, tag, digest):
     reference = LayoutReference(path, tag, digest)
+    assert parse_reference(str(reference)) == reference
+
+
+@given(st.text("ab1-._:@+/sh256", min_size=1, max_size=12), st.none() | digests)
+def test_every_name_that_can_be_given_in_a_layout_survives_its_text(name, digest):
+    reference = LayoutReference("/a", name, digest)
+    try:
+        check_name(reference, name)
+    except ConfigurationError:
+        return
     assert parse_reference(str(reference)) == reference
 
 

@@ -20,11 +20,11 @@ from fluxsrc.errors import (
 )
 from fluxsrc.keychains import DockerConfig
 from fluxsrc.memory import MemorySource
-from fluxsrc.oci import Access, OCISource, Platform, parse_reference
+from fluxsrc.oci import Access, LayoutReference, OCISource, Platform, parse_reference
 from fluxsrc.oci.access import open_repository
 from fluxsrc.oci.listing import candidates, list_tags
 from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, parse_document
-from fluxsrc.oci.publish import promote
+from fluxsrc.oci.publish import promote, tag
 from fluxsrc.oci.pushing import push
 from fluxsrc.operation import Operation
 from fluxsrc.stores import MemoryStore
@@ -362,6 +362,28 @@ def test_only_digests_that_registries_know_name_anything(reference):
 
 
 # --- layouts ---
+
+
+def test_a_name_that_could_be_none_moves_no_other(tmp_path):
+    """Not by `tag`, not by `promote`, and not by `push`; and nothing of it is there afterwards."""
+    here = f"oci-layout:{tmp_path / 'here'}"
+    push(MemorySource({"a": b"1"}), f"{here}:v1")
+    for give in (
+        lambda: tag(f"{here}:v1", "good", "not good"),
+        lambda: promote(f"{here}:v1", f"{here}:a//b"),
+        lambda: push(MemorySource({"a": b"2"}), f"{here}:a//b"),
+        lambda: push(MemorySource({"a": b"2"}), LayoutReference(str(tmp_path / "here"), "v 2")),
+    ):
+        with pytest.raises(ConfigurationError, match="not a name for something in an image layout"):
+            give()
+    assert [info.tag for info in list_tags(here)] == ["v1"]
+
+
+def test_a_name_of_a_layout_that_is_no_tag_is_not_taken_along_to_a_registry(registry, tmp_path):
+    push(MemorySource({"a": b"1"}), f"oci-layout:{tmp_path}:team/app")
+    with pytest.raises(ConfigurationError, match="not a tag: 'team/app'"):
+        promote(f"oci-layout:{tmp_path}:team/app", f"oci://{registry.host}/app", access=ACCESS)
+    assert registry.requests == []
 
 
 def test_the_only_manifest_of_a_layout_needs_no_name(tmp_path):

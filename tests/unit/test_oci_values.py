@@ -9,7 +9,7 @@ from fluxsrc.errors import ConfigurationError, RemoteProtocolError, RevisionNotF
 from fluxsrc.oci import OCISource
 from fluxsrc.oci.challenge import Challenge, parse_challenges
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
-from fluxsrc.oci.reference import LayoutReference, Reference, parse_reference
+from fluxsrc.oci.reference import LayoutReference, Reference, check_name, parse_reference
 from fluxsrc.urls import source_from_url
 
 HEX = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -84,6 +84,38 @@ def test_layout_references_name_a_directory_and_a_name(text, path, tag):
 def test_what_is_not_a_layout_reference_is_refused(text):
     with pytest.raises(ConfigurationError):
         parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["v1", "_x", "v1.", "a__b", "gitrepository/default/a-b+63e5", "ghcr.io:443/a/b:v1", "a--b"]
+)
+def test_a_layout_takes_tags_and_what_its_grammar_has_for_names(name):
+    """Tags too that the grammar has not: a registry gives them, and what is copied keeps its name."""
+    assert check_name(LayoutReference("x"), name) == name
+    assert LayoutReference.parse(f"oci-layout:x:{name}").tag == name
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "-", "/", "a//b", "a/", "a::b", "a\n", "\u00e4", "x" * 129 + ".", SHA,
+                                  f"v1@{SHA}", "a@shaky", "sha256:short"])  # fmt: skip
+@pytest.mark.parametrize("text", ["oci-layout:x", "oci://host/app"])
+def test_what_could_be_no_name_is_given_to_nothing(text, name):
+    """Nor what would be taken for a digest when it is read."""
+    with pytest.raises(ConfigurationError, match=r"^not a (tag|name for something in an image layout): "):
+        check_name(parse_reference(text), name)
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", "a+b", "a@b", "x" * 129])
+def test_names_of_layouts_that_are_no_tags_are_none_in_a_registry(name):
+    assert check_name(LayoutReference("x"), name) == name
+    with pytest.raises(ConfigurationError, match="not a tag"):
+        check_name(Reference("host", "app"), name)
+
+
+@pytest.mark.parametrize("name", ["a__b/c", "a//b", "a..b:c"])
+def test_names_that_others_gave_are_read_though_we_would_not_give_them(name):
+    assert LayoutReference.parse(f"oci-layout:x:{name}").tag == name
+    with pytest.raises(ConfigurationError):
+        check_name(LayoutReference("x"), name)
 
 
 @pytest.mark.parametrize(
