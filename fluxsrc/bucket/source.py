@@ -245,9 +245,12 @@ class _BucketSnapshot(ShownSnapshot):
         return self.entries_from("")
 
     def entries_from(self, path: str, /) -> Iterator[Entry]:
-        dropped = self._screening.dropped
-        objects = (item for item in self._listing.index.since(self._strip + path) if item.key not in dropped)
-        return (_entry(self._changed.get(handle.path, handle)) for handle in self._ahead(objects))
+        changed = self._changed
+        if not changed:
+            return map(_entry, self._ahead(self._objects(path)))
+        # What changed is on its way already: the others' guesses must not ask for it a second time.
+        others = iter(self._ahead(item for item in self._objects(path) if item.key not in changed))
+        return (_entry(changed.get(item.key) or next(others)) for item in self._objects(path))
 
     def survey(self) -> str:
         return f"{self.revision}\n{self._lines}"
@@ -264,7 +267,7 @@ class _BucketSnapshot(ShownSnapshot):
         # All of them will be read: their requests need not wait until it is their turn.
         keys = {self._strip + path for path in paths}
         objects = [item for item in self._listing.index if item.key in keys]
-        self._changed.update((handle.path, handle) for handle in self._ahead(objects).expect_all())
+        self._changed.update((handle.item.key, handle) for handle in self._ahead(objects).expect_all())
         return sorted(paths)
 
     @functools.cached_property
@@ -278,6 +281,10 @@ class _BucketSnapshot(ShownSnapshot):
     @property
     def _strip(self) -> str:
         return self._session.source._scope.strip  # noqa: SLF001 - one room
+
+    def _objects(self, path: str) -> Iterator[BucketObject]:
+        dropped = self._screening.dropped
+        return (item for item in self._listing.index.since(self._strip + path) if item.key not in dropped)
 
     def _ahead(self, objects: Iterable[BucketObject]) -> ReadAhead:
         session, total, strip = self._session, self._listing.index.size, len(self._strip)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fluxsrc._io.http.pipeline import Reader, Request, parse_head
 from fluxsrc.bucket import AWSKeys, BucketSource
 from fluxsrc.bucket import fetch as fetch_module
+from fluxsrc.bucket import keys as keys_module
 from fluxsrc.bucket.index import IndexBuilder, index_digest
 from fluxsrc.bucket.keys import screen
 from fluxsrc.bucket.protocol import BucketObject, Content
@@ -24,6 +25,7 @@ from fluxsrc.ignore import IgnoreRules
 from fluxsrc.limits import DEFAULT_LIMITS
 from fluxsrc.memory import MemorySource
 from fluxsrc.stores import MemoryStore
+from fluxsrc.tarball import groups
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 NAME = st.sampled_from(["-x", "a", "a.b", "b", "c!", "z", ".hidden"])
@@ -115,18 +117,48 @@ def test_an_index_does_not_depend_on_pages_nor_on_their_order(pairs, size, dice)
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(max_size=6), unique=True, max_size=20))
-def test_screening_lets_through_only_what_can_be_packed(keys):
-    """Any text at all; what is let through is a tree, and the rest is an error."""
+@given(st.lists(st.text(max_size=6) | st.text("aAb-/", max_size=5), unique=True, max_size=20), st.integers(1, 5))
+def test_screening_lets_through_only_what_can_be_packed(keys, page):
+    """Any text at all, however much of it is looked at together; what is let through is a tree, the rest an error."""
     items = [BucketObject(key, 1, "e") for key in sorted(keys) if key]
-    found = screen(lambda: items, unsafe="skip", ambiguous="skip", limits=DEFAULT_LIMITS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys_module, "_PAGE", page)
+        found = screen(lambda: items, unsafe="skip", ambiguous="skip", limits=DEFAULT_LIMITS)
+        if found.dropped:
+            with pytest.raises(ContentError):
+                screen(lambda: items, limits=DEFAULT_LIMITS)
+    patched = screen(lambda: items, unsafe="skip", ambiguous="skip", limits=DEFAULT_LIMITS)
+    assert found == patched
     kept = [item.key for item in items if item.key not in found.dropped]
     MemorySource(dict.fromkeys(kept, b""))  # raises if they are no tree
     assert len(kept) == found.files
     assert len({key.casefold() for key in kept}) == len(kept)
-    if found.dropped:
-        with pytest.raises(ContentError):
-            screen(lambda: items, limits=DEFAULT_LIMITS)
+
+
+CONTENT = st.integers(0, 3).map(lambda n: bytes([n]) * n * 300)
+STATE = st.dictionaries(st.integers(0, 60).map("d{:02}".format), CONTENT, max_size=60)
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@given(STATE, STATE, st.integers(1, 30), st.booleans())
+def test_a_later_artifact_is_what_a_first_one_would_be_and_only_what_changed_is_read(before, change, page, remove):
+    """Whatever is new, removed or different, and wherever groups end."""
+    after = {key: before[key] for key in before.keys() - change.keys()} if remove else before | change
+    store, read = MemoryStore(), []
+
+    class Bucket(PagedBucket):
+        def read(self, item, /, start=0, length=None):
+            read.append(item.key)
+            return super().read(item, start, length)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "_MIN", 1500)
+        patch.setattr(groups, "_MEAN", 1500)
+        BucketSource(Bucket(before, page)).produce_artifact(store)
+        read.clear()
+        later = BucketSource(Bucket(after, page)).produce_artifact(store)
+    assert later.content_digest == MemorySource(after).produce_artifact(MemoryStore()).content_digest
+    assert sorted(read) == sorted(key for key, data in after.items() if data and before.get(key) != data)
 
 
 @settings(deadline=None, max_examples=60)

@@ -5,6 +5,7 @@ import tracemalloc
 
 import pytest
 
+from fluxsrc.bucket import index
 from fluxsrc.bucket.index import IndexBuilder, index_digest
 from fluxsrc.bucket.protocol import BucketObject
 from fluxsrc.errors import SourceChangedError
@@ -89,6 +90,18 @@ def test_filtering_makes_the_index_of_what_is_kept():
     index = built([("a", "1"), ("b", "2"), ("c", "3")]).filter(lambda item: item.key != "b")
     assert [item.key for item in index] == ["a", "c"]
     assert index.digest == index_digest([("a", "1"), ("c", "3")])
+
+
+def test_an_index_can_be_read_from_a_key_on(monkeypatch):
+    """Kept as it came, or compressed; the key itself need not be there."""
+    monkeypatch.setattr(index, "_LOOSE", 4)
+    builder = IndexBuilder()
+    for start in range(0, 20, 4):
+        builder.add([BucketObject(f"{n:02}", n, "e") for n in range(start, start + 4)])
+    built = builder.build()
+    for n in range(21):
+        assert [item.size for item in built.since(f"{n:02}")] == list(range(n, 20))
+        assert [item.size for item in built.since(f"{n:02}x")] == list(range(n + 1, 20))
 
 
 def test_an_object_costs_less_than_a_hundred_bytes():

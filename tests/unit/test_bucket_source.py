@@ -620,6 +620,50 @@ def test_empty_objects_are_not_requested(server):
     assert not server.asked("empty$")
 
 
+def test_all_that_changed_is_requested_at_once(server, monkeypatch):
+    """Before the reader comes to it, wherever it is; as much as half a window holds, and the rest as that is read."""
+    put(server, *[f"{n:03}" for n in range(100)])
+    bucket = RecordingBucket(s3(server))
+    with BucketSource(bucket).fetch() as snapshot:
+        before, survey = snapshot.revision, snapshot.survey()
+    for n in range(0, 100, 10):
+        server.put(NAME, f"{n:03}", b"new")
+    monkeypatch.setattr(fetch, "WINDOW", 2 * 3 * 8)
+    with BucketSource(bucket).fetch() as snapshot:
+        assert snapshot.changed_since(before, survey) == [f"{n:03}" for n in range(0, 100, 10)]
+        assert sorted(bucket.reads) == [f"{n:03}" for n in range(0, 80, 10)]
+        contents = {entry.path: entry.read() for entry in snapshot.entries_from("050")}
+    assert contents["050"] == contents["090"] == b"new"
+    assert list(contents) == [f"{n:03}" for n in range(50, 100)]
+    assert len(bucket.reads) == len(set(bucket.reads))
+
+
+def test_a_survey_that_is_not_of_that_revision_is_not_believed(server):
+    """Buckets that hold the same bytes share an index in a store, and it has the names that one of them gave."""
+    put(server, *[f"{n:03}" for n in range(10)])
+    with BucketSource(s3(server)).fetch() as snapshot:
+        before, survey = snapshot.revision, snapshot.survey()
+    put(server, "a")
+    with BucketSource(s3(server)).fetch() as snapshot:
+        assert snapshot.changed_since(before, survey) == ["a"]
+        assert snapshot.changed_since(snapshot.revision, survey) is None
+        assert snapshot.changed_since(before, "") is None
+
+
+def test_where_most_of_a_bucket_changed_it_is_listed(server):
+    """And where keys are left out of it: a path that was one of two may be the only one later."""
+    put(server, *[f"{n:03}" for n in range(8)])
+    with BucketSource(s3(server)).fetch() as snapshot:
+        before, survey = snapshot.revision, snapshot.survey()
+    server.put(NAME, "a/", b"no marker")
+    with BucketSource(s3(server), unsafe_keys="skip").fetch() as snapshot:
+        assert snapshot.changed_since(before, survey) is None
+    put(server, *[f"new/{n:03}" for n in range(8)])
+    server.buckets[NAME].pop("a/")
+    with BucketSource(s3(server)).fetch() as snapshot:
+        assert snapshot.changed_since(before, survey) is None
+
+
 def test_progress_is_told_in_objects_and_bytes(server):
     put(server, *(f"{n:02}" for n in range(25)))
     told = []
