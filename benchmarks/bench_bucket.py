@@ -6,7 +6,9 @@ fluxsrc does what a user does, `BucketSource(...).produce_artifact(LocalStore(..
 checksums, two digests, manifest, record and fsync included. Flux's path is source-controller's: list, then a hundred
 workers with minio-go into a directory, then `Storage.Archive`. rclone and aws copy into a directory; `tar | gzip` follows.
 "process" includes starting it; "call" is the time inside of it where a program tells: where nothing changed, that is what
-listing costs, and the rest is what Python takes to start. `--who` leaves out whoever has not the text in his name. Needs `minio` (and for the others `rclone`, `aws`, `go`) in $GOBIN or on the PATH.
+listing costs, and the rest is what Python takes to start. No program in Python that lists can take less than "the listing alone":
+an interpreter that asks for the pages, one after the other, and does not look at them. `--who` leaves out whoever has not the
+text in his name. Needs `minio` (and for the others `rclone`, `aws`, `go`) in $GOBIN or on the PATH.
 """
 
 import argparse
@@ -41,6 +43,23 @@ with LocalStore(store) as store:
 print(json.dumps({"size": artifact.size, "files": artifact.files, "revision": str(artifact.revision),
                   "seconds": time.perf_counter() - started}))
 """
+
+BARE = """
+import datetime as dt, http.client, json, re, sys, time
+from fluxsrc.bucket.sigv4 import AWSKeys, Signer, canonical_query, timestamp
+host, user, password, name = sys.argv[1:]
+started = time.perf_counter()
+signer, connection, query = Signer(AWSKeys(user, password), "us-east-1"), http.client.HTTPConnection(host), ""
+while query is not None:
+    text = canonical_query([("list-type", "2"), *([("start-after", query)] * bool(query))])
+    fields = signer.sign("GET", host, f"/{name}", text, {}, timestamp(dt.datetime.now(dt.UTC)))
+    fields["authorization"] = fields["authorization"].reveal()
+    connection.request("GET", f"/{name}?{text}", headers=fields)
+    page = connection.getresponse().read()
+    query = re.findall(b"<Key>([^<]*)", page[-1000:])[-1].decode() if b"<IsTruncated>true<" in page else None
+print(json.dumps({"seconds": time.perf_counter() - started}))
+"""
+BARE_NAME = "the listing alone, unread"
 
 LISTING = """
 import contextlib, hashlib, json, sys, time
@@ -188,7 +207,7 @@ def from_before(address, s3, name, flux, runs):
         places[who] = saved / str(number)
         restore(out, places[who])
     for title in ("(d) 10,000 objects, unchanged", "(c) 10,000 objects, of which 10 changed"):
-        results = {}
+        results = {BARE_NAME: common.measure(common.python(BARE, address, USER, PASSWORD, name), runs=runs)}
         for who, command in contestants(address, name, out, flux, known):
             results[who] = common.measure(
                 command, before=lambda who=who: restore(places[who], out), runs=runs, warm=False
