@@ -86,8 +86,8 @@ class Reference:
         host, slash, rest = rest.partition("/")
         if "@" in host:
             raise _malformed(text, "user name and password do not belong into it; give a keychain")
-        _, _, port = host.rpartition(":") if not host.endswith("]") else ("", "", "")
-        if not _HOST.fullmatch(host) or (port.isdigit() and int(port) > _MAX_PORT):
+        _, colon, port = host.rpartition(":")
+        if not _HOST.fullmatch(host) or (colon and port.isdigit() and int(port) > _MAX_PORT):
             raise _malformed(text, "its host is none")
         if not slash or not rest:
             raise _malformed(text, "it names no repository")

@@ -5,7 +5,7 @@ import json
 import tarfile
 
 import hypothesis.strategies as st
-from hypothesis import given, reject
+from hypothesis import example, given, reject
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ConfigurationError, ContentError, RemoteProtocolError
@@ -21,6 +21,7 @@ digests = st.binary(max_size=4).map(Digest.of)
 tags = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True)
 
 
+@example("90000", None, "app", None, None)  # a name, and no port
 @given(
     st.lists(words, min_size=1, max_size=3).map(".".join),
     st.none() | st.integers(0, 65535),
