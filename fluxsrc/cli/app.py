@@ -18,7 +18,7 @@ from fluxsrc.cli.failures import describe, exit_code
 from fluxsrc.cli.interrupts import Interrupted
 from fluxsrc.cli.remarks import remarks_shown
 from fluxsrc.cli.render import echo
-from fluxsrc.cli.session import Session
+from fluxsrc.cli.session import Session, common_options
 from fluxsrc.errors import ConfigurationError, FluxSrcError, StoreError
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class _Root(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDE},
 )
+@common_options
 @click.version_option(__version__, prog_name="fluxsrc", message="%(prog)s %(version)s")
 @click.pass_context
 def root(ctx: click.Context) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from fluxsrc import inspect
-from fluxsrc.cli.options import common_options, optional_store
+from fluxsrc.cli.options import optional_store
 from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources
 from fluxsrc.cli.render import echo, echo_json, plural, visible
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.cli.targets import target
 from fluxsrc.entry import Mode, given_path
 from fluxsrc.inspect import Change, ChangeKind, Stored

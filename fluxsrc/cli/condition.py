@@ -7,10 +7,10 @@ import attrs
 
 from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document, signed_by, time_text
-from fluxsrc.cli.options import common_options, existing_store
+from fluxsrc.cli.options import existing_store
 from fluxsrc.cli.render import echo, echo_json, table
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.reconcile import SavedStatuses
 from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore

@@ -14,11 +14,11 @@ from fluxsrc.artifact import SourceKey
 from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document, time_text
 from fluxsrc.cli.failures import BUG
-from fluxsrc.cli.options import common_options, optional_store, seconds
+from fluxsrc.cli.options import optional_store, seconds
 from fluxsrc.cli.pins import Pins, lock_options
 from fluxsrc.cli.render import echo, table
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.errors import ConfigurationError, FluxSrcError
 from fluxsrc.events import (
     Event,

@@ -12,12 +12,12 @@ from fluxsrc.auth import Secret
 from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document
 from fluxsrc.cli.failures import EXIT_CODES
-from fluxsrc.cli.options import a_store, common_options, optional_store, timeout_option
+from fluxsrc.cli.options import a_store, optional_store, timeout_option
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.pins import LOCK_FILE
 from fluxsrc.cli.render import echo, echo_json, facts, plural
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.errors import ConfigurationError, RefMovedError, SourceError
 from fluxsrc.lock import Locked, LockFile, produce_locked
 from fluxsrc.operation import Operation

@@ -5,11 +5,10 @@ from typing import Any
 import click
 
 from fluxsrc.cli.documents import revision_document, skipped_documents
-from fluxsrc.cli.options import common_options
 from fluxsrc.cli.remotes import takes_source
 from fluxsrc.cli.render import echo, echo_json, facts, plural, size, table
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.entry import Mode, Skipped, given_path
 from fluxsrc.errors import PathNotFoundError
 from fluxsrc.ignore import IgnoreRules

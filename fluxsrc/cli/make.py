@@ -8,14 +8,14 @@ import click
 from fluxsrc._lazy import later
 from fluxsrc.artifact import Artifact
 from fluxsrc.cli.documents import artifact_document
-from fluxsrc.cli.options import a_store, common_options, optional_store, recipe_options, timeout_option
+from fluxsrc.cli.options import a_store, optional_store, recipe_options, timeout_option
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.pins import Pins, lock_options
 from fluxsrc.cli.place import apart, save_archive, unpack_tree
 from fluxsrc.cli.remotes import takes_source
 from fluxsrc.cli.render import echo, echo_json, facts, plural, size
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.produce import source_key
 from fluxsrc.source import Source

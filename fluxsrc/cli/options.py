@@ -22,7 +22,6 @@ from fluxsrc.stores import LocalStore
 __all__ = [
     "STORE_VARIABLE",
     "a_store",
-    "common_options",
     "existing_store",
     "local_store",
     "named_values",
@@ -67,14 +66,6 @@ def named_values(pairs: Iterable[str], option: str) -> dict[str, str]:
             raise ConfigurationError(f"the annotation {name} is given twice")
         values[name] = value
     return values
-
-
-def common_options(command: Decorated) -> Decorated:
-    """`--json` and `--debug`; `Session.of` reads them, so that they also rule over mistakes in the other options."""
-    command = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")(
-        command
-    )
-    return click.option("--json", is_flag=True, expose_value=False, help="Print one JSON document.")(command)
 
 
 def timeout_option(command: Decorated) -> Decorated:

@@ -8,13 +8,13 @@ import click
 
 from fluxsrc import oci
 from fluxsrc.cli.documents import artifact_document
-from fluxsrc.cli.options import a_store, common_options, named_values, optional_store, timeout_option
+from fluxsrc.cli.options import a_store, named_values, optional_store, timeout_option
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.place import apart
 from fluxsrc.cli.remotes import Remotes, SourceMaker, makes_sources, remote_options
 from fluxsrc.cli.render import echo, echo_json, facts, plural, size
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.cli.sign import SignerOptions, signatures_document, signatures_rows, signer_options
 from fluxsrc.cli.targets import is_stored, stored
 from fluxsrc.errors import ConfigurationError, RemoteProtocolError

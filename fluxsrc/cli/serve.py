@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from fluxsrc.auth import Secret
-from fluxsrc.cli.options import common_options, existing_store
+from fluxsrc.cli.options import existing_store
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.render import echo, echo_json
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.server import app, listening, run
 from fluxsrc.stores import LocalStore

@@ -3,7 +3,8 @@
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import attrs
 import click
@@ -12,7 +13,7 @@ from fluxsrc.cli.interrupts import Interrupts
 from fluxsrc.cli.progress import showing_progress
 from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
 
-__all__ = ["Session", "pass_session"]
+__all__ = ["Session", "common_options", "pass_session"]
 
 
 @attrs.frozen(eq=False)
@@ -62,3 +63,14 @@ class Session:
 
 
 pass_session = click.make_pass_decorator(Session)
+
+
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json` and `--debug`, before a command's name and after it.
+
+    `Session.of` reads them, so that they also rule over mistakes in the other options.
+    """
+    command = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")(
+        command
+    )
+    return click.option("--json", is_flag=True, expose_value=False, help="Print one JSON document.")(command)

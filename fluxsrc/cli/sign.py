@@ -12,12 +12,12 @@ import attrs
 import click
 
 from fluxsrc.auth import Secret
-from fluxsrc.cli.options import common_options, named_values, timeout_option
+from fluxsrc.cli.options import named_values, timeout_option
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.remotes import Remotes, remote_options
 from fluxsrc.cli.render import echo, echo_json, facts
 from fluxsrc.cli.sections import command, signing_option
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.oci import Access, parse_reference
 from fluxsrc.signatures.privatekeys import SigningKey

@@ -10,11 +10,11 @@ import click
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.cli.documents import artifact_document, signed_by, time_text
 from fluxsrc.cli.failures import EXIT_CODES
-from fluxsrc.cli.options import common_options, existing_store, seconds
+from fluxsrc.cli.options import existing_store, seconds
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.place import save_archive, unpack_tree
 from fluxsrc.cli.render import echo, echo_json, facts, plural, size, table
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.digest import Digest
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
 from fluxsrc.stores import LocalStore
@@ -26,6 +26,7 @@ _log = logging.getLogger("fluxsrc.cli")
 
 
 @click.group(invoke_without_command=True)
+@common_options
 @click.pass_context
 def store(ctx: click.Context) -> None:
     """Look after a store of artifacts: a directory that is also an OCI image layout."""

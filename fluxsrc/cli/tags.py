@@ -4,11 +4,11 @@ import click
 
 from fluxsrc import oci
 from fluxsrc.cli.documents import artifact_document, revision_document, signed_by, time_text
-from fluxsrc.cli.options import common_options, existing_store, optional_local_store, timeout_option
+from fluxsrc.cli.options import existing_store, optional_local_store, timeout_option
 from fluxsrc.cli.remotes import Remotes, remote_options, takes_source
 from fluxsrc.cli.render import echo, echo_json, plural, size, table
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.digest import Digest
 from fluxsrc.oci import Access, Candidate, Observed, OCISource, RefMoved, TagInfo
 from fluxsrc.produce import source_key

@@ -241,6 +241,16 @@ def test_debug_shows_the_traceback_and_then_the_error(run):
     assert "Traceback" not in run("resolve", "nowhere").err
 
 
+@pytest.mark.parametrize("words", [("resolve", "nowhere"), ("store", "list", "--store", "nowhere")], ids=" ".join)
+def test_what_holds_for_every_command_is_said_before_its_name_or_after_it(run, words):
+    """Who adds `--debug` to a line that failed need not look where."""
+    group = words[:1] if words[0] == "store" else ()
+    for placed in ((*words, "--debug"), ("--debug", *words), (*group, "--debug", *words[len(group) :])):
+        assert run(*placed).err.startswith("Traceback (most recent call last)")
+        reported = run(*["--json" if word == "--debug" else word for word in placed])
+        assert (reported.out, reported.error["reason"]) == ("", run(*words, "--json").error["reason"])
+
+
 def test_a_bug_is_called_one(run, monkeypatch):
     """Neither hidden nor blamed on the caller."""
     monkeypatch.setattr(DirectorySource, "resolve_revision", lambda self, operation: 1 // 0)

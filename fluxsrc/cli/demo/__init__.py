@@ -12,11 +12,10 @@ from fluxsrc._io.atomic import store_errors
 from fluxsrc.cli.demo.scene import lay_out
 from fluxsrc.cli.demo.show import document, show
 from fluxsrc.cli.demo.tour import tour
-from fluxsrc.cli.options import common_options
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.render import echo_json
 from fluxsrc.cli.sections import command
-from fluxsrc.cli.session import Session, pass_session
+from fluxsrc.cli.session import Session, common_options, pass_session
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.stores import LocalStore
 
