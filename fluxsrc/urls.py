@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import attrs
@@ -120,8 +120,7 @@ def _directory(cls: Callable[..., Source], address: Address, options: dict[str, 
     return cls(address.location, **options)
 
 
-@attrs.frozen
-class _Kind:
+class _Kind(NamedTuple):
     """How to make a source.
 
     Attributes:

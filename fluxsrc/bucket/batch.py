@@ -15,7 +15,7 @@ from fluxsrc.operation import Operation
 __all__ = ["PumpedBatch"]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class PumpedBatch:
     """See `Batch`.
 

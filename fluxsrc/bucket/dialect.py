@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import repeat
-from typing import Protocol, runtime_checkable
-
-import attrs
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from fluxsrc._io.http import Headers, Response
 from fluxsrc.auth import Secret
@@ -14,8 +12,7 @@ from fluxsrc.errors import FluxSrcError
 __all__ = ["Ask", "Delimiter", "Dialect", "Failure", "listed_object", "listed_objects"]
 
 
-@attrs.frozen
-class Ask:
+class Ask(NamedTuple):
     """A request.
 
     Attributes:
@@ -31,8 +28,7 @@ class Ask:
     method: str = "GET"
 
 
-@attrs.frozen
-class Failure:
+class Failure(NamedTuple):
     """A response that is no success.
 
     Attributes:

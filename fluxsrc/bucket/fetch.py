@@ -42,7 +42,7 @@ _STRAGGLERS: Final = 64
 """Places that a reader with several threads may open out of order."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Handle:
     """One object of a listing, opened when it is its turn; by then it may be here already.
 
@@ -271,7 +271,7 @@ class ReadAhead:
         return batch
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class _Future:
     """Objects that a thread reads one after the other: the batch of clients that know nothing better."""
 

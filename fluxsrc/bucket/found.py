@@ -11,7 +11,7 @@ __all__ = ["Found", "Unfound"]
 _Finder = TypeVar("_Finder")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Found(Generic[_Finder]):
     """Shared by threads. No pickle carries it, and no comparison looks at it.
 

@@ -9,7 +9,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import chain, dropwhile, islice
 from operator import attrgetter
 from typing import Final
 
@@ -48,7 +48,7 @@ def _bytes(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class EtagIndex:
     """A complete listing: iterable, again and again, sorted by key.
 
@@ -68,13 +68,12 @@ class EtagIndex:
     _last_keys: tuple[str, ...] = attrs.field(repr=False)
 
     def __iter__(self) -> Iterator[BucketObject]:
-        for block in self._blocks:
-            yield from _unpack(block)
+        return chain.from_iterable(map(_unpack, self._blocks))
 
     def since(self, key: str) -> Iterator[BucketObject]:
         """The objects from a key on."""
-        for block in self._blocks[bisect_left(self._last_keys, key) :]:
-            yield from (item for item in _unpack(block) if item.key >= key)
+        later = chain.from_iterable(map(_unpack, self._blocks[bisect_left(self._last_keys, key) :]))
+        return dropwhile(lambda item: item.key < key, later)
 
     def filter(self, keep: Callable[[BucketObject], bool], *, unhashed: frozenset[str] = frozenset()) -> "EtagIndex":
         """The index of what a predicate keeps."""
@@ -85,7 +84,7 @@ class EtagIndex:
         return builder.build()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class IndexBuilder:
     """Takes pages, in the order they come, and makes an `EtagIndex`.
 

@@ -14,9 +14,7 @@ import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, pairwise
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 from fluxsrc.bucket.protocol import BucketObject
 from fluxsrc.entry import Skipped, check_path
@@ -46,8 +44,7 @@ class AmbiguousKeys(Choice):
     KEEP = "keep"
 
 
-@attrs.frozen
-class Screening:
+class Screening(NamedTuple):
     """What was found when all keys were looked at.
 
     Attributes:
@@ -113,10 +110,9 @@ def screen(
 
 def _pages(objects: Iterable[BucketObject], strip: str) -> Iterator[list[str]]:
     """The paths of all but markers, some at a time: so many that what is the same for all is done in C."""
-    start = len(strip)
-    paths = (item.key[start:] for item in objects if not is_marker(item))
-    while page := list(islice(paths, _PAGE)):
-        yield page
+    start, objects = len(strip), iter(objects)
+    while page := list(islice(objects, _PAGE)):
+        yield [item.key[start:] for item in page if item.size or not is_marker(item)]
 
 
 class _Tree:
@@ -129,7 +125,7 @@ class _Tree:
 
     def faults(self, page: Sequence[str]) -> dict[str, ContentError]:
         """What is wrong about the next paths, by path."""
-        if self._are_sound(page):
+        if not page or self._are_sound(page):
             return {}
         return {path: fault for path in page if (fault := self._fault(path)) is not None}
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import closing
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -31,7 +31,7 @@ _LAST: Final = "\U0010ffff"
 """No character is greater: `directory/` and this is behind everything in the directory that anyone would name so."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Listing:
     """What a bucket held when it was listed.
 
@@ -71,8 +71,7 @@ def list_bucket(client: BucketClient, scope: Scope, executor: Executor, operatio
     return Listing(index, scope.inside(run.files), run.listed)
 
 
-@attrs.frozen
-class _Range:
+class _Range(NamedTuple):
     """Keys that are still to be listed: those that begin with a prefix, behind some key."""
 
     prefix: str
@@ -222,8 +221,8 @@ class _Run:
 
     def _kept(self, page: Sequence[BucketObject], rules: Rules) -> Sequence[BucketObject]:
         """What of a page is kept, or may be."""
-        if rules.is_empty and all(item.size <= self._scope.limits.max_file_bytes for item in page):
-            return [item for item in page if not is_marker(item)]  # at once: most buckets have no rules
+        if rules.is_empty and max([item.size for item in page], default=0) <= self._scope.limits.max_file_bytes:
+            return [item for item in page if item.size or not is_marker(item)]  # at once: most buckets have no rules
         last = page[-1].key if page else ""
         keep = rules.keep if self.is_preliminary else lambda item: self.keeps(item, rules)
         return [item for item in page if keep(item) or self._may_be_kept(item, last)]

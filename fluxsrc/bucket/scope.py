@@ -11,7 +11,7 @@ from fluxsrc.recipe import Dialect
 __all__ = ["Rules", "Scope"]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Rules:
     """Rules in the artifact's tree, and those of ignore files above it, which can only take away."""
 

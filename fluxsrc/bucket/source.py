@@ -179,7 +179,7 @@ class BucketSource(SourceOptions):
         )
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class _Session:
     """A bucket in use: its client, and the threads that call it. They end when the context does."""
 

@@ -8,11 +8,9 @@ reads what is left. If it still finds a record there, it reads all of the docume
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 from xml.parsers import expat
-
-import attrs
 
 __all__ = ["Document", "Table", "parse", "parse_table"]
 
@@ -20,8 +18,7 @@ _MAX_DEPTH: Final = 16
 _TEXT: Final = r"[ -%'-;=-~]*(?:&(?:#34|quot);[ -%'-;=-~]*)*"
 
 
-@attrs.frozen
-class Document:
+class Document(NamedTuple):
     """What was read.
 
     Attributes:
@@ -33,8 +30,7 @@ class Document:
     records: list[dict[str, str]]
 
 
-@attrs.frozen
-class Table:
+class Table(NamedTuple):
     """What was read, where the same leaves of every record are wanted.
 
     Attributes:

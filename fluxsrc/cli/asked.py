@@ -3,9 +3,8 @@
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import attrs
 import click
 
 from fluxsrc.cli.paths import Place
@@ -16,8 +15,7 @@ __all__ = ["Asked", "verify_options"]
 Decorated = Callable[..., Any]
 
 
-@attrs.frozen(kw_only=True)
-class Asked:
+class Asked(NamedTuple):
     """What the options say.
 
     Attributes:
@@ -55,7 +53,7 @@ class Asked:
     @property
     def flags(self) -> Mapping[str, Any]:
         """Those that were given, by what they are called."""
-        values = attrs.asdict(self, recurse=False)
+        values = self._asdict()
         return {f"--verify-{name.replace('_', '-')}": value for name, value in values.items() if value}
 
 
@@ -128,7 +126,7 @@ def verify_options(command: Decorated) -> Decorated:
 
     @functools.wraps(command)
     def with_asked(*args: Any, **kwargs: Any) -> Any:
-        asked = Asked(**{field.name: kwargs.pop(f"verify_{field.name}") for field in attrs.fields(Asked)})
+        asked = Asked(**{name: kwargs.pop(f"verify_{name}") for name in Asked._fields})
         return command(*args, asked=asked, **kwargs)
 
     for option in _OPTIONS:

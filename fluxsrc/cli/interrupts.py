@@ -26,7 +26,7 @@ class Interrupted(BaseException):
         self.signal = int(number)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Interrupts:
     """What the signals of one run do.
 

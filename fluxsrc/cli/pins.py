@@ -27,7 +27,7 @@ LOCK_FILE: Final = Path("fluxsrc.lock")
 """The lock file where none is named."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Pins:
     """What the options say.
 

@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from fluxsrc.cli.asked import Asked
 from fluxsrc.cli.options import named_values
 from fluxsrc.errors import ConfigurationError
@@ -31,7 +29,7 @@ def policy_for(url: str, asked: Asked) -> Policy[Any]:
         return _signed(url, asked)
     lock = _signed_lock(asked, asked.lock)
     # Keys and names are the lock's then. What is left has to hold besides, of the source's own signatures.
-    rest = attrs.evolve(asked, lock=None, lock_source=None, key=(), identity=())
+    rest = asked._replace(lock=None, lock_source=None, key=(), identity=())
     return AllOf([_signed(url, rest), lock]) if rest.flags else lock
 
 

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 import click
@@ -35,8 +35,7 @@ _FLAGS: Final = {
 """What an option of a source is called on the command line."""
 
 
-@attrs.frozen(kw_only=True)
-class Remotes:
+class Remotes(NamedTuple):
     """How the remotes of one command are reached.
 
     Attributes:
@@ -104,7 +103,7 @@ def _read(file: Path | None) -> str | None:
         raise ConfigurationError(f"cannot read {file}: {why}") from exc
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class SourceMaker:
     """Makes the sources of one command; an option that nothing in the command takes is refused, never ignored.
 
@@ -158,7 +157,7 @@ def remote_options(command: Decorated) -> Decorated:
 
     @functools.wraps(command)
     def with_remotes(*args: Any, **kwargs: Any) -> Any:
-        remotes = Remotes(**{field.name: kwargs.pop(field.name) for field in attrs.fields(Remotes)})
+        remotes = Remotes(**{name: kwargs.pop(name) for name in Remotes._fields})
         return command(*args, remotes=remotes, **kwargs)
 
     for option in (

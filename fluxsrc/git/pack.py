@@ -18,8 +18,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import attrs
-
 from fluxsrc._io.atomic import store_errors, write_all
 from fluxsrc.errors import ContentError, RemoteProtocolError
 from fluxsrc.git.indexer import Indexer, Row
@@ -48,7 +46,7 @@ class Received(NamedTuple):
     path: Path | None
     size: int
     objects: int
-    contents: dict[bytes, tuple[Kind, bytes]] = attrs.field(repr=False)
+    contents: dict[bytes, tuple[Kind, bytes]]
 
 
 def receive_pack(

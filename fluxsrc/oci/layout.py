@@ -41,7 +41,7 @@ _REF_NAME: Final = "org.opencontainers.image.ref.name"
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}\n'
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class LayoutRepository:
     """A directory with `oci-layout`, `index.json` and `blobs/`; see `Repository`."""
 
@@ -290,7 +290,7 @@ class LayoutRepository:
             os.close(descriptor)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _File:
     _descriptor: int
 

@@ -137,7 +137,7 @@ class Descriptor:
         return value
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Manifest:
     """A config and some layers.
 
@@ -178,7 +178,7 @@ class Manifest:
         return attrs.evolve(descriptor, annotations=self.annotations, artifact_type=kind)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Index:
     """A choice of manifests.
 

@@ -39,7 +39,7 @@ _FAST: Final = 150e6
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Pace:
     """Tells once, after a while, whether a download would profit from more connections.
 

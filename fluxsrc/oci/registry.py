@@ -35,7 +35,7 @@ _PUSH: Final = "pull,push"
 _DELETE: Final = "pull,push,delete"
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class RegistryRepository:
     """One repository of a registry, open for one operation; see `Repository`."""
 

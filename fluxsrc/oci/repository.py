@@ -6,9 +6,7 @@ Everything above this Protocol (sources, push, promote, list) works with both.
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, BinaryIO, Protocol
-
-import attrs
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from fluxsrc.digest import Digest
 from fluxsrc.errors import DigestMismatchError, RemoteProtocolError
@@ -30,8 +28,7 @@ BlobSource = Callable[[], AbstractContextManager[BinaryIO]]
 """Opens a blob that is to be uploaded, anew for each attempt; a seekable stream."""
 
 
-@attrs.frozen
-class Document:
+class Document(NamedTuple):
     """A manifest or index: its descriptor and its bytes, held against each other."""
 
     descriptor: Descriptor

@@ -21,7 +21,7 @@ PULL: Final = "pull"
 _MAX_ERRORS: Final = 3
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Session:
     """What every request to a repository needs.
 

@@ -5,10 +5,8 @@ import json
 import re
 import threading
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
-
-import attrs
 
 from fluxsrc._io.http import Response, Transport, retrying, status_error
 from fluxsrc.auth import IDENTITY_TOKEN_USER, BasicAuth, BearerToken, Credentials, Origin, Secret, redact_url
@@ -26,8 +24,7 @@ _TOKEN: Final = re.compile(r"[!-~]+")
 _CLIENT: Final = "fluxsrc"
 
 
-@attrs.frozen
-class _Token:
+class _Token(NamedTuple):
     value: Secret
     expires: float
 
