@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import attrs
 import click
 
 from fluxsrc import __version__
@@ -38,8 +37,7 @@ _WIDE: Final = 100
 """Columns that help takes where the terminal has them."""
 
 
-@attrs.frozen
-class Row:
+class Row(NamedTuple):
     """Where a command lives, and its line in `fluxsrc --help`, so that showing the help loads none of them.
 
     Attributes:

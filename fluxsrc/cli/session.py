@@ -16,7 +16,7 @@ from fluxsrc.operation import DEFAULT_TIMEOUT, Operation
 __all__ = ["Session", "common_options", "pass_session"]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Session:
     """One run of the program.
 
