@@ -7,11 +7,12 @@ fails must say so: `$ fluxsrc …; echo "exit code $?"`. Blocks marked `sh` or `
 """
 
 import doctest
+import gc
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,17 @@ _IDENTITY: Final = {
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """All processors for all tests; for those that somebody names, starting workers costs more than it saves."""
     return None if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collecting keeps what it makes: to look for garbage in it, now or in each test that does so, costs seconds."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(scope="module")
