@@ -4,20 +4,25 @@ import enum
 import functools
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fluxsrc import stores
+from fluxsrc._lazy import later
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.sections import connection_option, content_option
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.operation import DEFAULT_TIMEOUT
 from fluxsrc.recipe import Compression, Dialect, SymlinkPolicy
-from fluxsrc.stores import LocalStore
+
+if TYPE_CHECKING:
+    import tempfile
+else:
+    tempfile = later("tempfile")
 
 __all__ = [
     "STORE_VARIABLE",
@@ -165,7 +170,7 @@ def optional_local_store(command: Decorated) -> Decorated:
     return optional_store(with_store)
 
 
-def local_store(directory: Path) -> LocalStore:
+def local_store(directory: Path) -> "stores.LocalStore":
     """The store in a directory that is there.
 
     Raises:
@@ -177,7 +182,7 @@ def local_store(directory: Path) -> LocalStore:
         raise ArtifactNotFoundError(f"there is no store at {directory}", path=str(directory))
     if not any((directory / name).exists() for name in ("oci-layout", "blobs")) and any(directory.iterdir()):
         raise ConfigurationError(f"{directory} is no store: it has other files, and no oci-layout")
-    return LocalStore(directory)
+    return stores.LocalStore(directory)
 
 
 def _store_of_environment() -> Path | None:
@@ -186,12 +191,12 @@ def _store_of_environment() -> Path | None:
 
 
 @contextmanager
-def a_store(directory: Path | None) -> Iterator[LocalStore]:
+def a_store(directory: Path | None) -> "Iterator[stores.LocalStore]":
     """The store in this directory; without one, a store that lasts as long as the context."""
     if directory is not None:
-        with LocalStore(directory) as store:
+        with stores.LocalStore(directory) as store:
             yield store
         return
     # Not beside the output: that may lie inside the directory which is the source, and would then be packed with it.
     with tempfile.TemporaryDirectory(prefix="fluxsrc-") as temporary:
-        yield LocalStore(Path(temporary) / "store", durable=False)
+        yield stores.LocalStore(Path(temporary) / "store", durable=False)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,7 +10,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from fluxsrc import tarball
+from fluxsrc import stores, tarball
 from fluxsrc._lazy import later
 from fluxsrc.address import Address
 from fluxsrc.artifact import Artifact
@@ -21,13 +20,14 @@ from fluxsrc.operation import Operation
 from fluxsrc.produce import SourceOptions
 from fluxsrc.recipe import Compression, SymlinkPolicy
 from fluxsrc.source import Source
-from fluxsrc.stores import LocalStore
 from fluxsrc.urls import address_of
 
 if TYPE_CHECKING:
+    import tempfile
+
     from fluxsrc import directory, select
-else:  # for a look into an --output that holds something already
-    directory, select = later("fluxsrc.directory"), later("fluxsrc.select")
+else:  # for an --output that holds something already
+    directory, select, tempfile = later("fluxsrc.directory"), later("fluxsrc.select"), later("tempfile")
 
 __all__ = ["apart", "save_archive", "tree_digest", "unpack_tree"]
 
@@ -117,7 +117,12 @@ def tree_digest(root: Path) -> Digest:
 
 
 def unpack_tree(
-    store: LocalStore, artifact: Artifact, output: Path, *, replace: bool = False, operation: Operation | None = None
+    store: "stores.LocalStore",
+    artifact: Artifact,
+    output: Path,
+    *,
+    replace: bool = False,
+    operation: Operation | None = None,
 ) -> bool:
     """Make a directory hold exactly the artifact's files.
 
@@ -151,7 +156,7 @@ def unpack_tree(
     return True
 
 
-def _replace(store: LocalStore, artifact: Artifact, output: Path, operation: Operation | None) -> None:
+def _replace(store: "stores.LocalStore", artifact: Artifact, output: Path, operation: Operation | None) -> None:
     real = output.resolve()
     precious = (Path.cwd().resolve(), Path.home().resolve())
     if output.is_symlink() or any(path.is_relative_to(real) for path in precious) or (real / ".git").exists():
@@ -171,7 +176,7 @@ def _replace(store: LocalStore, artifact: Artifact, output: Path, operation: Ope
             raise
 
 
-def save_archive(store: LocalStore, artifact: Artifact, file: Path) -> None:
+def save_archive(store: "stores.LocalStore", artifact: Artifact, file: Path) -> None:
     """Write the stored bytes to a file, which is there whole or not at all."""
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)

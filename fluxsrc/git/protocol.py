@@ -36,13 +36,10 @@ _OID: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _MAX_TEXT: Final = 300
 _REF_BYTES: Final = 256
 """Bytes of a listed reference, on average, that the limit on their number allows for."""
-_NOT_THERE: Final = re.compile(
-    r"not our ref|not a valid object|bad object|unadvertised object|no such remote ref", re.IGNORECASE
-)
-_REFUSED: Final = re.compile(r"access denied|permission|forbidden|not authori[sz]ed", re.IGNORECASE)
-_NO_REPOSITORY: Final = re.compile(
-    r"not found|does not exist|repository not exported|not appear to be a git repository|no such repository",
-    re.IGNORECASE,
+_NOT_THERE: Final = "(?i)not our ref|not a valid object|bad object|unadvertised object|no such remote ref"
+_REFUSED: Final = "(?i)access denied|permission|forbidden|not authori[sz]ed"
+_NO_REPOSITORY: Final = (
+    "(?i)not found|does not exist|repository not exported|not appear to be a git repository|no such repository"
 )
 
 
@@ -205,11 +202,11 @@ def server_error(message: bytes, *, url: str) -> SourceError:
     """The error for what a server says went wrong."""
     text = "".join(char if char.isprintable() else " " for char in message[:_MAX_TEXT].decode(errors="replace")).strip()
     said = f"{url} says: {text}"
-    if _NOT_THERE.search(text):
+    if re.search(_NOT_THERE, text):
         return UnavailableError(said, url=url)
-    if _NO_REPOSITORY.search(text):
+    if re.search(_NO_REPOSITORY, text):
         return RevisionNotFoundError(said, url=url)
-    if _REFUSED.search(text):
+    if re.search(_REFUSED, text):
         return PermissionDeniedError(said, url=url)
     return RemoteProtocolError(said, url=url)
 

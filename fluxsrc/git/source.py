@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -34,10 +33,12 @@ from fluxsrc.store import Ingest
 from fluxsrc.verify import Facts, split_policy
 
 if TYPE_CHECKING:
+    import tempfile
+
     from fluxsrc import mounted
     from fluxsrc.git import lfs_store, remote, submodules, transport
 else:  # to import all of it takes longer than a local repository's revision, or a remote one's poll
-    mounted = later("fluxsrc.mounted")
+    mounted, tempfile = later("fluxsrc.mounted"), later("tempfile")
     lfs_store, remote, submodules, transport = (
         later(f"fluxsrc.git.{name}") for name in ("lfs_store", "remote", "submodules", "transport")
     )
@@ -290,7 +291,9 @@ class GitSource(SourceOptions):
         elsewhere = [self._local().lfs_objects] if self.address.is_local else []
         directory = None if self.address.is_local else self._remote().lfs_directory(revision, operation)
         if directory is None:
-            directory = Path(stack.enter_context(TemporaryDirectory(prefix="fluxsrc-lfs-", ignore_cleanup_errors=True)))
+            directory = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="fluxsrc-lfs-", ignore_cleanup_errors=True))
+            )
         store = lfs_store.LFSStore(
             self._access(), directory, operation, config=config, url=self.lfs_url, elsewhere=elsewhere
         )

@@ -3,19 +3,25 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 
 from fluxsrc._io.http import HTTPClient
+from fluxsrc._lazy import later
 from fluxsrc.auth import Credentials, Keychain, Origin, Proxy, RepositoryKeychain, TLSConfig
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
-from fluxsrc.oci.layout import LayoutRepository
 from fluxsrc.oci.reference import LayoutReference, Reference
 from fluxsrc.oci.registry import RegistryRepository
 from fluxsrc.oci.repository import Repository
 from fluxsrc.oci.session import Session
 from fluxsrc.oci.tokens import Authorizer, TokenCache
 from fluxsrc.operation import Operation
+
+if TYPE_CHECKING:
+    from fluxsrc.oci import layout
+else:
+    layout = later("fluxsrc.oci.layout")
 
 __all__ = ["Access", "open_repository"]
 
@@ -70,7 +76,7 @@ def open_repository(
         FluxSrcError: The keychain could not answer.
     """
     if isinstance(reference, LayoutReference):
-        yield LayoutRepository(os.path.abspath(reference.path), access.limits, operation)
+        yield layout.LayoutRepository(os.path.abspath(reference.path), access.limits, operation)
         return
     base = f"{access.scheme}://{reference.api_host}/v2/"
     with HTTPClient(tls=access.tls, proxy=access.proxy, limits=access.limits) as http:

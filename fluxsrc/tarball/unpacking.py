@@ -10,14 +10,14 @@
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 import attrs
 
 from fluxsrc._io.atomic import store_errors
+from fluxsrc._lazy import later
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Mode
 from fluxsrc.errors import ConfigurationError, UnsafeEntryError
@@ -25,6 +25,11 @@ from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
 from fluxsrc.recipe import Compression
 from fluxsrc.tarball.reader import Member, MemberType, members
+
+if TYPE_CHECKING:
+    import shutil
+else:
+    shutil = later("shutil")
 
 __all__ = ["unpack"]
 
