@@ -26,8 +26,11 @@ FluxSrcError
 └ StoreError                                whoever runs the store: disk, permissions
   ├ ArtifactNotFoundError (LookupError)     the store does not hold it
   ├ StoreReadError                          what it holds cannot be read
+  │ └ StoreStatError                        nor even looked at
   ├ StoreWriteError                         nothing can be put into it: full, read-only, not ours
-  └ StoreLockedError            [retryable] another process holds the lock
+  │ └ StoreDirectoryError                   a directory of it cannot be made
+  └ StoreLockError                          a lock cannot be taken
+    └ StoreLockedError          [retryable] another process holds it
 ```
 
 Every class has two class variables: `retryable` (would the same call, later, perhaps succeed?) and `reason` (a stable
@@ -56,9 +59,12 @@ __all__ = [
     "RevisionNotFoundError",
     "SourceChangedError",
     "SourceError",
+    "StoreDirectoryError",
     "StoreError",
+    "StoreLockError",
     "StoreLockedError",
     "StoreReadError",
+    "StoreStatError",
     "StoreWriteError",
     "TransportError",
     "TransportTimeoutError",
@@ -331,14 +337,31 @@ class StoreReadError(StoreError):
     reason = "ReadOperationFailed"
 
 
+class StoreStatError(StoreReadError):
+    """Whether something is there cannot be told: the way to it is barred, or leads in a circle."""
+
+    reason = "StatOperationFailed"
+
+
 class StoreWriteError(StoreError):
     """The store cannot be changed. It is as it was before."""
 
     reason = "ArchiveOperationFailed"
 
 
-class StoreLockedError(StoreError):
+class StoreDirectoryError(StoreWriteError):
+    """A directory of the store is missing and cannot be made."""
+
+    reason = "DirectoryCreationFailed"
+
+
+class StoreLockError(StoreError):
+    """A lock cannot be taken: its file cannot be made or opened."""
+
+    reason = "AcquireLockFailed"
+
+
+class StoreLockedError(StoreLockError):
     """Another process holds the lock."""
 
     retryable = True
-    reason = "AcquireLockFailed"

@@ -14,11 +14,22 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from fluxsrc.errors import ArtifactNotFoundError, FluxSrcError, StoreError, StoreReadError, StoreWriteError
+from fluxsrc.errors import (
+    ArtifactNotFoundError,
+    FluxSrcError,
+    StoreDirectoryError,
+    StoreError,
+    StoreLockError,
+    StoreReadError,
+    StoreStatError,
+    StoreWriteError,
+)
 
 __all__ = [
+    "OPEN_REGULAR",
+    "Doing",
     "make_directories",
     "open_regular",
     "open_scratch",
@@ -29,13 +40,22 @@ __all__ = [
     "write_atomic",
 ]
 
-_KINDS: Final[Mapping[str, type[StoreError]]] = {
+Doing = Literal["list", "lock", "look at", "make", "read", "remove", "touch", "unpack to", "use", "write"]
+"""What is done to a file or a directory."""
+_KINDS: Final[Mapping[Doing, type[StoreError]]] = {
     "list": StoreReadError,
+    "lock": StoreLockError,
+    "look at": StoreStatError,
+    "make": StoreDirectoryError,
     "read": StoreReadError,
     "remove": StoreWriteError,
     "touch": StoreWriteError,
+    "unpack to": StoreError,  # no store is at fault: somebody's own directory
+    "use": StoreError,  # a cache: what it keeps can be had again
     "write": StoreWriteError,
 }
+OPEN_REGULAR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a regular file is opened by those who refuse all else afterwards: without O_NONBLOCK a pipe would block that very call."""
 _ATTEMPTS: Final = 8
 """How often a directory may be removed while it is made."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -43,12 +63,13 @@ _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @contextmanager
-def store_errors(doing: str, path: str | os.PathLike[str] | None = None) -> Iterator[None]:
+def store_errors(doing: Doing, path: str | os.PathLike[str] | None = None, *, what: str = "") -> Iterator[None]:
     """Translate every `OSError` of the block into a `StoreError`.
 
     Args:
-        doing: What the block does, for the message: "cannot <doing>". Its first word says which `StoreError` that is.
+        doing: What the block does, which says which `StoreError` that is.
         path: The file or directory at fault, unless the error names one itself.
+        what: What that is, for people.
     """
     try:
         yield
@@ -56,14 +77,13 @@ def store_errors(doing: str, path: str | os.PathLike[str] | None = None) -> Iter
         if isinstance(exc, FluxSrcError):  # TransportTimeoutError is both: a deadline is not the disk's fault
             raise
         where = os.fsdecode(path) if path is not None else exc.filename
-        place = f" {where}" if where else ""
+        place = " ".join(filter(None, (doing, what, where)))
         hint = None
         if exc.errno in _FULL:
             hint = "free some space or raise the quota; the store is as it was before"
         elif exc.errno in _FORBIDDEN:
             hint = "check the owner and mode of the directory, and that it is mounted writable"
-        kind = _KINDS.get(doing.partition(" ")[0], StoreError)
-        raise kind(f"cannot {doing}{place}: {exc.strerror or exc}", path=where, hint=hint) from exc
+        raise _KINDS[doing](f"cannot {place}: {exc.strerror or exc}", path=where, hint=hint) from exc
 
 
 def open_scratch(directory: Path) -> tuple[int, Path]:
@@ -129,23 +149,24 @@ def make_directories(path: Path, *, durable: bool, mode: int = 0o777) -> None:
         mode: Permissions of the last one, if it is made, less the umask.
 
     Raises:
-        OSError: It cannot be made, or what is there is no directory.
+        StoreDirectoryError: It cannot be made, or what is there is no directory.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            path.mkdir(mode)
-            break
-        except FileExistsError:
-            if path.is_dir():
-                return
-            if attempt == _ATTEMPTS:  # nobody removes it: it is a file, or a link that leads nowhere
-                raise
-        except FileNotFoundError:
-            if attempt == _ATTEMPTS:  # the parent is there: below /proc, say, nothing can be made
-                raise
-            make_directories(path.parent, durable=durable)
-    if durable:
-        sync_directory(path.parent)
+    with store_errors("make", path, what="the directory"):
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                path.mkdir(mode)
+                break
+            except FileExistsError:
+                if path.is_dir():
+                    return
+                if attempt == _ATTEMPTS:  # nobody removes it: it is a file, or a link that leads nowhere
+                    raise
+            except FileNotFoundError:
+                if attempt == _ATTEMPTS:  # the parent is there: below /proc, say, nothing can be made
+                    raise
+                make_directories(path.parent, durable=durable)
+        if durable:
+            sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
@@ -169,9 +190,8 @@ def open_regular(path: Path, *, what: str) -> int:
         StoreError: It is there, and something else than a regular file, or cannot be read.
     """
     try:
-        with store_errors(f"read {what}", path):
-            # O_NONBLOCK matters only for what is refused below: a pipe would block this very call.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with store_errors("read", path, what=what):
+            descriptor = os.open(path, OPEN_REGULAR)
     except StoreError as exc:
         if isinstance(exc.__cause__, FileNotFoundError):
             raise ArtifactNotFoundError(

@@ -97,7 +97,7 @@ class GitCache:
     def remember(self, url: str, who: str, capabilities: Mapping[str, str] | None) -> None:
         """Keep what a server can do, to ask it one question less the next time; with None, forget it."""
         path = self.directory / _server_name(url, who)
-        with store_errors("use the cache", self.directory):
+        with store_errors("use", self.directory, what="the cache"):
             if capabilities is None:
                 path.unlink(missing_ok=True)
             else:
@@ -108,7 +108,7 @@ class GitCache:
     def salt(self) -> bytes:
         """Makes fingerprints of credentials worthless elsewhere; made once for the directory."""
         path = self.directory / "salt"
-        with store_errors("use the cache", self.directory):
+        with store_errors("use", self.directory, what="the cache"):
             while True:
                 with suppress(FileNotFoundError):
                     salt = path.read_bytes()
@@ -122,7 +122,7 @@ class GitCache:
 
         Those that somebody holds the lock of are left alone. Whoever reads from a removed one goes on reading.
         """
-        with store_errors("evict from", self.directory), suppress(FileNotFoundError):
+        with store_errors("use", self.directory, what="the cache"), suppress(FileNotFoundError):
             self._sweep()
             found = sorted((_last_use(path), path) for path in self.directory.iterdir() if path.is_dir())
             sizes = {path: _size(path) for _, path in found}

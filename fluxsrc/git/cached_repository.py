@@ -86,7 +86,7 @@ class CachedRepository:
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         try:
-            with store_errors("use the cached repository", self.directory):
+            with store_errors("use", self.directory, what="the cached repository"):
                 self._make()
                 os.utime(self.directory / "HEAD")  # when it was used last
                 yield

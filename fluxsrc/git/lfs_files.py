@@ -69,7 +69,7 @@ class LFSFiles:
             StoreError: They cannot be written.
         """
         target = _place(self._directory, pointer)
-        with store_errors("keep an LFS file in", self._directory):
+        with store_errors("write", self._directory, what="an LFS file to"):
             make_directories(target.parent, durable=False)
             descriptor, scratch = open_scratch(self._directory)
         try:
@@ -77,7 +77,7 @@ class LFSFiles:
                 self._copy(pointer, chunks, descriptor, url)
             finally:
                 os.close(descriptor)
-            with store_errors("keep an LFS file in", self._directory):
+            with store_errors("write", self._directory, what="an LFS file to"):
                 try:
                     scratch.replace(target)
                 except FileNotFoundError:
@@ -94,7 +94,7 @@ class LFSFiles:
             if size > pointer.size:
                 break
             digest.update(chunk)
-            with store_errors("keep an LFS file in", self._directory):
+            with store_errors("write", self._directory, what="an LFS file to"):
                 write_all(descriptor, chunk)
         if size != pointer.size:
             many = "more" if size > pointer.size else f"{size:,}"
@@ -142,7 +142,7 @@ class _VerifiedFile(io.RawIOBase):
             DigestMismatchError: The file is damaged, and not ours to remove.
         """
         view = memoryview(buffer).cast("B")
-        with store_errors("read an LFS file in", self._path.parent):
+        with store_errors("read", self._path.parent, what="an LFS file in"):
             count = self._file.readinto(view) or 0
         self._digest.update(view[:count])
         self._left -= count

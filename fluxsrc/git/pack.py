@@ -74,7 +74,7 @@ def receive_pack(
         StoreError: The directory cannot be written.
     """
     temporary = directory / f"tmp_{os.getpid()}_{os.urandom(8).hex()}.pack"
-    with store_errors("receive a pack into", directory):
+    with store_errors("write", directory, what="a pack to"):
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         size = _write(stream, descriptor, bases.object_format, limits, operation, url)  # 1

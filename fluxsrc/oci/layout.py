@@ -240,9 +240,9 @@ class LayoutRepository:
 
     def _create(self) -> None:
         root = Path(self._root)
-        with store_errors("write to", root):
-            make_directories(self._scratch, durable=True)
-            make_directories(root / "blobs" / "sha256", durable=True)
+        make_directories(self._scratch, durable=True)
+        make_directories(root / "blobs" / "sha256", durable=True)
+        with store_errors("write", root):
             if not (root / "oci-layout").exists():
                 write_atomic(root / "oci-layout", _LAYOUT, scratch=self._scratch, durable=True)
 

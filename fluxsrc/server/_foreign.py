@@ -120,7 +120,7 @@ class Foreign:
     def _current(self, store: LocalStore) -> _Listing:
         path = store.path / "index.json"
         try:
-            with store_errors("read", path):
+            with store_errors("look at", path):
                 found = path.lstat()
         except FluxSrcError:
             return _Listing(None)  # an empty store has none

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from fluxsrc._io.atomic import open_regular, store_errors, sync_directory, write_all
+from fluxsrc._io.atomic import make_directories, open_regular, store_errors, sync_directory, write_all
 from fluxsrc._io.hashing import HashingWriter, digest_of
 from fluxsrc._io.locks import locked_scratch
 from fluxsrc.artifact import Artifact
@@ -25,6 +25,7 @@ __all__ = [
     "check_ingest",
     "holds",
     "ingesting",
+    "is_blob",
     "need",
     "open_verified",
     "place",
@@ -83,7 +84,7 @@ class _Descriptor(NamedTuple):
 @contextmanager
 def ingesting(layout: Layout) -> Iterator[BlobWriter]:
     """A new blob, in `ingest/`; gone again when the block ends unless it was put into place."""
-    with store_errors("write to the store", layout.root):
+    with store_errors("write", layout.root, what="to the store"):
         if not layout.ingest.exists() or not layout.index_json.exists():
             layout.create()
         descriptor, path = locked_scratch(layout.ingest)
@@ -111,12 +112,18 @@ def check_ingest(artifact: Artifact, digest: Digest, size: int) -> None:
 
 def holds(layout: Layout, digest: Digest, size: int) -> bool:
     """Whether a blob of this name and size is there. Its bytes are checked when they are read."""
-    path = layout.blob(digest)
-    with store_errors("read", path):
-        try:
-            found = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+    return is_blob(layout.blob(digest), size)
+
+
+def is_blob(path: str | os.PathLike[str], size: int) -> bool:
+    """Whether there is a regular file of this size."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        with store_errors("look at", path):
+            raise
     return found.st_size == size and stat.S_ISREG(found.st_mode)
 
 
@@ -131,7 +138,11 @@ def place(layout: Layout, blob: BlobWriter) -> None:
         if _intact(path, blob.digest, blob.size):
             os.utime(path)  # young again: a collector that has already looked for references spares it
         else:
-            blob.path.replace(path)
+            try:
+                blob.path.replace(path)
+            except FileNotFoundError:  # somebody deleted the directory of all blobs: from here on they come back
+                make_directories(path.parent, durable=layout.durable)
+                blob.path.replace(path)
             os.utime(path)  # the last byte may have been written long ago
         if layout.durable:
             sync_directory(path.parent)  # also for a name that another process has just made

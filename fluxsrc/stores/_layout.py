@@ -133,15 +133,13 @@ class Layout:
 
     def create(self) -> None:
         """Make the directories, and what makes them an OCI image layout; nothing that is there is touched."""
-        with store_errors("write to the store", self.root):
-            make_directories(self.root, durable=self.durable)
+        make_directories(self.root, durable=self.durable)
         for directory in (self.ingest, self.blobs, self.sources, self.indexes):
-            with store_errors("write to the store", directory):
-                make_directories(directory, durable=False)
+            make_directories(directory, durable=False)
         if self.durable:
             # Each directory with new names once, and before `index.json` tells others that the store is there.
             for directory in (self.blobs.parent, self.root):
-                with store_errors("write to the store", directory):
+                with store_errors("write", directory):
                     sync_directory(directory)
         with self.writing():
             for path, content in (

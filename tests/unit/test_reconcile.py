@@ -283,6 +283,21 @@ def a_directory_where_a_record_should_be(store):
     (store.path / "sources/memory/default/a.json").mkdir()
 
 
+def a_directory_that_cannot_be_made(store):
+    (store.path / "ingest").rmdir()
+    (store.path / "ingest").symlink_to("nowhere")
+
+
+def blobs_behind_a_link_that_leads_in_a_circle(store):
+    (store.path / "blobs").rename(store.path / "moved")
+    (store.path / "blobs").symlink_to("blobs")
+
+
+def a_directory_where_a_lock_should_be(store):
+    (store.path / "locks/sources/memory/default/a.lock").unlink()
+    (store.path / "locks/sources/memory/default/a.lock").mkdir()
+
+
 def somebody_elses_lock(store):
     return locked(store.path / "locks/sources/memory/default/a.lock", timeout=1)
 
@@ -293,11 +308,14 @@ def somebody_elses_lock(store):
         (a_file_where_a_directory_should_be, "ArchiveOperationFailed"),
         (a_damaged_record, "ReadOperationFailed"),
         (a_directory_where_a_record_should_be, "ReadOperationFailed"),
+        (blobs_behind_a_link_that_leads_in_a_circle, "StatOperationFailed"),
+        (a_directory_that_cannot_be_made, "DirectoryCreationFailed"),
+        (a_directory_where_a_lock_should_be, "AcquireLockFailed"),
         (somebody_elses_lock, "AcquireLockFailed"),
     ],
 )
 def test_storage_says_what_it_cannot_do(tmp_path, harm, reason):
-    """Write, read or lock, in Flux's words; what was made before stays."""
+    """Make a directory, write, read, look or lock, in Flux's words; what was made before stays."""
     with LocalStore(tmp_path / "store", durable=False, lock_timeout=0.1) as store:
         script = Script(files("v1"), files("v2"))
         reconciler = Reconciler(store, [managed("a", Scripted(script))])

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -22,8 +23,11 @@ from fluxsrc.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
     DigestMismatchError,
+    StoreDirectoryError,
     StoreError,
     StoreLockedError,
+    StoreLockError,
+    StoreStatError,
 )
 from fluxsrc.memory import MemorySource
 from fluxsrc.stores import LocalStore, MemoryStore, ProblemKind, _index
@@ -129,6 +133,26 @@ def test_a_truncated_blob_is_no_artifact(store):
     assert store.lookup(KEY) is None
     assert list(store.history(KEY)) == []
     assert put_new(store) == artifact
+    assert store.verify().clean
+
+
+@pytest.mark.parametrize("gone", ["blobs", "blobs/sha256", "index", "ingest", "locks", "sources"])
+def test_a_directory_that_somebody_deleted_comes_back_with_what_is_put(store, gone):
+    """Until then nobody is told of what was in it; another source's artifact is missing until it is produced, too."""
+    source, other = MemorySource({"a": b"1"}), put_new(store)
+    artifact = source.produce_artifact(store, name="app")
+    shutil.rmtree(store.path / gone)
+    if gone.startswith("blobs"):
+        assert (store.lookup(artifact.key), list(store.history(artifact.key))) == (None, [])
+        with pytest.raises(ArtifactNotFoundError):
+            store.put(artifact)
+        with pytest.raises(ArtifactNotFoundError):
+            store.open(artifact)
+    again = source.produce_artifact(store, name="app")
+    assert attrs.evolve(again, observed=artifact.observed) == artifact
+    with store.open(store.lookup(artifact.key)) as stream:
+        assert Digest.of(stream.read()) == artifact.digest
+    assert attrs.evolve(put_new(store), observed=other.observed) == other
     assert store.verify().clean
 
 
@@ -381,6 +405,40 @@ def test_a_file_in_the_way_is_a_store_error(tmp_path):
         with pytest.raises(StoreError):
             put_new(LocalStore(path))
     assert (tmp_path / "file").read_text() == "not a store"
+
+
+def a_directory_that_cannot_be_made(store):
+    (store.path / "ingest").rmdir()
+    (store.path / "ingest").symlink_to("nowhere")
+
+
+def blobs_behind_a_link_that_leads_in_a_circle(store):
+    shutil.rmtree(store.path / "blobs")
+    (store.path / "blobs").symlink_to("blobs")
+
+
+def a_directory_where_a_lock_should_be(store):
+    path = store.path / "locks" / "store.lock"
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "error"),
+    [
+        (a_directory_that_cannot_be_made, StoreDirectoryError),
+        (blobs_behind_a_link_that_leads_in_a_circle, StoreStatError),
+        (a_directory_where_a_lock_should_be, StoreLockError),
+    ],
+)
+def test_the_error_says_what_could_not_be_done(store, harm, error):
+    """By its class, so that a condition's reason is not guessed from a sentence."""
+    put_new(store)
+    harm(store)
+    with pytest.raises(StoreError) as caught:
+        put_new(store, "more") if error is not StoreStatError else store.lookup(KEY)
+    assert type(caught.value) is error
+    assert caught.value.path.startswith(str(store.path))
 
 
 def test_a_lock_that_is_not_let_go_is_an_error_in_time(tmp_path):
