@@ -30,7 +30,9 @@ _CONNECTIONS: Final = 32
 _BY_KEY: Final = 16
 """Pages that are asked for by key, where a service is quicker that way, before a listing is long."""
 _QUICK: Final = 0.15
-"""Seconds within which such a page comes, or it is not quicker."""
+"""Seconds within which such a page comes in the mean, or it is not quicker."""
+_PATIENCE: Final = 0.3
+"""Seconds that they may take longer in all, for the first one waits for much besides: as long as a token would make wait."""
 _OK: Final = 200
 _PARTIAL: Final = 206
 _T = TypeVar("_T")
@@ -66,15 +68,15 @@ class HTTPBucketClient:
     def pages(self, prefix: str = "", *, after: str = "") -> Generator[Sequence[BucketObject], None, None]:
         """See `BucketClient`."""
         dialect = self._dialect
-        token = None
+        token, slack = None, _PATIENCE
         for _ in range(_BY_KEY):
             started = time.monotonic()
             page, token, headers = self._page(partial(dialect.list, prefix, after, None), dialect.page)
-            quick = time.monotonic() - started < _QUICK
+            slack -= time.monotonic() - started - _QUICK
             yield page
             if token is None:
                 return
-            if not (quick and page and dialect.prefers_keys(headers)):
+            if not (slack > 0 and page and dialect.prefers_keys(headers)):
                 break
             after = page[-1].key
         yield from self._pages(partial(dialect.list, prefix, after), dialect.page, token)

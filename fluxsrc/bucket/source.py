@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["BucketSource"]
 
 _SURVEYED: Final = 100_000
-"""Objects at most that are compared by name: some 100 bytes of memory for each, and most buckets have no more."""
+"""Objects at most that are compared by name: some 300 bytes of memory for each, and most buckets have no more."""
+_SURVEYED_TEXT: Final = 12 << 20
+"""Characters of their keys and etags at most."""
 _FEW: Final = 4
 """Of which part of the objects more must have changed for all of them to be listed one by one."""
 
@@ -276,7 +278,8 @@ class _BucketSnapshot(ShownSnapshot):
         index, start = self._listing.index, len(self._strip)
         if index.count > _SURVEYED or self._screening.dropped:
             return ""
-        return "\n".join([f"{item.key[start:]}\0{item.size} {item.etag}" for item in index])
+        lines = "\n".join([f"{item.key[start:]}\0{item.size} {item.etag}" for item in index])
+        return lines if len(lines) <= _SURVEYED_TEXT else ""
 
     @property
     def _strip(self) -> str:

@@ -164,7 +164,7 @@ def test_flux_s_dialect_is_that_of_flux_s_buckets(server):
 
 
 def test_a_service_that_prefers_keys_is_asked_for_pages_by_them_until_a_listing_is_long(server, monkeypatch):
-    """Each page once, whichever way; and one that is slow this way is asked by tokens at once."""
+    """Each page once, whichever way; and one that is slow this way is asked by tokens, once that took long enough."""
     put(server, *(keys := [f"{n:04}" for n in range(205)]))
     monkeypatch.setattr(s3_module._S3, "prefers_keys", lambda *_: True)
     monkeypatch.setattr(client_module, "_QUICK", 60)
@@ -173,9 +173,14 @@ def test_a_service_that_prefers_keys_is_asked_for_pages_by_them_until_a_listing_
     assert len(server.asked("continuation-token")) == 5
     server.requests.clear()
     monkeypatch.setattr(client_module, "_QUICK", 0)
+    monkeypatch.setattr(client_module, "_PATIENCE", 0)
     assert paths(BucketSource(s3(server))) == keys
     assert len(server.asked("continuation-token")) == 20
     assert not server.asked("start-after")
+    server.requests.clear()
+    monkeypatch.setattr(client_module, "_PATIENCE", 60)  # a first page that is slow says nothing about the second
+    assert paths(BucketSource(s3(server))) == keys
+    assert len(server.asked("continuation-token")) == 5
 
 
 def test_minio_is_known_by_its_name():
