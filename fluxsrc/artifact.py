@@ -11,6 +11,7 @@ import attrs
 from fluxsrc._html.cards import card, code, fold, note, properties, table, vouched
 from fluxsrc._html.markup import Child, join
 from fluxsrc._units import moment, plural, size
+from fluxsrc._written import as_written
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Skipped
 from fluxsrc.errors import ConfigurationError
@@ -84,7 +85,7 @@ def _frozen_mapping(value: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType(dict(sorted(value.items())))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Artifact:
     """One revision of one source as a store holds it.
 
@@ -125,6 +126,8 @@ class Artifact:
     annotations: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_mapping, hash=False)
     skipped: tuple[Skipped, ...] = ()
     verification: tuple[tuple[str, str], ...] = ()
+
+    __repr__ = as_written
 
     @property
     def origin(self) -> str:

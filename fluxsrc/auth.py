@@ -151,7 +151,7 @@ class BearerToken:
     identity: str | None = attrs.field(default=None, kw_only=True, eq=False)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class SSHKey:
     """An SSH private key, and the host keys to trust.
 
@@ -166,6 +166,8 @@ class SSHKey:
     passphrase: Secret | None = attrs.field(default=None, converter=_optional_secret)
     known_hosts: str
     username: str = "git"
+
+    __repr__ = as_written
 
 
 Credentials = Anonymous | BasicAuth | BearerToken | SSHKey
@@ -244,13 +246,15 @@ class TLSConfig:
             raise ConfigurationError("a client certificate and its key go together: give both or neither")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Proxy:
     """A proxy for all connections of a source: `http`, `https`, `socks5` or `socks5h`."""
 
     url: str = attrs.field(repr=lambda url: repr(redact_url(url)))
     username: str | None = None
     password: Secret | None = attrs.field(default=None, converter=_optional_secret)
+
+    __repr__ = as_written
 
     @classmethod
     def from_env(cls, url: str, environ: Mapping[str, str] | None = None) -> "Proxy | None":

@@ -9,18 +9,23 @@ slower, and nothing else.
 import contextlib
 import fcntl
 import os
-import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from fluxsrc._io import listed
 from fluxsrc._io.cores import cores
 from fluxsrc._io.listed import NUMBER, UNREAD, receive, send
+from fluxsrc._lazy import later
+
+if TYPE_CHECKING:
+    import subprocess
+else:
+    subprocess = later("subprocess")  # most directories are small
 
 __all__ = ["File", "ReadAhead"]
 
@@ -126,7 +131,7 @@ class _Reader:
         self._is_asking = True
         self._owner = os.getpid()
         self._contents: dict[int, bytes] = {}
-        self._program = subprocess.Popen(  # noqa: S603 - this interpreter, and a file of ours
+        self._program = subprocess.Popen(  # this interpreter, and a file of ours
             [sys.executable, "-I", "-S", listed.__file__, root],
             bufsize=0,
             stdin=subprocess.PIPE,

@@ -1,5 +1,6 @@
 """`import fluxsrc` is cheap: other people's programs pay for what they use, and for nothing else."""
 
+import contextlib
 import gc
 import json
 import subprocess
@@ -9,6 +10,12 @@ from unittest.mock import patch
 import pytest
 
 from fluxsrc.cli import main
+from fluxsrc.memory import MemorySource
+from fluxsrc.oci import Access
+from fluxsrc.oci.pushing import push
+from fluxsrc.testing.git_server import GitHTTPServer
+from fluxsrc.testing.object_server import ObjectServer
+from fluxsrc.testing.registry import Registry
 
 _OURS = {"fluxsrc"}
 _STANDARD = sys.stdlib_module_names
@@ -136,11 +143,94 @@ def test_the_command_line_looks_for_garbage_less_often_and_leaves_its_caller_as_
     assert gc.get_threshold() == before
 
 
-def test_a_pull_from_a_registry_loads_nothing_that_it_does_not_need():
-    """A new process that pulls spends its time on imports: ignore rules, packer, formats of signatures stay where they are."""
-    program = "from fluxsrc import OCISource; OCISource('oci://127.0.0.1:9/a')"
-    loaded = modules_after(program)
-    assert {"fluxsrc.oci.source", "fluxsrc.oci.registry", "fluxsrc.tarball.tree"} <= loaded
-    seldom = ("ignore.rules", "tarball.packing", "signatures.oci", "semver", "keychains.docker", "git", "bucket")
-    assert {f"fluxsrc.{name}" for name in seldom} & loaded == set()
-    assert packages(loaded) <= {"attr", "attrs", "certifi", "h11", "isal"}
+_REPOSITORY = """
+from fluxsrc import GitCache, GitSource, LocalStore
+source = GitSource({url!r}, branch="main", cache=GitCache(path={work!r} + "/cache"))
+assert source.produce_artifact(LocalStore({work!r} + "/store")).files == 1
+"""
+_REGISTRY = """
+import os
+from fluxsrc import OCISource
+OCISource({url!r}, insecure=True).pull({work!r} + "/out")
+assert os.listdir({work!r} + "/out") == ["a"]
+"""
+_BUCKET = """
+from fluxsrc import BucketSource, LocalStore, S3Bucket
+from fluxsrc.bucket import AWSKeys
+bucket = S3Bucket("bucket", endpoint={url!r}, region="eu-1", credentials=AWSKeys("user", "password"))
+assert BucketSource(bucket).produce_artifact(LocalStore({work!r} + "/store")).files == 1
+"""
+_DIRECTORY = """
+from fluxsrc import DirectorySource, LocalStore
+assert DirectorySource({url!r}).produce_artifact(LocalStore({work!r} + "/store")).files == 1
+"""
+_SELDOM = {"fluxsrc._html.tree", "fluxsrc._io.http.layered", "fluxsrc._io.http.proxy", "fluxsrc._io.http.tls"}
+_SELDOM |= {f"fluxsrc.stores.{name}" for name in ("_fsck", "_reports", "_retention", "_statuses", "memory")}
+_SELDOM |= {"certifi", "random", "secrets", "shutil", "ssl", "subprocess", "tempfile"}
+"""What no job needs that goes well: checks and collections, TLS where there is none, temporary files, jitter, other processes."""
+_READING = {"fluxsrc.tarball.reader", "fluxsrc.tarball.tree", "fluxsrc.tarball.unpacking"}
+
+
+@contextlib.contextmanager
+def a_repository(work):
+    (work / "r" / "a").parent.mkdir()
+    (work / "r" / "a").write_text("1")
+    for words in (["init", "-b", "main"], ["add", "."], ["commit", "-m", "one"]):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=work / "r", check=True, capture_output=True)
+    with GitHTTPServer(work) as server:
+        yield server.url("r/.git")
+
+
+@contextlib.contextmanager
+def a_registry(_work):
+    with Registry() as server:
+        url = f"oci://{server.host}/a:latest"
+        push(MemorySource({"a": "1"}), url, access=Access(insecure=True))
+        yield url
+
+
+@contextlib.contextmanager
+def a_bucket(_work):
+    with ObjectServer() as server:
+        server.put("bucket", "a", b"1")
+        yield server.url
+
+
+@contextlib.contextmanager
+def a_directory(work):
+    (work / "d").mkdir()
+    (work / "d" / "a").write_text("1")
+    yield str(work / "d")
+
+
+@pytest.mark.parametrize(
+    ("kind", "program", "needed", "seldom"),
+    [
+        (a_directory, _DIRECTORY, {"directory"}, _READING | {"fluxsrc.auth", "fluxsrc._io.http"}),
+        (
+            a_repository,
+            _REPOSITORY,
+            {"git.remote", "git.transport_http"},
+            _READING | {"dulwich", "fluxsrc.ignore.rules"},
+        ),
+        (
+            a_registry,
+            _REGISTRY,
+            {"oci.registry", "tarball.unpacking"},
+            {"concurrent.futures", "logging", "queue", "fluxsrc.ignore.rules", "fluxsrc.oci.layout", "fluxsrc.stores"}
+            | {
+                f"fluxsrc.{name}"
+                for name in ("bucket", "git", "keychains", "semver", "signatures.oci", "tarball.packing")
+            },
+        ),
+        (a_bucket, _BUCKET, {"bucket.s3"}, _READING | {"boto3", "fluxsrc.bucket.azure", "fluxsrc.bucket.gcs"}),
+    ],
+)
+def test_a_job_of_a_new_process_loads_nothing_that_it_does_not_need(tmp_path, kind, program, needed, seldom):
+    """Its imports are most of what a small job takes: what is for other jobs, for failures and for keeping stores waits."""
+    with kind(tmp_path) as url:
+        loaded = modules_after(f"exec({program.format(url=url, work=str(tmp_path))!r})")
+    assert {f"fluxsrc.{name}" for name in needed} <= loaded
+    assert loaded & (_SELDOM | seldom) == set()
+    assert packages(loaded) <= {"attr", "attrs", "h11", "isal"}

@@ -36,7 +36,7 @@ def programs(monkeypatch):
             super().__init__(*args, **kwargs)
             started.append(self)
 
-    monkeypatch.setattr(ahead.subprocess, "Popen", Spy)
+    monkeypatch.setattr(subprocess, "Popen", Spy)
     return started
 
 
