@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import functools
 import io
 import json
 
@@ -46,6 +47,12 @@ def new_key(kind):
     if kind.startswith("rsa"):
         return rsa.generate_private_key(65537, int(kind[3:]))
     return ec.generate_private_key(CURVES[kind]())
+
+
+@functools.cache
+def some_key(kind):
+    """The same each time, for those who do not care whose it is: RSA takes long to find one."""
+    return new_key(kind)
 
 
 def name(common, **more):

@@ -119,7 +119,7 @@ def refused(form, *args, policy=STRICT, **options):
 @pytest.mark.parametrize("kind", ["rsa2048", "rsa3072", "p256", "p384", "p521"])
 def test_an_envelope_of_each_form_and_kind_of_key_holds(form, kind):
     """RSA of 4096 bits, and notation's own signatures, are the server lane's."""
-    signer = leaf(keys.new_key(kind))
+    signer = leaf(keys.some_key(kind))
     facts = dict(policy().check(evidence(record(envelope(form, signer, expiry=NOW + DAY), form))))
     assert facts["oci.algorithm"] == keys.ALGORITHMS[kind]
     assert facts["oci.signer"] == "CN=Ada,O=Acme,ST=WA,C=US"
@@ -130,7 +130,7 @@ def test_an_envelope_of_each_form_and_kind_of_key_holds(form, kind):
 
 def test_a_self_signed_signer_and_a_long_chain_hold(form):
     """As `notation cert generate-test` makes one; and with two authorities in between."""
-    alone = keys.issue(keys.name("Test"), keys.new_key("rsa2048"), now=NOW)
+    alone = keys.issue(keys.name("Test"), keys.some_key("rsa2048"), now=NOW)
     assert policy(alone).check(evidence(record(envelope(form, alone), form)))
     middle = keys.issue(keys.name("Middle"), keys.new_key("p384"), CA, ca=True, now=NOW, path_length=1)
     low = keys.issue(keys.name("Low"), keys.new_key("p384"), middle, ca=True, now=NOW, path_length=0)
@@ -290,14 +290,14 @@ def test_a_signature_from_the_future_fails_at_5(form):
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "RS256", "PS384", "ES384", "ES256K", "EdDSA", "", 1, None])
 def test_an_algorithm_that_is_not_the_keys_fails_at_4(form, algorithm):
     """`none`, a MAC with the public key, PKCS #1 instead of PSS, another hash: the key says which one it is."""
-    for signer in (ADA, leaf(keys.new_key("rsa2048"))):
+    for signer in (ADA, leaf(keys.some_key("rsa2048"))):
         more = {"alg": algorithm}
         assert refused(form, signer, **more) == 4
 
 
 def test_a_pkcs1_signature_does_not_pass_for_pss():
     """The right algorithm in the header, another one in the signature."""
-    signer = leaf(keys.new_key("rsa2048"))
+    signer = leaf(keys.some_key("rsa2048"))
     value = json.loads(envelope(JWS_MEDIA_TYPE, signer))
     signed = f"{value['protected']}.{value['payload']}".encode()
     value["signature"] = keys.b64url(signer.raw(signed, "RS256"))
@@ -491,7 +491,7 @@ CLOCK_CA = keys.issue(keys.name("Clocks"), keys.new_key("rsa2048"), ca=True, now
 
 def clock(ca=CLOCK_CA, *more, purposes=STAMPING, **options):
     extensions = [*([purposes] if purposes else []), *more]
-    key = keys.new_key("rsa2048")
+    key = keys.some_key("rsa2048")
     return keys.issue(keys.name("Clock"), key, ca, now=NOW, purposes=(), extensions=extensions, **options)
 
 
