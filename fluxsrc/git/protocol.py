@@ -47,7 +47,7 @@ class UnavailableError(RevisionNotFoundError):
     """The server does not give out an object by its name, be it not there or not allowed."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Advertisement:
     """What a server says first.
 
@@ -59,7 +59,7 @@ class Advertisement:
 
     version: int
     capabilities: Mapping[str, str]
-    refs: Mapping[str, GitRef] = attrs.field(factory=dict, repr=lambda refs: f"<{len(refs)} refs>")
+    refs: Mapping[str, GitRef] = attrs.field(factory=dict)
 
     @classmethod
     def parse(cls, lines: Iterable[bytes], *, limits: Limits, url: str) -> "Advertisement":

@@ -59,7 +59,7 @@ class RefKind(enum.Enum):
     COMMIT = "commit"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Selector:
     """Which of a repository's references is meant, and how the revision is written then.
 

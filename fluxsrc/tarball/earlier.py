@@ -21,7 +21,7 @@ from fluxsrc.tarball.recall import Recall
 __all__ = ["Again", "Changes", "Earlier", "Reuse"]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Changes:
     """What a source says became different since an earlier archive.
 
@@ -31,10 +31,10 @@ class Changes:
     """
 
     paths: Sequence[str]
-    entries: Callable[[str], Iterable[Entry]] = attrs.field(repr=False)
+    entries: Callable[[str], Iterable[Entry]]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Reuse:
     """An earlier archive of the same source, whose unchanged parts may be copied.
 
@@ -44,7 +44,7 @@ class Reuse:
         changes: What changed since then, if the source can say.
     """
 
-    index: bytes = attrs.field(repr=False)
+    index: bytes
     archive: BinaryIO
     changes: Changes | None = None
 

@@ -45,7 +45,7 @@ class Place(NamedTuple):
     crc: int
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Group:
     """A group of entries, and its blocks.
 

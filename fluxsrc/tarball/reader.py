@@ -218,7 +218,7 @@ def _check_tail(stream: Stream) -> None:
             raise ContentError("the archive has data after its end")
 
 
-@attrs.define
+@attrs.define(repr=False)
 class _Extensions:
     """What the headers in front of a member say about it."""
 
