@@ -122,12 +122,8 @@ class MotoOrigin:
     keeps_modes = False
     secrets = (SECRET,)
 
-    def __init__(self, endpoint: str, name: str) -> None:
-        import boto3
-
-        self.endpoint, self.name = endpoint, name
-        keys = {"aws_access_key_id": "ada", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
-        self.client = boto3.client("s3", endpoint_url=endpoint, **keys)
+    def __init__(self, client: Any, name: str) -> None:
+        self.client, self.name = client, name
         self.client.create_bucket(Bucket=name)
 
     def publish(self, files: Mapping[str, MemoryFile], /) -> None:
@@ -150,13 +146,16 @@ class MotoOrigin:
         return BucketSource(self._bucket("no-such-bucket"))
 
     def _bucket(self, name: str) -> S3Bucket:
-        return S3Bucket(name, endpoint=self.endpoint, region="us-east-1", credentials=AWSKeys("ada", SECRET))
+        endpoint = self.client.meta.endpoint_url
+        return S3Bucket(name, endpoint=endpoint, region="us-east-1", credentials=AWSKeys("ada", SECRET))
 
 
 @pytest.fixture(scope="module")
-def moto_endpoint() -> Iterator[str]:
+def moto() -> Iterator[Any]:
+    """One client for all, for boto3 reads its description of S3 anew for each."""
     import logging
 
+    import boto3
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -165,15 +164,16 @@ def moto_endpoint() -> Iterator[str]:
     host, port = server.get_host_and_port()
     with contextlib.ExitStack() as stack:
         stack.callback(server.stop)
-        yield f"http://{host}:{port}"
+        keys = {"aws_access_key_id": "ada", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
+        yield boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
 
 
 class TestMoto(SourceContract):
     """S3 as others understand it."""
 
     @pytest.fixture
-    def origin(self, moto_endpoint: str) -> MotoOrigin:
-        return MotoOrigin(moto_endpoint, f"bucket-{os.urandom(6).hex()}")
+    def origin(self, moto: Any) -> MotoOrigin:
+        return MotoOrigin(moto, f"bucket-{os.urandom(6).hex()}")
 
 
 def test_a_public_bucket_needs_no_credentials() -> None:
