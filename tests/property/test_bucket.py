@@ -139,7 +139,7 @@ CONTENT = st.integers(0, 3).map(lambda n: bytes([n]) * n * 300)
 STATE = st.dictionaries(st.integers(0, 60).map("d{:02}".format), CONTENT, max_size=60)
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(STATE, STATE, st.integers(1, 30), st.booleans())
 def test_a_later_artifact_is_what_a_first_one_would_be_and_only_what_changed_is_read(before, change, page, remove):
     """Whatever is new, removed or different, and wherever groups end."""
