@@ -76,3 +76,11 @@ def process(
         finally:
             program.kill()
             program.wait(30)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; it may wait for its new parent to take notice."""
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, or while it is read
+        return True

@@ -1,5 +1,6 @@
 """Ctrl-C leaves nothing behind, whatever the program was doing."""
 
+import functools
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from fluxsrc.cli.failures import describe
 from fluxsrc.cli.interrupts import Interrupted, Interrupts
 from fluxsrc.cli.session import Session
 from fluxsrc.errors import OperationCancelledError
+from helpers import waiting
+from helpers.programs import is_gone
 
 
 @pytest.fixture
@@ -70,6 +73,38 @@ def test_a_signal_ends_the_program_and_leaves_nothing(large_tree, number, expect
     assert list(temporary.iterdir()) == []
     assert {path.name for path in work.iterdir()} <= {"source", "store"}
     assert list((work / "store").glob("ingest/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "expected", "program", "words"),
+    [
+        (signal.SIGINT, 130, "git-credential-slow", ["git+https://localhost:1/app.git", "--auth", "git:slow"]),
+        (signal.SIGTERM, 143, "docker-credential-slow", ["oci://localhost:1/app:v1", "--auth", "docker:config.json"]),
+    ],
+)
+def test_a_signal_ends_a_credential_helper_too(tmp_path, number, expected, program, words):
+    """With what it started: it has a session of its own, so that no signal of the terminal reaches it."""
+    (tmp_path / program).write_text(
+        f"#!/bin/sh\nsleep 600 &\necho $$ $! > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pids\nwait\n"
+    )
+    (tmp_path / program).chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "slow"}')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fluxsrc", "resolve", *words, "--json"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        wait_until((tmp_path / "pids").exists, of=process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (expected, "")
+    assert json.loads(err)["error"]["reason"] == "Cancelled"
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        waiting.wait_until(functools.partial(is_gone, pid))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import pickle
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from fluxsrc.errors import AuthenticationError, ConfigurationError, OperationCan
 from fluxsrc.git import GitSource
 from fluxsrc.keychains import GitCredentialHelper
 from fluxsrc.operation import Operation
+from helpers.programs import is_gone
 from helpers.waiting import wait_until
 
 HERE = Origin.of("https://git.example.com")
@@ -106,14 +106,6 @@ def test_without_git_there_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigurationError, match="cannot run git"):
         GitCredentialHelper("store").credentials(HERE)
-
-
-def is_gone(pid):
-    """Whether a process has ended; it may wait for its new parent to take notice."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return True
 
 
 def pid_in(directory):
