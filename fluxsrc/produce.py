@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import lru_cache
 from typing import Any, BinaryIO, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -82,6 +83,9 @@ class Earlier:
     index: bytes = attrs.field(repr=False)
     archive: BinaryIO
 
+
+_recipe: Final = lru_cache(maxsize=256)(Recipe)
+"""Asked for at each look at a source; a process has few different ones."""
 
 PackSnapshot = Callable[[Snapshot, Ingest, Earlier | None, Operation], Packing]
 """Writes a snapshot to an ingest: step 5."""
@@ -168,7 +172,7 @@ class SourceOptions(Producer):
     def recipe(self) -> Recipe:
         """Everything besides the revision that decides what an artifact holds."""
         policy = set() if self.verify is None else {("verify", str(self.verify.digest))}
-        return Recipe(
+        return _recipe(
             ignore=self.ignore,
             dialect=self.dialect,
             path=self.path,

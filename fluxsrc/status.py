@@ -170,13 +170,17 @@ class SourceStatus:
 
     # --- what happens to it ---
 
+    def is_settled(self, generation: int, *, request: str | None = None) -> bool:
+        """Whether it is ready, and what is asked for is nothing else than before."""
+        return self.ready and generation == self.observed_generation and request in (None, self.handled_request)
+
     def started(self, generation: int, now: dt.datetime, *, request: str | None = None) -> "SourceStatus":
         """A look begins.
 
         That it is time for one is no news, as in Flux: a source that is ready stays as it is, unless something else is
         asked for than before.
         """
-        if self.ready and generation == self.observed_generation and request in (None, self.handled_request):
+        if self.is_settled(generation, request=request):
             return self
         reason = "ProgressingWithRetry" if self.failures else "Progressing"
         changed: dict[str, tuple[bool | None, str, str]] = {"Reconciling": (True, reason, "reconciliation in progress")}

@@ -1,4 +1,4 @@
-"""`span`: OpenTelemetry spans where its API is installed, and nothing at all where it is not."""
+"""`span`: OpenTelemetry spans where somebody set up a provider of them, and nothing at all where nobody did."""
 
 import contextlib
 import functools
@@ -9,12 +9,26 @@ __all__ = ["span"]
 
 
 @functools.cache
-def _tracer() -> Any:
+def _api() -> Any:
     try:
         from opentelemetry import trace  # noqa: PLC0415 - optional, and slow to import
     except ImportError:
         return None
-    return trace.get_tracer("fluxsrc")
+    return trace
+
+
+@functools.cache
+def _tracer_of(provider: Any) -> Any:
+    return provider.get_tracer("fluxsrc")
+
+
+def _tracer() -> Any:
+    api = _api()
+    if api is None:
+        return None
+    provider = api.get_tracer_provider()
+    # The API alone stands for whoever may come; a span that nobody hears of costs more than all else around a look.
+    return None if isinstance(provider, api.ProxyTracerProvider) else _tracer_of(provider)
 
 
 @contextlib.contextmanager

@@ -65,13 +65,21 @@ class Ledger:
         with self._changed:
             return self._changed.wait_for(lambda: condition(dict(self._statuses)), timeout)
 
-    def begun(self, managed: ManagedSource) -> bool:
-        """A look begins; say whether nothing is known yet of what the source has."""
+    def has_artifact(self, key: SourceKey) -> bool:
+        """Whether it is known what a source has. May be asked by anybody, as `is_news`."""
+        status = self._statuses.get(key)
+        return status is not None and status.artifact is not None
+
+    def is_news(self, managed: ManagedSource) -> bool:
+        """Whether anybody is to be told that a look begins."""
+        return not self._status(managed).is_settled(managed.generation, request=managed.requested_at)
+
+    def begun(self, managed: ManagedSource) -> None:
+        """A look begins."""
         status = self._status(managed)
         begun = status.started(managed.generation, self._now(), request=managed.requested_at)
         if begun is not status:
             self._set(begun)
-        return status.artifact is None
 
     def waits(self, managed: ManagedSource, missing: SourceKey) -> None:
         """A source waits for another one."""
@@ -95,22 +103,24 @@ class Ledger:
         unchanged = artifact is not None and artifact == previous
         if unchanged:
             artifact = previous  # the same object: what is compared and kept from here on costs less
-        self.emit(
-            Reconciled(
-                key=key,
-                seconds=outcome.seconds,
-                received=outcome.received,
-                unchanged=unchanged,
-                failure=failure,
-                observed=self._now().timestamp(),
+        now = self._now()
+        if self._on_event is not None:
+            self.emit(
+                Reconciled(
+                    key=key,
+                    seconds=outcome.seconds,
+                    received=outcome.received,
+                    unchanged=unchanged,
+                    failure=failure,
+                    observed=now.timestamp(),
+                )
             )
-        )
         if failure is not None:
             self._set(
                 status.failed(
                     failure,
                     managed.generation,
-                    self._now(),
+                    now,
                     revision=outcome.revision,
                     request=managed.requested_at,
                 )
@@ -119,7 +129,7 @@ class Ledger:
             self.emit(FetchFailed(key=key, failure=failure, failures=status.failures + 1, retry_in=retry_in))
             return
         assert artifact is not None
-        self._set(status.succeeded(artifact, managed.generation, self._now(), request=managed.requested_at))
+        self._set(status.succeeded(artifact, managed.generation, now, request=managed.requested_at))
         old, new = None if previous is None else previous.revision, artifact.revision
         if old is not None and new.pointer is not None and old.pointer == new.pointer and old.digest != new.digest:
             self.emit(
@@ -137,8 +147,8 @@ class Ledger:
         self._call(self._on_event, event)
 
     def _status(self, managed: ManagedSource) -> SourceStatus:
-        with self._changed:
-            return self._statuses.get(managed.key) or SourceStatus(key=managed.key)
+        # Without the lock: `wait` holds it while it asks its caller, who may have to wait for whoever asks here.
+        return self._statuses.get(managed.key) or SourceStatus(key=managed.key)
 
     def _set(self, status: SourceStatus) -> None:
         with self._changed:

@@ -1,4 +1,12 @@
-"""`Reconciler`: drives a `Schedule` with a clock and an executor, and tells a `Ledger` what happened. Thin on purpose."""
+"""`Reconciler`: drives a `Schedule` with a clock and workers, and tells a `Ledger` what happened. Thin on purpose.
+
+One thread, the *loop*, owns the ledger and everybody's callbacks; it sleeps until something happened or somebody's time comes.
+The looks are done by a `Crew` of threads, or by a `Pool`, which is somebody else's executor:
+
+1. A look that is due is taken out of the schedule: by the thread of the crew that does it, or by the loop for the pool.
+2. Its end frees its slot at once, so that the same thread can take the next look without waiting for the loop.
+3. The loop hears of it, together with all else that happened meanwhile, and tells schedule and ledger how it ended.
+"""
 
 import contextlib
 import datetime as dt
@@ -9,7 +17,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,10 +28,11 @@ from fluxsrc.artifact import SourceKey
 from fluxsrc.errors import ConfigurationError, FluxSrcError
 from fluxsrc.events import Event, Failure, GarbageCollected
 from fluxsrc.managed import ManagedSource
+from fluxsrc.reconcile.crew import Crew
 from fluxsrc.reconcile.ledger import Ledger
+from fluxsrc.reconcile.pool import Pool
 from fluxsrc.reconcile.retention import Retention
 from fluxsrc.reconcile.schedule import Policy, Schedule
-from fluxsrc.reconcile.threads import Threads
 from fluxsrc.reconcile.work import Outcome, look, timeout_of
 from fluxsrc.status import SourceStatus
 from fluxsrc.store import Store
@@ -30,6 +40,7 @@ from fluxsrc.store import Store
 __all__ = ["Reconciler"]
 
 _log: Final = logging.getLogger("fluxsrc.reconcile")
+_NAME: Final = "fluxsrc-source"
 _TICK: Final = 5.0
 """Seconds the loop sleeps at most: it looks for lost workers then."""
 
@@ -43,11 +54,9 @@ class _Run:
     """A look under way."""
 
     managed: ManagedSource
-    began: float
     end: float
     """When it is given up."""
-    future: "Future[Outcome]"
-    executor: Executor | None
+    cancel: threading.Event
     lost: bool = False
 
 
@@ -108,9 +117,8 @@ class Reconciler:
             # More than its workers can take would wait in its queue, while the time of each look runs.
             self._policy = attrs.evolve(self._policy, overtime=0)
         self._schedule = Schedule(self._policy)
-        self._executor: Executor | None = executor if isinstance(executor, Executor) else None
-        self._make_executor = executor if not isinstance(executor, Executor) else None
-        self._owns_executor = not isinstance(executor, Executor)
+        self._pool = None if executor is None else Pool(executor)
+        self._crew = Crew(_NAME, self._take_look)
         self._retention = retention
         self._clock, self._dice = clock, dice
         self._ledger = Ledger(now, on_event, on_status, on_removed, known)
@@ -165,21 +173,10 @@ class Reconciler:
         if self._thread is not None:
             raise ConfigurationError("it runs already")
         with self._lock:
-            pending = {key for key, status in self.statuses.items() if not status.suspended}
-            for key in pending:
-                self._schedule.request(key, self._clock())
+            self._schedule.begin_round(self._clock())
         try:
-            while pending and not self._cancel.is_set():
-                self._begin(only=pending)
-                for key in list(self._runs):
-                    pending.discard(key)
-                if all(run.lost for run in self._runs.values()):
-                    break  # what is left waits for dependencies that did not come
-                self._receive(self._patience(once=True))
-                self._give_up_lost()
-            while any(not run.lost for run in self._runs.values()) and not self._cancel.is_set():
-                self._receive(self._patience(once=True))
-                self._give_up_lost()
+            while not self._cancel.is_set() and self._is_under_way():
+                self._turn()
         finally:
             self._shut_down(self._policy.grace)
         if self._retention is not None:
@@ -190,7 +187,6 @@ class Reconciler:
         """Run in a thread of its own until `stop`."""
         if self._thread is not None:
             raise ConfigurationError("it runs already")
-        self._cancel.clear()
         self._thread = threading.Thread(target=self._loop, name="fluxsrc-reconcile", daemon=True)
         self._thread.start()
 
@@ -228,28 +224,37 @@ class Reconciler:
 
     def _loop(self) -> None:
         while not self._cancel.is_set():
-            self._begin()
             self._collect()
-            self._receive(self._patience())
-            self._give_up_lost()
+            self._turn(math.inf if self._retention is None else self._collect_at)
 
-    def _patience(self, *, once: bool = False) -> float:
-        """Seconds until something has to be done even if nothing happens."""
+    def _turn(self, until: float = math.inf) -> None:
+        """See that what is due begins; wait for something to happen, at most until a time; handle all that has."""
+        self._begin()
+        self._receive(min(until, self._next_time()) - self._clock())
+        self._give_up_lost()
+
+    def _is_under_way(self) -> bool:
+        """Whether a look may still come back, or begin now; else what is left waits for what did not come."""
+        with self._lock:
+            wake = self._schedule.wake_at()
+            return any(not run.lost for run in self._runs.values()) or (wake is not None and wake <= self._clock())
+
+    def _next_time(self) -> float:
+        """When something has to be done even if nothing happens."""
         now = self._clock()
         with self._lock:
-            # Once, nobody's time comes: what is left waits for a slot, or for what it depends on.
-            wake = self._schedule.slot_at() if once else self._schedule.wake_at()
+            wake = self._schedule.wake_at()
             times = [now + _TICK, *(run.end for run in self._runs.values() if not run.lost)]
-        if wake is not None and (wake > now or not once):
-            times.append(wake)
-        if self._retention is not None and not once:
-            times.append(self._collect_at)
-        return max(0.0, min(times) - now)
+        if wake is not None:
+            times.append(max(wake, now + self._crew.pause))  # what is due now, the crew was called to
+        return min(times)
 
     def _receive(self, timeout: float) -> None:
         """Wait for something to happen, then handle all that has."""
         try:
             message = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
+            if self._crew.at_work:
+                time.sleep(self._crew.pause)  # more happens soon; to hear of each by itself would hold the crew up
             while True:
                 if message is not None:
                     message()
@@ -257,41 +262,69 @@ class Reconciler:
         except queue.Empty:
             pass
 
-    def _begin(self, *, only: "set[SourceKey] | None" = None) -> None:
-        """Start what is due."""
+    # --- looks ---
+
+    def _begin(self) -> None:
+        """See that what is due begins."""
         with self._lock:
-            begun = self._schedule.start(self._clock(), only=only)
             waiting = [(each, self._schedule.missing(each.key)) for each in self._waits]
+            wake = self._schedule.wake_at()
         for managed, missing in waiting:
             if missing is not None:
                 self._ledger.waits(managed, missing)
-        for managed in begun:
-            self._submit(managed, first=self._ledger.begun(managed))
-
-    def _submit(self, managed: ManagedSource, *, first: bool) -> None:
-        threads = self._owns_executor and self._make_executor is None
+        if wake is None or wake > self._clock():
+            return
+        if self._pool is not None:
+            while (run := self._take()) is not None:
+                first = not self._ledger.has_artifact(run.managed.key)
+                self._pool.submit(run.managed, self._store, partial(self._come_back, run), first=first)
+            return
         try:
-            # An event does not travel to other processes; ours see it, and stop.
-            future = self._pool().submit(look, managed, self._store, self._cancel if threads else None, first=first)
-        except (BrokenExecutor, RuntimeError) as exc:
-            self._replace_pool()
-            failed: Future[Outcome] = Future()
-            failed.set_exception(exc)
-            future = failed
-        began, limit = self._clock(), timeout_of(managed)
-        end = math.inf if limit is None else began + limit + self._policy.grace
-        run = _Run(managed, began, end, future, self._executor)
-        with self._lock:
-            self._runs[managed.key] = run
-        future.add_done_callback(lambda _: self._inbox.put(lambda: self._finish(run)))
+            self._crew.call()
+        except RuntimeError as exc:
+            if (run := self._take()) is not None:
+                failure = Failure.worker(f"no thread can be had: {exc}")
+                self._come_back(run, partial(Outcome, key=run.managed.key, failure=failure))
 
-    def _finish(self, run: _Run) -> None:
-        """A look came to its end, in time or not."""
-        outcome = self._outcome(run)
-        managed, key = run.managed, run.managed.key
+    def _take(self) -> _Run | None:
+        """A look that is due, if there is one and a slot for it; it counts as running."""
         with self._lock:
-            if self._runs.get(key) is not run:
-                return  # given up, or taken away and begun anew
+            if self._cancel.is_set():
+                return None
+            now = self._clock()
+            for managed in self._schedule.start(now, at_most=1):
+                limit = timeout_of(managed)
+                run = _Run(managed, math.inf if limit is None else now + limit + self._policy.grace, self._cancel)
+                self._runs[managed.key] = run
+                if self._ledger.is_news(managed):
+                    self._inbox.put(partial(self._ledger.begun, managed))
+                return run
+            return None
+
+    def _take_look(self) -> Callable[[], object] | None:
+        run = self._take()
+        return None if run is None else partial(self._look, run)
+
+    def _look(self, run: _Run) -> None:
+        """In a thread of the crew."""
+        managed = run.managed
+        try:
+            outcome = look(managed, self._store, run.cancel, first=not self._ledger.has_artifact(managed.key))
+        except BaseException as exc:  # noqa: BLE001 - `look` has every `Exception`; whatever this is, the crew goes on
+            outcome = Outcome(key=managed.key, failure=Failure.worker(f"{type(exc).__name__}: {exc}"))
+        self._come_back(run, lambda: outcome)
+
+    def _come_back(self, run: _Run, outcome: Callable[[], Outcome]) -> None:
+        """In any thread: a look is over. Its slot is for the next one; the loop will hear of it."""
+        with self._lock:
+            if self._runs.get(run.managed.key) is run:
+                self._schedule.leave_slot(run.managed.key)
+        self._inbox.put(partial(self._finish, run, outcome))
+
+    def _finish(self, run: _Run, end: Callable[[], Outcome]) -> None:
+        """A look came to its end, in time or not."""
+        managed, key, outcome = run.managed, run.managed.key, end()
+        with self._lock:
             del self._runs[key]
             gone = self._schedule.known(key) is None
             now = self._clock()
@@ -300,21 +333,9 @@ class Reconciler:
                 self._schedule.succeeded(key, now, self._dice())
             else:
                 retry_in = self._schedule.failed(key, outcome.failure, now, self._dice())
-        stopped = outcome.failure is not None and outcome.failure.reason == "Cancelled" and self._cancel.is_set()
+        stopped = outcome.failure is not None and outcome.failure.reason == "Cancelled" and run.cancel.is_set()
         if not gone and not stopped:
             self._ledger.ended(managed, outcome, retry_in)
-
-    def _outcome(self, run: _Run) -> Outcome:
-        try:
-            return run.future.result(timeout=0)
-        except BrokenExecutor:
-            self._replace_pool(run.executor)
-            why = "the worker died"
-        except CancelledError:
-            why = "the executor dropped the work"
-        except Exception as exc:  # noqa: BLE001 - a foreign executor's own errors: unpicklable, lost, shut down
-            why = f"the executor failed: {type(exc).__name__}: {exc}"[:500]
-        return Outcome(key=run.managed.key, failure=Failure.worker(why), seconds=self._clock() - run.began)
 
     def _give_up_lost(self) -> None:
         """Free the slots of those that are far beyond their own timeout: a lost one must not delay the others."""
@@ -322,7 +343,7 @@ class Reconciler:
         with self._lock:
             lost = [run for run in self._runs.values() if not run.lost and now > run.end]
             for run in lost:
-                self._schedule.lost(run.managed.key)
+                self._schedule.leave_slot(run.managed.key)
                 run.lost = True
         for run in lost:
             failure = Failure.worker(f"it did not come back, {self._policy.grace:g} s after its own timeout")
@@ -357,44 +378,32 @@ class Reconciler:
         else:
             self._ledger.emit(future.result())
 
-    # --- store and executor ---
+    # --- the end ---
+
+    def _shut_down(self, grace: float) -> bool:
+        """Begin nothing more, and wait for what is under way; report what came to its end."""
+        end = self._clock() + grace
+        with self._lock:
+            self._cancel.set()
+            self._schedule.end_round()
+        self._receive(0.0)
+        while any(not run.lost for run in self._runs.values()) and (left := end - self._clock()) > 0:
+            self._receive(min(left, _TICK))
+        with self._lock:
+            for run in self._runs.values():
+                run.lost = True  # and does not begin again before it came back
+                self._schedule.leave_slot(run.managed.key)
+            whole = not self._runs
+        (self._crew if self._pool is None else self._pool).close(wait=whole)
+        self._crew, self._cancel = Crew(_NAME, self._take_look), threading.Event()
+        flush = getattr(self._store, "flush", None)
+        if flush is not None:
+            with contextlib.suppress(FluxSrcError):  # index.json is a convenience; the records are what counts
+                flush()
+        return whole
 
     def _has_artifact(self, key: SourceKey) -> bool:
         try:
             return self._store.lookup(key) is not None
         except FluxSrcError:
             return False  # its own look will say why
-
-    def _pool(self) -> Executor:
-        with self._lock:
-            if self._executor is None:
-                make = self._make_executor
-                self._executor = Threads("fluxsrc-source") if make is None else make()
-            return self._executor
-
-    def _replace_pool(self, broken: Executor | None = None) -> None:
-        with self._lock:
-            if not self._owns_executor or (broken is not None and self._executor is not broken):
-                return
-            executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=False, cancel_futures=True)
-
-    def _shut_down(self, grace: float) -> bool:
-        """Wait for what is under way; report what came to its end."""
-        end = self._clock() + grace
-        self._receive(0.0)
-        if self._runs:
-            self._cancel.set()
-        while self._runs and (left := end - self._clock()) > 0:
-            self._receive(min(left, _TICK))
-        whole = not self._runs
-        self._runs.clear()
-        if self._owns_executor and self._executor is not None:
-            executor, self._executor = self._executor, None
-            executor.shutdown(wait=whole, cancel_futures=True)
-        flush = getattr(self._store, "flush", None)
-        if flush is not None:
-            with contextlib.suppress(FluxSrcError):  # index.json is a convenience; the records are what counts
-                flush()
-        return whole

@@ -1,8 +1,8 @@
 """`Schedule`: what happens next. A state machine without clock, network and threads: time comes in, decisions go out.
 
 A source is *waiting* for its time, *running* in a slot, *in overtime* (running for so long that somebody else was given its
-slot), *lost* (running, but given up: it does not start again before it comes back), *stalled* (somebody has to change
-something) or *suspended*.
+slot), *out of its slot* (running, but back or given up: it does not start again before it is told how it ended), *stalled*
+(somebody has to change something) or *suspended*.
 """
 
 import heapq
@@ -117,6 +117,8 @@ class Schedule:
     _slots: dict[SourceKey, float] = attrs.field(factory=dict, init=False)
     """Who has one, and since when: the longest first."""
     _overtime: set[SourceKey] = attrs.field(factory=set, init=False)
+    _round: set[SourceKey] | None = attrs.field(default=None, init=False)
+    """Who is still to begin in this round; None outside of one."""
 
     def apply(self, sources: Iterable[ManagedSource], now: float, *, ready: Iterable[SourceKey] = ()) -> None:
         """These sources, and no others. New and changed ones are due now; the others keep their times.
@@ -173,17 +175,29 @@ class Schedule:
         self._wake(key, state, now)
         return True
 
-    def start(self, now: float, *, only: "set[SourceKey] | None" = None) -> list[ManagedSource]:
+    def begin_round(self, now: float) -> None:
+        """Each source is due now, and begins once until `end_round`, whatever becomes of it; suspended ones do not."""
+        self._round = {key for key, state in self._states.items() if not (state.removed or state.managed.suspend)}
+        for key, state in self._states.items():
+            if key in self._round:
+                self._wake(key, state, now)
+
+    def end_round(self) -> None:
+        """From here on each begins when its time comes."""
+        self._round = None
+        self._queue = [(state.due, state.ticket, key) for key, state in self._states.items() if state.due is not None]
+        heapq.heapify(self._queue)
+
+    def start(self, now: float, *, at_most: int | None = None) -> list[ManagedSource]:
         """The sources to begin with now, longest due first, no more than there are slots. They count as running.
 
         Args:
             now: The time.
-            only: Begin with none but these.
+            at_most: And no more than these, if given.
         """
         begun: list[ManagedSource] = []
-        put_back = []
-        while self._queue:
-            due, ticket, key = self._queue[0]
+        while self._queue and (at_most is None or len(begun) < at_most):
+            due, _, key = self._queue[0]
             valid, slot = self._is_valid(self._queue[0]), self.slot_at()
             if valid and (due > now or slot is None or slot > now):
                 break
@@ -191,17 +205,14 @@ class Schedule:
             if not valid:
                 continue
             state = self._states[key]
-            if only is not None and key not in only:
-                put_back.append((due, ticket, key))
-                continue
             if self.missing(key) is not None:
                 self._at(key, state, now + self.policy.dependency_delay)
                 continue
             state.running, state.due, state.again = True, None, False
+            if self._round is not None:
+                self._round.discard(key)
             self._take_slot(key, now)
             begun.append(state.managed)
-        for each in put_back:
-            heapq.heappush(self._queue, each)
         return begun
 
     def succeeded(self, key: SourceKey, now: float, dice: float) -> None:
@@ -230,8 +241,8 @@ class Schedule:
         self._next(key, state, now, delay)
         return 0.0 if state.due == now else delay
 
-    def lost(self, key: SourceKey) -> None:
-        """A running source does not come back in time: its slot is free. It begins again only after it came back."""
+    def leave_slot(self, key: SourceKey) -> None:
+        """A running source needs its slot no more: it is back, or will not be in time. It runs until it is told how it ended."""
         state = self._states.get(key)
         if state is not None and state.running:
             self._leave(key)
@@ -262,7 +273,7 @@ class Schedule:
 
     @property
     def running(self) -> int:
-        """How many run, without those that are lost."""
+        """How many have a slot or are in overtime."""
         return len(self._slots) + len(self._overtime)
 
     def known(self, key: SourceKey) -> ManagedSource | None:
@@ -313,6 +324,8 @@ class Schedule:
 
     def _at(self, key: SourceKey, state: _State, due: float) -> None:
         state.due, state.ticket = due, next(self._tickets)
+        if self._round is not None and key not in self._round:
+            return  # it had its turn in this round
         heapq.heappush(self._queue, (due, state.ticket, key))
         if len(self._queue) > 2 * len(self._states) + 64:
             # Void entries go when their time comes, and that may be long; requests make new ones faster.

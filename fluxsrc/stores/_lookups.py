@@ -11,14 +11,14 @@ one tick of the kernel's clock; so what a file says that is no older than that i
 import os
 import threading
 import time
-from pathlib import Path
 from typing import Final
 
 import attrs
 
-from fluxsrc._io.atomic import open_regular, store_errors
+from fluxsrc._io.atomic import OPEN_REGULAR, open_regular, store_errors
 from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.errors import ArtifactNotFoundError
+from fluxsrc.stores._blobs import is_blob
 from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._records import Record
 
@@ -36,9 +36,27 @@ _State = tuple[int, int, int, int, int]
 
 @attrs.frozen
 class _Known:
-    path: Path
+    path: str
     state: _State
     artifact: Artifact
+    blob: str
+
+    def is_current(self) -> bool:
+        """Whether the record is still the file that was read; False also if that cannot be told."""
+        try:
+            descriptor = os.open(self.path, OPEN_REGULAR)
+        except OSError:
+            return False
+        try:
+            return _state(os.fstat(descriptor)) == self.state
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+
+
+def _state(found: os.stat_result) -> _State:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class Lookups:
@@ -54,35 +72,34 @@ class Lookups:
     def __reduce__(self) -> "tuple[type[Lookups], tuple[()]]":
         return Lookups, ()
 
-    def current(self, layout: Layout, key: SourceKey) -> Artifact | None:
-        """The newest artifact of a source's history, or None.
+    def held(self, layout: Layout, key: SourceKey) -> Artifact | None:
+        """The newest artifact of a source's history, if there is one and its blob is there.
 
         Raises:
             StoreError: The record cannot be read, or is damaged.
         """
         known = self._known.get(key)
-        path = layout.record(key) if known is None else known.path
+        if known is None or not known.is_current():
+            known = self._read(layout, key)
+        return known.artifact if known is not None and is_blob(known.blob, known.artifact.size) else None
+
+    def _read(self, layout: Layout, key: SourceKey) -> _Known | None:
+        self._forget(key)
+        path = layout.record(key)
         try:
             descriptor = open_regular(path, what=path.name)
         except ArtifactNotFoundError:
-            self._forget(key)
             return None
-        try:
-            with store_errors("read", path):
-                found = os.fstat(descriptor)
-                state = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-                if known is not None and known.state == state:
-                    return known.artifact
-                with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                    data = stream.read()
-        finally:
-            os.close(descriptor)
+        with store_errors("read", path), os.fdopen(descriptor, "rb") as stream:
+            found = os.fstat(descriptor)
+            data = stream.read()
         artifact = Record.current_from_json(data, where=str(path))
-        if artifact is None or not _is_small(artifact) or time.time_ns() - found.st_ctime_ns < _CLOCK_TICK_NS:
-            self._forget(key)
-        else:
-            self._remember(key, _Known(path, state, artifact))
-        return artifact
+        if artifact is None:
+            return None
+        known = _Known(str(path), _state(found), artifact, str(layout.blob(artifact.digest)))
+        if _is_small(artifact) and time.time_ns() - found.st_ctime_ns >= _CLOCK_TICK_NS:
+            self._remember(key, known)
+        return known
 
     def _remember(self, key: SourceKey, known: _Known) -> None:
         with self._lock:

@@ -100,9 +100,7 @@ class LocalStore:
 
     def lookup(self, key: SourceKey, /) -> Artifact | None:
         """The source's current artifact, or None; also None if its blob is gone, so that it is produced again."""
-        layout = self._layout
-        artifact = self._lookups.current(layout, key)
-        return artifact if artifact is not None and holds(layout, artifact.digest, artifact.size) else None
+        return self._lookups.held(self._layout, key)
 
     def history(self, key: SourceKey, /) -> Sequence[Artifact]:
         """The source's artifacts whose blobs are there, newest first."""

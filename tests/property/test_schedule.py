@@ -51,6 +51,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.wanted = {}
         self.running = {}  # of ours: key -> since when; None: lost
         self.stalled = set()
+        self.turn = None  # who may still begin in this round; None: there is none
 
     @rule(
         names=st.sets(st.sampled_from(NAMES)), suspended=st.sets(st.sampled_from(NAMES)), generation=st.integers(1, 3)
@@ -71,14 +72,31 @@ class ScheduleMachine(RuleBasedStateMachine):
         if known:
             self.stalled.discard(key(name))
 
+    @rule()
+    def begin_round(self):
+        self.schedule.begin_round(self.now)
+        self.turn = {each for each, source in self.wanted.items() if not source.suspend}
+        self.stalled -= self.turn
+
+    @rule()
+    def end_round(self):
+        self.schedule.end_round()
+        self.turn = None
+
     @rule(seconds=st.floats(0, 1000))
     def time_passes(self, seconds):
         self.now += seconds
 
-    @rule()
-    def start(self):
-        begun = self.schedule.start(self.now)
+    @rule(at_most=st.none() | st.integers(1, 2))
+    def start(self, at_most):
+        begun = self.schedule.start(self.now, at_most=at_most)
+        assert at_most is None or len(begun) <= at_most
+        if at_most is None:
+            assert self.schedule.start(self.now) == [], "it was not all that could begin"
         for each in begun:
+            if self.turn is not None:
+                assert each.key in self.turn, "it had its turn in this round"
+                self.turn.remove(each.key)
             assert each.key not in self.running, "it runs already"
             assert self.wanted[each.key] == each
             assert not each.suspend
@@ -88,7 +106,6 @@ class ScheduleMachine(RuleBasedStateMachine):
         held = [self.now - since for since in self.running.values() if since is not None]
         assert len(held) <= self.policy.concurrency + self.policy.overtime
         assert sum(seconds < self.policy.patience for seconds in held) <= self.policy.concurrency
-        assert self.schedule.start(self.now) == [], "it was not all that could begin"
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), dice=DICE)
@@ -112,9 +129,9 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
-    def lose(self, data):
+    def leave_slot(self, data):
         each = data.draw(st.sampled_from(sorted(self.running)))
-        self.schedule.lost(each)
+        self.schedule.leave_slot(each)
         self.running[each] = None
 
     @invariant()
@@ -141,6 +158,7 @@ class ScheduleMachine(RuleBasedStateMachine):
             each
             for each, source in self.wanted.items()
             if each not in self.running and each not in self.stalled and not source.suspend
+            if self.turn is None or each in self.turn
         ]
         assert (self.schedule.wake_at() is not None) == bool(idle)
 
@@ -247,6 +265,25 @@ def test_a_circle_is_refused_and_changes_nothing():
     assert names(schedule.start(0)) == ["a"]
 
 
+def test_in_a_round_each_begins_once_and_the_rest_goes_on_after_it():
+    """Whatever time passes, and whatever is asked for meanwhile; a failure's next time is kept."""
+    schedule = schedule_of(managed("a"), managed("b"), managed("c", suspend=True))
+    schedule.start(0)
+    schedule.succeeded(key("a"), 0, 0.5)
+    schedule.succeeded(key("b"), 0, 0.5)
+    schedule.begin_round(10)
+    assert names(schedule.start(10, at_most=1)) == ["a"]
+    assert schedule.failed(key("a"), failure(retryable=True), 11, 1.0) == 0.75
+    schedule.request(key("a"), 12)
+    schedule.apply([managed("a"), managed("b"), managed("c"), managed("d")], 13)
+    assert names(schedule.start(1000)) == ["b"]
+    assert schedule.wake_at() is None
+    schedule.succeeded(key("b"), 1000, 0.5)
+    schedule.end_round()
+    assert names(schedule.start(1000)) == ["a", "c", "d"]
+    assert schedule.wake_at() == 1300
+
+
 def test_a_source_taken_away_and_brought_back_while_it_runs_does_not_run_twice():
     """It begins again when the first look came back."""
     schedule = schedule_of(managed("a"))
@@ -288,7 +325,7 @@ def test_a_lost_source_gives_its_slot_back_and_waits_for_its_own_return():
     """Another one takes the slot."""
     schedule = schedule_of(managed("a"), managed("b"), concurrency=1)
     assert names(schedule.start(0)) == ["a"]
-    schedule.lost(key("a"))
+    schedule.leave_slot(key("a"))
     assert names(schedule.start(0)) == ["b"]
     schedule.succeeded(key("b"), 1, 0.5)
     assert schedule.start(200) == []

@@ -6,6 +6,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from fluxsrc.memory import MemorySource
 from fluxsrc.operation import Operation
 from fluxsrc.reconcile import Policy, Reconciler, Retention
 from fluxsrc.stores import LocalStore, MemoryStore
+from helpers.waiting import wait_until
 
 FORK = multiprocessing.get_context("fork")  # a spawned process could not import what this module defines
 FAST = Policy(min_delay=0.01, slow_delay=0.02, max_delay=0.05, grace=5.0)
@@ -333,8 +335,8 @@ def test_storage_says_what_it_cannot_do(tmp_path, harm, reason):
 
 def test_a_source_that_hangs_delays_no_other():
     """One slot is lost to it until its timeout and grace have passed, and then given back."""
-    release = threading.Event()
-    hanging = Scripted(Script(lambda _: release.wait(60) and None), timeout=0.2)
+    began, release = threading.Event(), threading.Event()
+    hanging = Scripted(Script(lambda _: began.set() or (release.wait(60) and None)), timeout=0.2)
     others = [managed(f"s{number}", files(str(number)), interval=3600) for number in range(20)]
     events = []
     policy = attrs.evolve(FAST, concurrency=1, overtime=0, grace=0.1)
@@ -342,6 +344,7 @@ def test_a_source_that_hangs_delays_no_other():
         with Reconciler(
             MemoryStore(), [managed("hang", hanging), *others], policy=policy, on_event=events.append
         ) as reconciler:
+            assert began.wait(60)
             reconciler.request(key("hang"))
             assert reconciler.wait(lambda now: sum(each.ready for each in now.values()) == 20, timeout=60)
             status = reconciler.statuses[key("hang")]
@@ -500,6 +503,82 @@ def test_a_process_ends_although_sources_hang_for_ever():
     assert (done.returncode, done.stdout) == (0, "100\n"), done.stderr
 
 
+def test_stopping_begins_nothing_more():
+    """Not even in the thread that ends the look under way, which would take the next one."""
+    began, looks = threading.Event(), []
+
+    def slow(operation):
+        looks.append(1)
+        began.set()
+        while True:
+            operation.check("receive")
+            time.sleep(0.01)
+
+    sources = [managed(name, Scripted(Script(slow))) for name in "abc"]
+    reconciler = Reconciler(MemoryStore(), sources, policy=attrs.evolve(FAST, concurrency=1, overtime=0))
+    reconciler.start()
+    assert began.wait(60)
+    assert reconciler.stop()
+    assert len(looks) == 1
+    assert all(status.failure is None for status in reconciler.statuses.values())
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_it_runs_again_after_it_was_stopped(once):
+    """What did not come back then is not begun twice: it begins again when it did."""
+    began, release = threading.Event(), threading.Event()
+    script = Script(lambda _: began.set() or (release.wait(60) and None), files("v1"))
+    reconciler = Reconciler(MemoryStore(), [managed("a", Scripted(script)), managed("b", files("b"))], policy=FAST)
+    reconciler.start()
+    assert began.wait(60)
+    assert not reconciler.stop(grace=0.01)
+    assert reconciler.run_once()[key("b")].ready
+    assert script.calls == 1
+    release.set()
+    if once:
+        wait_until(lambda: reconciler.run_once()[key("a")].ready)
+    else:
+        with reconciler:
+            assert reconciler.wait(all_ready, timeout=60)
+
+
+def test_callbacks_come_one_after_the_other_from_the_thread_that_runs_it():
+    """Whoever did the looks: for `run_once` its caller, else the reconciler's own; what begins before what ends."""
+    told = []
+
+    def note(what):
+        told.append((threading.current_thread(), what))
+
+    sources = [managed(f"s{number}", files(str(number)), interval=3600) for number in range(20)]
+    reconciler = Reconciler(
+        MemoryStore(), sources, policy=Policy(concurrency=4), on_event=note, on_status=note, on_removed=note
+    )
+    reconciler.run_once()
+    assert {thread for thread, _ in told} == {threading.current_thread()}
+    for each in sources:
+        words = [
+            what.conditions["Ready"].word
+            for _, what in told
+            if getattr(what, "conditions", None) and what.key == each.key
+        ]
+        assert words == ["Unknown", "True"]
+    told.clear()
+    with reconciler:
+        reconciler.apply(sources[:10])
+        assert all(reconciler.request(each.key) for each in sources[:10])
+        wait_until(lambda: len(of_kind([what for _, what in told], Reconciled)) == 10)
+    assert {thread.name for thread, _ in told} == {"fluxsrc-reconcile"}
+    assert [what for _, what in told if isinstance(what, SourceKey)] == [each.key for each in sources[10:]]
+
+
+def test_whatever_ends_a_look_the_others_go_on():
+    """Also what is no `Exception`, and would end a thread."""
+    leaving = managed("leaving", Scripted(Script(lambda _: sys.exit(3))))
+    statuses = Reconciler(MemoryStore(), [leaving, managed("a", files("a"))], policy=Policy(concurrency=1)).run_once()
+    assert statuses[key("a")].ready
+    assert statuses[key("leaving")].message == "worker failed (WorkerLost): SystemExit: 3"
+
+
 def test_it_does_not_run_twice_at_a_time():
     """One thread owns the schedule."""
     with Reconciler(MemoryStore()) as reconciler:
@@ -519,6 +598,50 @@ def test_any_executor_will_do(tmp_path):
         statuses = Reconciler(store, [managed(f"s{n}", files(str(n))) for n in range(6)], executor=pool).run_once()
         assert all_ready(statuses)
     assert len(list(store.sources())) == 6
+
+
+class FarAway(concurrent.futures.Executor):
+    """As a cluster's: everything travels by pickle, and what comes back is told by a thread that must not be kept."""
+
+    def __init__(self):
+        self.submitters = set()
+        self._work = concurrent.futures.ThreadPoolExecutor(2)
+        self._tell = concurrent.futures.ThreadPoolExecutor(1)
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.submitters.add(threading.current_thread())
+        future, parcel = concurrent.futures.Future(), pickle.dumps((fn, args, kwargs))
+
+        def work():
+            fn, args, kwargs = pickle.loads(parcel)
+            result = pickle.dumps(fn(*args, **kwargs))
+            self._tell.submit(lambda: future.set_result(pickle.loads(result)))
+
+        self._work.submit(work)
+        return future
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self._work.shutdown(wait, cancel_futures=cancel_futures)
+        self._tell.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def test_an_executor_is_asked_by_one_thread_and_no_more_than_it_has_slots(tmp_path):
+    """By the one that runs it: not from within its own callbacks, which are no place to submit from."""
+    store = LocalStore(tmp_path / "store", durable=False)
+    sources = [managed(f"s{n}", files(str(n))) for n in range(20)]
+    with FarAway() as executor:
+        reconciler = Reconciler(store, sources, executor=executor, policy=Policy(concurrency=2))
+        assert all_ready(reconciler.run_once())
+        assert all_ready(reconciler.run_once())
+        assert executor.submitters == {threading.current_thread()}
+
+
+def test_an_executor_that_takes_no_work_is_a_lost_worker():
+    """Each source says so; whoever gave the executor shut it down."""
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    executor.shutdown()
+    [status] = Reconciler(MemoryStore(), [managed("a", files("a"))], executor=executor).run_once().values()
+    assert status.message.startswith("worker failed (WorkerLost): the worker died: cannot schedule new futures")
 
 
 @attrs.frozen
