@@ -92,6 +92,7 @@ class Operation:
     def part(self, timeout: float) -> "Operation":
         """A part of this call that gets so many seconds, or what is left of the call's: whichever ends first."""
         part = Operation(timeout, self.cancel, self.progress)
+        part.memo = self.memo
         if self._deadline is not None and self._deadline < time.monotonic() + timeout:
             part.timeout, part._deadline = self.timeout, self._deadline  # what it says of its end is true, too
         return part

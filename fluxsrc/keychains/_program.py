@@ -30,6 +30,8 @@ def converse(
 ) -> tuple[bytes, int]:
     """What a program answers, and its exit status. It gets no terminal; what it says to stderr is not for us.
 
+    It is asked the same once in an operation, which may need the credentials for each of many requests.
+
     Args:
         command: The program, looked for where PATH says, and its arguments. No shell sees them.
         question: For its standard input; fits into any pipe.
@@ -46,6 +48,9 @@ def converse(
     """
     phase = f"log in by {name}"
     operation.check(phase, url=url)
+    known: tuple[bytes, int] | None = operation.memo.get((*command, question))
+    if known is not None:
+        return known
     try:
         process = subprocess.Popen(  # noqa: S603 - no shell, and callers check the words
             command,
@@ -72,7 +77,9 @@ def converse(
             answer = _exchange(process, question, patience, endless=f"{name} answers nonsense for {url}, without end")
             while True:
                 with suppress(subprocess.TimeoutExpired):
-                    return answer, process.wait(timeout=patience())
+                    status = process.wait(timeout=patience())
+                    operation.memo[*command, question] = answer, status
+                    return answer, status
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
             raise

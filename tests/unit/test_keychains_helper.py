@@ -149,6 +149,16 @@ def test_a_cancelled_call_runs_no_helper(helper, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_it_is_run_once_in_an_operation_and_anew_for_the_next(helper, tmp_path):
+    """However many requests an operation takes, each of which needs the credentials; another origin is another question."""
+    keychain = helper("echo >> runs; echo username=ada; echo password=$(wc -l < runs)")
+    first, second = Operation(), Operation()
+    assert {keychain.credentials(HERE, operation=first) for _ in range(3)} == {BasicAuth("ada", "1")}
+    assert keychain.credentials(HERE, operation=second) == BasicAuth("ada", "2")
+    assert keychain.credentials(Origin.of("https://b.example"), operation=second) == BasicAuth("ada", "3")
+    assert "ada" not in repr(second)
+
+
 def test_it_has_no_terminal_to_prompt_on(helper):
     keychain = helper(
         'if (: < /dev/tty) 2>/dev/null; then exit 9; fi\necho "username=$GIT_TERMINAL_PROMPT$GIT_ASKPASS"; echo password=x'
