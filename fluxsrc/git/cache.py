@@ -19,21 +19,26 @@ import hashlib
 import hmac
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from fluxsrc._io.atomic import make_directories, store_errors, write_atomic
 from fluxsrc._io.locks import try_lock
+from fluxsrc._lazy import later
 from fluxsrc.auth import Anonymous, BasicAuth, BearerToken, Credentials, SSHKey
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.git.cached_repository import CachedRepository
 from fluxsrc.git.packfile import ObjectFormat
+
+if TYPE_CHECKING:
+    import shutil
+else:
+    shutil = later("shutil")
 
 __all__ = ["GitCache", "fingerprint"]
 

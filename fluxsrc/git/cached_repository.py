@@ -4,23 +4,28 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
 from fluxsrc._io.atomic import make_directories, store_errors, write_atomic
 from fluxsrc._io.locks import is_locked_by, try_lock
+from fluxsrc._lazy import later
 from fluxsrc.errors import ContentError, SourceChangedError, SourceError, StoreError
 from fluxsrc.git.objects import ObjectDatabase
 from fluxsrc.git.packfile import ObjectFormat
 from fluxsrc.limits import DEFAULT_LIMITS, Limits
 from fluxsrc.operation import Operation
+
+if TYPE_CHECKING:
+    import shutil
+    import tempfile
+else:
+    shutil, tempfile = later("shutil"), later("tempfile")
 
 __all__ = ["CacheDeletedError", "CachedRepository"]
 
