@@ -114,8 +114,9 @@ def pid_in(directory):
 
 @pytest.mark.parametrize("script", ["sleep 60", "echo password=x; exec >&-; sleep 60", "sleep 60 & wait"])
 def test_a_helper_that_waits_is_ended_with_all_it_started(helper, script, tmp_path):
+    helper(f"echo $$ > new; mv new pid; {script}")
     for timeout in (0.5, 5, 50):  # until it has come so far
-        keychain = helper(f"echo $$ > new; mv new pid; {script}", timeout=timeout)
+        keychain = GitCredentialHelper("test", timeout=timeout)
         with pytest.raises(TransportTimeoutError, match=f"after {timeout:g} s during log in by git-credential-test"):
             keychain.credentials(HERE)
         if (tmp_path / "pid").exists():
@@ -125,13 +126,14 @@ def test_a_helper_that_waits_is_ended_with_all_it_started(helper, script, tmp_pa
 
 def test_the_deadline_of_who_asks_ends_a_helper_that_has_more_time_itself(helper, tmp_path):
     """The whole call has one deadline, logging in included: here that of a source asked what it holds."""
+    keychain = helper("echo $$ > new; mv new pid; sleep 600 & wait", timeout=600)
+    source = GitSource("https://localhost:1/app.git", branch="main", keychain=keychain, cache=None)
     for timeout in (0.5, 5, 50):  # until it has come so far
-        keychain = helper("echo $$ > new; mv new pid; sleep 600 & wait", timeout=600)
-        source = GitSource("https://localhost:1/app.git", branch="main", keychain=keychain, cache=None)
-        with pytest.raises(TransportTimeoutError, match=f"after {timeout:g} s during log in by git-credential-test"):
+        with pytest.raises(TransportTimeoutError, match=f"timed out after {timeout:g} s") as caught:
             source.resolve_revision(operation=Operation(timeout))
         if (tmp_path / "pid").exists():
             break
+    assert caught.value.phase == "log in by git-credential-test"
     wait_until(lambda: is_gone(pid_in(tmp_path)))
 
 
