@@ -1,11 +1,14 @@
-"""What it costs to look at a thousand sources that did not change, beyond their single requests.
+"""What it costs to look at a thousand sources that did not change, beside their single requests.
 
-`benchmarks/bench_reconcile.py [SOURCES]` reconciles as many OCI sources on loopback, each of which takes one HEAD, and
-compares that with the HEADs alone: the same requests by the same sources' `resolve_revision`, without reconciler and store.
-The registry is a process of its own. Reports sources per second, and per second of this process's processor time.
+`benchmarks/bench_reconcile.py [SOURCES [ROUNDS]]` reconciles as many OCI sources on loopback, each of which takes one HEAD, and
+makes the HEADs alone: the same requests by the same sources' `resolve_revision`, without reconciler and store, one after
+another and in as many threads as the reconciler may use. All in one process, in turns; the registry is a process of its own.
+Reports the median of the rounds: sources per second, and per second of this process's processor time, which is what one
+core does.
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -38,14 +41,15 @@ _WORK = """
 import sys
 sys.path.insert(0, "benchmarks")
 from bench_reconcile import work
-work(sys.argv[1], int(sys.argv[2]))
+work(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 CONCURRENCY = 8
+ROUNDS = 5
 
 
-def work(mode: str, count: int) -> None:
-    """One measured process: `heads` or `reconcile`; prints a JSON line."""
+def work(count: int, rounds: int) -> None:
+    """The measured process; prints a JSON line: seconds and processor seconds of each round, by what was done."""
     server = subprocess.Popen(
         [sys.executable, "-c", _SERVER, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -60,20 +64,27 @@ def work(mode: str, count: int) -> None:
             store = LocalStore(Path(directory) / "store", durable=False)
             managed = [ManagedSource(name=f"app{number}", source=source) for number, source in enumerate(sources)]
             reconciler = Reconciler(store, managed, policy=Policy(concurrency=CONCURRENCY))
-            if mode == "reconcile":
-                reconciler.run_once()  # everything is new once
-            best = None
-            for _ in range(3):
-                start, cpu = time.perf_counter(), time.process_time()
-                if mode == "reconcile":
-                    statuses = reconciler.run_once()
-                    assert all(status.ready for status in statuses.values())
-                else:
-                    with ThreadPoolExecutor(CONCURRENCY) as pool:
-                        list(pool.map(lambda source: source.resolve_revision(), sources))
-                taken = (time.perf_counter() - start, time.process_time() - cpu)
-                best = taken if best is None else min(best, taken)
-        print(json.dumps({"seconds": best[0], "cpu": best[1]}))
+            reconciler.run_once()  # everything is new once
+
+            def alone() -> None:
+                for source in sources:
+                    source.resolve_revision()
+
+            def threads() -> None:
+                with ThreadPoolExecutor(CONCURRENCY) as pool:
+                    list(pool.map(lambda source: source.resolve_revision(), sources))
+
+            def reconcile() -> None:
+                assert all(status.ready for status in reconciler.run_once().values())
+
+            ways = {"alone": alone, "threads": threads, "reconcile": reconcile}
+            taken = {name: [] for name in ways}
+            for _ in range(rounds):
+                for name, way in ways.items():
+                    start, cpu = time.perf_counter(), time.process_time()
+                    way()
+                    taken[name].append((time.perf_counter() - start, time.process_time() - cpu))
+        print(json.dumps(taken))
     finally:
         server.stdin.close()
         server.wait()
@@ -81,30 +92,40 @@ def work(mode: str, count: int) -> None:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
     print(machine())
+    measured = measure([sys.executable, "-c", _WORK, str(count), str(rounds)], runs=1)
+    taken = last_json(measured.output)
+    cpu = {name: statistics.median(cpu for _, cpu in each) for name, each in taken.items()}
     rows = []
-    for mode, what in (("heads", "one HEAD for each, by resolve_revision"), ("reconcile", "reconcile, all unchanged")):
-        measured = measure([sys.executable, "-c", _WORK, mode, str(count)], runs=1)
-        found = last_json(measured.output)
+    for name, what in (
+        ("alone", "a HEAD for each, one after another"),
+        ("threads", f"a HEAD for each, in {CONCURRENCY} threads"),
+        ("reconcile", f"reconcile, {CONCURRENCY} at a time"),
+    ):
+        wall = statistics.median(wall for wall, _ in taken[name])
         rows.append(
             (
                 what,
-                f"{found['seconds']:.2f} s",
-                f"{count / found['seconds']:,.0f}",
-                f"{count / found['cpu']:,.0f}",
-                f"{found['cpu'] / count * 1e6:,.0f} µs",
-                f"{measured.peak >> 20} MiB",
+                f"{wall:.2f} s",
+                f"{count / wall:,.0f}",
+                f"{count / cpu[name]:,.0f}",
+                f"{cpu[name] / count * 1e6:,.0f} µs",
+                f"{cpu[name] / cpu['alone']:.2f}",
+                f"{cpu[name] / cpu['threads']:.2f}",
             )
         )
     head = (
-        f"{count:,} sources, {CONCURRENCY} at a time",
+        f"{count:,} unchanged sources",
         "wall",
         "sources/s",
         "sources/s per core",
         "cpu each",
-        "peak",
+        "cpu / one after another",
+        "cpu / in threads",
     )
     print(table(head, rows))
+    print(f"Median of {rounds} rounds in one process, peak {measured.peak >> 20} MiB.")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def _dns_name(_: object, attribute: "attrs.Attribute[str]", value: str) -> None:
         )
 
 
-@attrs.frozen(order=True)
+@attrs.frozen(order=True, cache_hash=True)
 class SourceKey:
     """A source's name in a store, `<kind>/<namespace>/<name>`, as Flux names its objects.
 

@@ -85,7 +85,8 @@ class Earlier:
 
 
 _recipe: Final = lru_cache(maxsize=256)(Recipe)
-"""Asked for at each look at a source; a process has few different ones."""
+_key: Final = lru_cache(maxsize=4096)(SourceKey)
+"""Both are asked for at each look at a source, and checked when they are made."""
 
 PackSnapshot = Callable[[Snapshot, Ingest, Earlier | None, Operation], Packing]
 """Writes a snapshot to an ingest: step 5."""
@@ -271,7 +272,7 @@ def source_key(source: Source, *, name: str | None = None, namespace: str = "def
         last = urlsplit(source.url).path.rstrip("/").rpartition("/")[2].removesuffix(".git").lower()
         slug = re.sub(r"[^a-z0-9]+", "-", last).strip("-")[:48] or "source"
         name = f"{slug}-{hashlib.sha256(source.url.encode()).hexdigest()[:8]}"
-    return SourceKey(source.kind, namespace, name)
+    return _key(source.kind, namespace, name)
 
 
 def produce_artifact(

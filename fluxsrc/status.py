@@ -195,7 +195,7 @@ class SourceStatus:
         unchanged = artifact is self.artifact or artifact == self.artifact
         if unchanged and self.ready and generation == self.observed_generation and "Reconciling" not in self.conditions:
             # What most looks find, thousands of times: the conditions say so already.
-            return attrs.evolve(self, handled_request=request or self.handled_request, checked=now)
+            return attrs.evolve(self, artifact=artifact, handled_request=request or self.handled_request, checked=now)
         stored = f"stored artifact for revision '{artifact.revision}'"
         changed = {"Ready": (True, "Succeeded", stored), "ArtifactInStorage": (True, "Succeeded", stored)}
         gone: tuple[str, ...] = ("Reconciling", *_FAILURES)

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["span"]
@@ -32,7 +32,7 @@ def _tracer() -> Any:
 
 
 @contextlib.contextmanager
-def span(name: str, /, **attributes: str | float | bool) -> Iterator[dict[str, Any]]:
+def span(name: str, /, **attributes: str | float | bool | Callable[[], str]) -> Iterator[dict[str, Any]]:
     """A span around the block; an exception that leaves it marks the span as failed, as OpenTelemetry does.
 
     >>> with span("fluxsrc.reconcile", key="memory/default/app") as facts:
@@ -40,7 +40,8 @@ def span(name: str, /, **attributes: str | float | bool) -> Iterator[dict[str, A
 
     Args:
         name: What is done.
-        attributes: What it is done to; in the span each is called `fluxsrc.NAME`. No secrets.
+        attributes: What it is done to; in the span each is called `fluxsrc.NAME`. No secrets. What costs something is called
+            for if anybody wants to know.
 
     Yields:
         A mapping for attributes that are known only in the end, by their full names.
@@ -50,7 +51,7 @@ def span(name: str, /, **attributes: str | float | bool) -> Iterator[dict[str, A
     if tracer is None:
         yield facts
         return
-    start = {f"fluxsrc.{key}": value for key, value in attributes.items()}
+    start = {f"fluxsrc.{key}": value() if callable(value) else value for key, value in attributes.items()}
     with tracer.start_as_current_span(name, attributes=start) as current:
         try:
             yield facts

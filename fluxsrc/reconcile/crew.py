@@ -27,8 +27,10 @@ class Crew:
         take: The next work, or None if there is none now. Called in the threads, as the work is; neither raises anything.
     """
 
-    pause: Final = 0.005
-    """Seconds between two calls while there is work to take; also what is *quick*."""
+    pause: Final = 0.01
+    """Seconds between two calls while there is work to take."""
+    quick: Final = 0.003
+    """Seconds within which somebody came back quickly: longer than a look on this machine, shorter than a network is far."""
 
     def __init__(self, name: str, take: Callable[[], Callable[[], object] | None]) -> None:
         self._name: Final = name
@@ -92,7 +94,7 @@ class Crew:
             while work is not None:
                 began = time.monotonic()
                 work()
-                quick = time.monotonic() - began < self.pause
+                quick = time.monotonic() - began < self.quick
                 work = self._take() if self._goes_on(me, quick=quick) else None
             if not self._rest(me):
                 return

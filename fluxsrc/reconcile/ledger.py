@@ -100,9 +100,8 @@ class Ledger:
         status = self._status(managed)
         key, artifact, failure = outcome.key, outcome.artifact, outcome.failure
         previous = outcome.previous if status.artifact is None else status.artifact
-        unchanged = artifact is not None and artifact == previous
-        if unchanged:
-            artifact = previous  # the same object: what is compared and kept from here on costs less
+        # A store that remembers gives the same object each time.
+        unchanged = artifact is not None and (artifact is previous or artifact == previous)
         now = self._now()
         if self._on_event is not None:
             self.emit(

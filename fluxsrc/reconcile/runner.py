@@ -124,6 +124,8 @@ class Reconciler:
         self._ledger = Ledger(now, on_event, on_status, on_removed, known)
         self._lock = threading.RLock()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._heard = False
+        """Whether something had happened when the loop listened last."""
         self._waits: tuple[ManagedSource, ...] = ()
         self._runs: dict[SourceKey, _Run] = {}
         self._cancel = threading.Event()
@@ -251,10 +253,14 @@ class Reconciler:
 
     def _receive(self, timeout: float) -> None:
         """Wait for something to happen, then handle all that has."""
+        # While the crew is at it, more happens every moment: to be woken for each by itself would hold the crew up.
+        if self._heard and self._crew.at_work and timeout > 0:
+            time.sleep(min(timeout, self._crew.pause))
+            timeout = 0.0
+        self._heard = False
         try:
             message = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
-            if self._crew.at_work:
-                time.sleep(self._crew.pause)  # more happens soon; to hear of each by itself would hold the crew up
+            self._heard = True
             while True:
                 if message is not None:
                     message()

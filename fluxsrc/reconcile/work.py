@@ -83,7 +83,7 @@ def look(
     operation = Operation(timeout_of(managed), cancel, meter)
     start = time.perf_counter()
     artifact = previous = failure = None
-    with span("fluxsrc.reconcile", key=str(managed.key), url=managed.source.url) as facts:
+    with span("fluxsrc.reconcile", key=lambda: str(managed.key), url=lambda: managed.source.url) as facts:
         try:
             previous = store.lookup(managed.key) if first else None
             artifact = managed.source.produce_artifact(

@@ -38,12 +38,12 @@ def crew_of():
 @pytest.fixture
 def all_is_quick(monkeypatch):
     """However slow the machine is."""
-    monkeypatch.setattr(Crew, "pause", 3600)
+    monkeypatch.setattr(Crew, "quick", 3600)
 
 
 @pytest.fixture
 def all_is_slow(monkeypatch):
-    monkeypatch.setattr(Crew, "pause", 0)
+    monkeypatch.setattr(Crew, "quick", 0)
 
 
 def name():
