@@ -38,7 +38,7 @@ _MAX_STEM: Final = 240
 """File systems allow names of 255 bytes; a source's name may have 253, and gets a suffix."""
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, slots=False)  # with a dictionary, where the cached properties are
 class Layout:
     """Paths and locks of a store.
 
