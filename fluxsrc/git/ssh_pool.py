@@ -39,10 +39,10 @@ class _Resting:
 
 
 class SSHPool:
-    """Connections that rest. Thread-safe."""
+    """Connections that rest. Thread-safe, and reentrant: what garbage collection ends while the lock is held comes here."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._resting: list[_Resting] = []  # the last is the one that came last
         self._abandoned: list[SSHConnection] = []
 
@@ -52,12 +52,10 @@ class SSHPool:
     def take(self, key: str) -> SSHConnection | None:
         """A connection for this key, if one rests; it is the caller's now."""
         with self._lock:
-            for item in reversed(self._resting):
-                if item.key == key:
-                    self._resting.remove(item)
-                    break
-            else:
+            item = next((each for each in reversed(self._resting) if each.key == key), None)
+            if item is None or item not in self._resting:
                 return None
+            self._resting.remove(item)
         if item.connection.alive and time.monotonic() - item.connection.born < MAX_AGE:
             return item.connection
         item.connection.close()
@@ -87,7 +85,7 @@ class SSHPool:
 
     def forget(self) -> None:
         """In a forked child: what rests is the parent's."""
-        self._lock = threading.Lock()  # some thread that is not here may have held it
+        self._lock = threading.RLock()  # some thread that is not here may have held it
         resting, self._resting = self._resting, []
         for item in resting:
             item.connection.abandon()

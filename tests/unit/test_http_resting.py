@@ -5,11 +5,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fluxsrc._io.http import HTTPClient, resting
+from fluxsrc._io.http.network import Channel
 from fluxsrc._io.http.resting import RESTING
 from fluxsrc.auth import Proxy, TLSConfig
 from fluxsrc.errors import CertificateError, TransportError
@@ -17,6 +19,7 @@ from fluxsrc.operation import Operation
 from helpers import http_server
 from helpers.http_server import OK, answering
 from helpers.tls import TLS, ca, server_context
+from helpers.waiting import PATIENCE
 
 serve = http_server.serve
 
@@ -198,3 +201,44 @@ def test_what_uploads_is_never_sent_twice(serve):
     with pytest.raises(TransportError):
         get(server.url, "PATCH")
     assert len(server.requests) == 2
+
+
+class _Collecting:
+    """A way that drops a client as it is compared: as garbage does, which is collected at any moment."""
+
+    def __init__(self, pool, left):
+        self.pool, self.left = pool, left
+
+    def __eq__(self, other):
+        if self.left:
+            self.pool.give("elsewhere", self.left.pop())
+        return self is other
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_client_may_end_while_another_one_looks_for_a_connection(full):
+    """In the same thread: it neither waits for itself for ever, nor are connections mixed up."""
+    pool, ends = resting.RestingChannels(), []
+
+    def channel():
+        here, there = socket.socketpair()
+        ends.extend((here, there))
+        return Channel(here, here, "peer")
+
+    route = _Collecting(pool, [channel()])
+    mine, others = channel(), [channel() for _ in range(resting.MAX_RESTING - 1 if full else 3)]
+    for each in (mine, *others):
+        each.idle_since = time.monotonic()
+    pool.give(route, mine)
+    for other in others:
+        pool.give("another", other)
+    taking = threading.Thread(target=lambda: ends.append(pool.take(route)), daemon=True)
+    taking.start()
+    taking.join(PATIENCE)
+    assert not taking.is_alive(), "it waits for itself"
+    assert ends.pop() is (None if full else mine)  # the one that rested for longest made room
+    assert len(pool) == (resting.MAX_RESTING if full else 4)
+    for end in ends:
+        end.close()

@@ -20,7 +20,7 @@ class Pool:
         self._proxy = proxy
         self._idle: dict[Origin, list[Channel]] = {}
         self._busy: weakref.WeakSet[Channel] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # see `RestingChannels`: an answer that nobody closed ends at any moment
         self._closed = False
 
     def take(self, origin: Origin) -> Channel | None:

@@ -33,11 +33,15 @@ class Route(NamedTuple):
 
 
 class RestingChannels:
-    """Thread-safe. Opens nothing itself."""
+    """Thread-safe. Opens nothing itself.
+
+    Garbage is collected at any moment, also while the lock is held, and what then goes may be a client that gives its
+    connections to this very place. So the lock is reentrant, and each step leaves what the next one can begin with.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._resting: list[tuple[Route, Channel]] = []  # the last is the one that came last
+        self._lock = threading.RLock()
+        self._resting: dict[Channel, Route] = {}  # the last is the one that came last
 
     def __len__(self) -> int:
         return len(self._resting)
@@ -46,33 +50,35 @@ class RestingChannels:
         """A connection for this route that still looks good, if one rests; it is the caller's now."""
         while True:
             with self._lock:
-                place = next((at for at, (to, _) in reversed([*enumerate(self._resting)]) if to == route), None)
-                if place is None:
+                channels = reversed(list(self._resting))
+                channel = next((channel for channel in channels if self._resting.get(channel) == route), None)
+                if channel is None:
                     return None
-                _, channel = self._resting.pop(place)
-            if is_good(channel):
+                taken = self._resting.pop(channel, None)
+            if taken is not None and is_good(channel):
                 return channel
             channel.close()
 
     def give(self, route: Route, channel: Channel) -> None:
         """Let an idle connection rest; the one that rested for longest makes room."""
         with self._lock:
-            self._resting.append((route, channel))
-            surplus = self._resting[:-MAX_RESTING]
-            del self._resting[:-MAX_RESTING]
-        for _, old in surplus:
+            self._resting[channel] = route
+            surplus = list(self._resting)[:-MAX_RESTING]
+            for old in surplus:
+                self._resting.pop(old, None)
+        for old in surplus:
             old.close()
 
     def close(self) -> None:
         """Close all that rest."""
         with self._lock:
-            resting, self._resting = self._resting, []
-        for _, channel in resting:
+            resting, self._resting = self._resting, {}
+        for channel in resting:
             channel.close()
 
     def forget(self) -> None:
         """In a forked child: what rests is the parent's. Closing our copies says nothing to the servers."""
-        self._lock = threading.Lock()  # some thread that is not here may have held it
+        self._lock = threading.RLock()  # some thread that is not here may have held it
         self.close()
 
 
