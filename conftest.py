@@ -39,9 +39,12 @@ _IDENTITY: Final = {
 }
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """All processors for all tests; for those that somebody names, starting workers costs more than it saves."""
-    return None if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors, since many tests wait: for deadlines, for disks, for other programs.
+
+    But none for those that somebody names: starting workers costs more than it saves.
+    """
+    return (os.cpu_count() or 1) + 1 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
 
 
 @pytest.hookimpl(wrapper=True)
