@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
-from typing import Any, BinaryIO, ClassVar, Final, Protocol
+from typing import Any, BinaryIO, ClassVar, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import attrs
@@ -54,8 +54,7 @@ _LOCAL: Final = frozenset({"bucket+file", "file", "memory"})
 """Schemes whose paths and revisions mean nothing elsewhere: in a manifest they would make equal content differ."""
 
 
-@attrs.frozen
-class Packing:
+class Packing(NamedTuple):
     """What step 5 made of a snapshot.
 
     Attributes:
@@ -69,7 +68,7 @@ class Packing:
     skipped: tuple[Skipped, ...] = ()
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Earlier:
     """An artifact of the same source, out of which step 5 may take what did not change.
 
@@ -80,7 +79,7 @@ class Earlier:
     """
 
     artifact: Artifact
-    index: bytes = attrs.field(repr=False)
+    index: bytes
     archive: BinaryIO
 
 

@@ -42,9 +42,9 @@ _DOTS: Final = frozenset({".", ".."})
 
 _ENTRIES: Final = {width: re.compile(rb"([0-7]{5,7}) ([^\0]+)\0(.{%d})" % width, re.DOTALL) for width in (20, 32)}
 # Characters HFS+ ignores in names, so that ".g\u200cit" opens ".git" there.
-_HFS_IGNORED: Final = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_HFS_IGNORED: Final = "[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]"
 # NTFS: the short name, streams, and trailing dots and spaces, all of which open ".git" there.
-_NTFS_GIT: Final = re.compile(r"(?:\.git|git~1)[. ]*(?::.*)?", re.IGNORECASE)
+_NTFS_GIT: Final = r"(?i)(?:\.git|git~1)[. ]*(?::.*)?"
 
 
 class Node(NamedTuple):
@@ -139,8 +139,8 @@ def check_name(name: bytes, where: str = "") -> str:
     if "/" in text or text in _DOTS:
         raise UnsafeEntryError(f"a tree has an entry named {text!a} in {where or '/'}", path=where)
     # Cheap tests first: nearly every name has no "git" in it, and is ASCII.
-    suspect = text if text.isascii() else _HFS_IGNORED.sub("", unicodedata.normalize("NFD", text))
-    if "git" in suspect.casefold() and _NTFS_GIT.fullmatch(suspect):
+    suspect = text if text.isascii() else re.sub(_HFS_IGNORED, "", unicodedata.normalize("NFD", text))
+    if "git" in suspect.casefold() and re.fullmatch(_NTFS_GIT, suspect):
         raise UnsafeEntryError(f"a tree has an entry that is .git somewhere: {text!a} in {where or '/'}", path=where)
     return text
 
