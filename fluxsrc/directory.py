@@ -58,7 +58,7 @@ _LINK: Final = Mode.SYMLINK
 _OCTAL: Final = {mode: f"{int(mode):o}" for mode in Mode}
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Files:
     """The entries of a listing, made anew by each iteration: rows are smaller, and the garbage collector skips them."""
 

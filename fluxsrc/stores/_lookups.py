@@ -11,9 +11,7 @@ one tick of the kernel's clock; so what a file says that is no older than that i
 import os
 import threading
 import time
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 from fluxsrc._io.atomic import OPEN_REGULAR, open_regular, store_errors
 from fluxsrc.artifact import Artifact, SourceKey
@@ -34,8 +32,7 @@ _MOST_DETAILS: Final = 100
 _State = tuple[int, int, int, int, int]
 
 
-@attrs.frozen
-class _Known:
+class _Known(NamedTuple):
     path: str
     state: _State
     artifact: Artifact
