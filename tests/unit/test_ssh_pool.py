@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import types
 
 import asyncssh
 import attrs
@@ -19,7 +21,7 @@ from fluxsrc.git.ssh_pool import IDLE_CONNECTIONS
 from fluxsrc.operation import Operation
 from fluxsrc.testing.git import GitRepositoryBuilder
 from fluxsrc.testing.ssh_server import SSHServer
-from helpers.waiting import wait_until
+from helpers.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -282,3 +284,29 @@ def test_a_program_ends_quietly_while_a_connection_rests(server):
     command += [url, server.key.identity.reveal(), server.known_hosts]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "main 1\n", "")
+
+
+def test_a_conversation_may_end_while_another_one_looks_for_a_connection():
+    """In the same thread, as it happens when garbage is collected: nobody waits for himself for ever."""
+    pool, found = ssh_pool.SSHPool(), []
+    mine, other = (
+        types.SimpleNamespace(alive=True, born=time.monotonic(), rest=lambda _seconds, _over: None) for _ in "ab"
+    )
+    left = [other]
+
+    class Collecting(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, key):
+            if left:
+                pool.give("elsewhere", left.pop())
+            return str.__eq__(self, key)
+
+    pool.give("mine", mine)
+    taking = threading.Thread(target=lambda: found.append(pool.take(Collecting("mine"))), daemon=True)
+    taking.start()
+    taking.join(PATIENCE)
+    assert found == [mine]
+    assert pool.take("elsewhere") is other
+    assert len(pool) == 0
