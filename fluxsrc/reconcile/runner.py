@@ -199,7 +199,7 @@ class Reconciler:
             grace: Seconds to wait; the policy's if not given.
 
         Returns:
-            Whether everything came to its end. What did not is left to itself, and its result is dropped.
+            Whether everything came to its end. What did not is left to itself; it begins again only after it came back.
         """
         self._cancel.set()
         self._inbox.put(None)
@@ -323,8 +323,7 @@ class Reconciler:
     def _come_back(self, run: _Run, outcome: Callable[[], Outcome]) -> None:
         """In any thread: a look is over. Its slot is for the next one; the loop will hear of it."""
         with self._lock:
-            if self._runs.get(run.managed.key) is run:
-                self._schedule.leave_slot(run.managed.key)
+            self._schedule.leave_slot(run.managed.key)
         self._inbox.put(partial(self._finish, run, outcome))
 
     def _finish(self, run: _Run, end: Callable[[], Outcome]) -> None:

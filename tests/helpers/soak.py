@@ -102,6 +102,7 @@ class Soak:
         sources: How many; nine of ten from a registry, the others from buckets on disk.
         looks: How many looks at sources the trouble lasts.
         reasons_to_see: And until sources have failed for each of these reasons: chance decides which requests break.
+        recoveries_to_see: And until sources were well again as often as this.
         processes: Let processes do the work, and kill them.
     """
 
@@ -109,6 +110,7 @@ class Soak:
     sources: int
     looks: int
     reasons_to_see: frozenset[str] = frozenset()
+    recoveries_to_see: int = 0
     processes: bool = False
     dice: random.Random = attrs.field(factory=lambda: random.Random(20260102))
     texts: dict = attrs.field(factory=dict)
@@ -148,7 +150,7 @@ class Soak:
                 registry.share, self.broken_disk = 0.15, 0.05
                 end = self.events["Reconciled"] + self.looks
                 sample = self.looks // 10
-                while self.events["Reconciled"] < end or not self.reasons_to_see <= set(self.reasons):
+                while self.events["Reconciled"] < end or not self.has_seen_enough():
                     self.move(registry)
                     self.kill()
                     time.sleep(0.02)
@@ -170,6 +172,9 @@ class Soak:
         assert os.listdir(self.root / "tmp") == [], "a temporary file stayed"
         wait_until(lambda: all(now <= then for now, then in zip(resources(), before, strict=True)))  # nothing stays
         return statuses
+
+    def has_seen_enough(self):
+        return self.reasons_to_see <= set(self.reasons) and self.events["Recovered"] >= self.recoveries_to_see
 
     def settle(self, reconciler):
         """Until everything is right; at a time that only a hang would need, it is wrong."""

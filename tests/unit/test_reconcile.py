@@ -579,6 +579,19 @@ def test_whatever_ends_a_look_the_others_go_on():
     assert statuses[key("leaving")].message == "worker failed (WorkerLost): SystemExit: 3"
 
 
+def test_where_no_thread_can_be_had_each_source_says_so(monkeypatch):
+    """And will be tried again, as whatever passes by itself."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    statuses = Reconciler(MemoryStore(), [managed(name, files(name)) for name in "ab"]).run_once()
+    assert [status.message for status in statuses.values()] == [
+        "worker failed (WorkerLost): no thread can be had: can't start new thread"
+    ] * 2
+
+
 def test_it_does_not_run_twice_at_a_time():
     """One thread owns the schedule."""
     with Reconciler(MemoryStore()) as reconciler:

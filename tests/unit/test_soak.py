@@ -16,7 +16,7 @@ def own_temporary_directory(tmp_path, monkeypatch):
 def test_two_hundred_sources_survive_a_broken_world(tmp_path):
     """Errors, timeouts, cut and corrupt bytes, a full disk, moved tags: then each is at its right revision."""
     reasons = frozenset({"StorageOperationFailed", "DigestMismatch"})
-    run = soak.Soak(tmp_path / "soak", sources=200, looks=300, reasons_to_see=reasons)
+    run = soak.Soak(tmp_path / "soak", sources=200, looks=300, reasons_to_see=reasons, recoveries_to_see=11)
     statuses = run.run()
     assert len(statuses) == 200
     assert run.events["RefMoved"] > 10
