@@ -61,7 +61,7 @@ def pack(
 
     Args:
         entries: Sorted by the UTF-8 bytes of their paths, each path once, no path below another.
-        sink: Where the bytes go; called from a thread of its own.
+        sink: Where the bytes go; see `Sink` for the threads that call it.
         compression: How they are compressed.
         limits: How much is too much.
         reuse: An earlier archive to copy from.

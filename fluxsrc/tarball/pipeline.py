@@ -12,16 +12,21 @@ releases it at every system call: some 100 µs each time, which at a dozen times
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from fluxsrc._io.cores import cores
+from fluxsrc._lazy import later
 from fluxsrc.digest import Digest
 from fluxsrc.gzip import Block, crc32_combine
 from fluxsrc.tarball.codec import Codec
 from fluxsrc.tarball.index import Place
+
+if TYPE_CHECKING:
+    from concurrent import futures
+else:
+    futures = later("concurrent.futures")
 
 __all__ = ["Pipeline", "Sink", "Written", "default_threads"]
 
@@ -46,6 +51,19 @@ class Written(NamedTuple):
     block: Block
 
 
+class _Pools(NamedTuple):
+    """The threads, from the first whole batch on."""
+
+    compressing: "futures.Executor"
+    digesting: "futures.Executor"
+    writing: "futures.Executor"
+
+    @classmethod
+    def of(cls, threads: int) -> "_Pools":
+        counts = {"compress": threads, "digest": 1, "write": 1}
+        return cls(*(futures.ThreadPoolExecutor(count, f"fluxsrc-{name}") for name, count in counts.items()))
+
+
 def default_threads() -> int:
     """As many compressing threads as this process may use cores, within reason."""
     return min(cores(), _MAX_THREADS)
@@ -68,17 +86,15 @@ class Pipeline:
         self._window = 2 * (threads + 2)
         self._batch: list[Callable[[], Written]] = []
         self._batch_size = 0
-        self._pending: deque[Future[None]] = deque()
-        self._compressing = ThreadPoolExecutor(threads, "fluxsrc-compress")
-        self._digesting = ThreadPoolExecutor(1, "fluxsrc-digest")
-        self._writing = ThreadPoolExecutor(1, "fluxsrc-write")
-        self._pending.append(self._writing.submit(self._put, codec.header))
+        self._pending: deque[futures.Future[None]] = deque()
+        self._threads = threads
+        self._pools: _Pools | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _exc: object, _traceback: TracebackType | None) -> None:
-        for pool in (self._compressing, self._digesting, self._writing):
+        for pool in self._pools or ():
             pool.shutdown(wait=True, cancel_futures=kind is not None)
 
     def write(self, data: bytes, *, thorough: bool = False) -> None:
@@ -91,14 +107,20 @@ class Pipeline:
         self._add(partial(self._compressed, data, thorough=thorough), len(data))
 
     def splice(self, make: Callable[[], Written], size: int) -> None:
-        """The next block, by a function that finds it already compressed; it is called on a compressing thread."""
+        """The next block, by a function that finds it already compressed; it is called where others are compressed."""
         self._add(make, size)
 
     def finish(self) -> tuple[Digest, int]:
         """Wait for all of it and end the archive; the digest and size of the content."""
-        self._send()
-        while self._pending:
-            self._pending.popleft().result()
+        if self._pools is None:  # all of it is one batch, for which threads are not worth their start
+            self._put(self._codec.header)
+            batch = _made(self._batch)
+            self._update(batch)
+            self._write(batch)
+        else:
+            self._send()
+            while self._pending:
+                self._pending.popleft().result()
         self._put(self._codec.trailer(self._crc, self._size))
         return Digest("sha256", self._digest.hexdigest()), self._size
 
@@ -109,21 +131,25 @@ class Pipeline:
             self._send()
 
     def _send(self) -> None:
-        batch = self._compressing.submit(_made, self._batch)
+        if self._pools is None:
+            self._pools = _Pools.of(self._threads)
+            self._pending.append(self._pools.writing.submit(self._put, self._codec.header))
+        compressing, digesting, writing = self._pools
+        batch = compressing.submit(_made, self._batch)
         self._batch, self._batch_size = [], 0
-        self._pending.append(self._digesting.submit(self._update, batch))
-        self._pending.append(self._writing.submit(self._write, batch))
+        self._pending.append(digesting.submit(lambda: self._update(batch.result())))
+        self._pending.append(writing.submit(lambda: self._write(batch.result())))
         while len(self._pending) > self._window:
             self._pending.popleft().result()
 
     def _compressed(self, data: bytes, *, thorough: bool) -> Written:
         return Written(data, self._codec.compress(data, thorough=thorough))
 
-    def _update(self, batch: "Future[list[Written]]") -> None:
-        self._digest.update(b"".join([written.data for written in batch.result()]))
+    def _update(self, batch: list[Written]) -> None:
+        self._digest.update(b"".join([written.data for written in batch]))
 
-    def _write(self, batch: "Future[list[Written]]") -> None:
-        blocks = [written.block for written in batch.result()]
+    def _write(self, batch: list[Written]) -> None:
+        blocks = [written.block for written in batch]
         self._put(b"".join([block.payload for block in blocks]))
         for block in blocks:
             self._crc = crc32_combine(self._crc, block.crc, block.size)
