@@ -77,9 +77,7 @@ class _Files:
                     yield Entry(path, mode, size, partial(_open_link, read_link), state, read_link)
                 else:
                     opener = partial(_open, where, url, state)
-                    yield Entry(
-                        path, mode, size, opener, state, partial(_read, where, url, state, size, reader, number)
-                    )
+                    yield Entry(path, mode, size, opener, state, partial(_read, where, url, state, reader, number))
 
 
 class _Listing(NamedTuple):
@@ -223,12 +221,13 @@ class _Walk:
         if item is None or not item.is_file(follow_symlinks=False):
             return rules
         directory = prefix.rstrip("/")
-        size = item.stat(follow_symlinks=False).st_size
-        self._source.limits.check("max_manifest_bytes", size, what="an ignore file", path=prefix + IGNORE_FILE)
         try:
-            text = read_listed(item.path, None, size).decode(errors="surrogateescape")
-        except OSError as exc:
-            raise _translated(exc, self._url) from exc
+            status = item.stat(follow_symlinks=False)
+            size = status.st_size
+            self._source.limits.check("max_manifest_bytes", size, what="an ignore file", path=prefix + IGNORE_FILE)
+            text = read_listed(item.path, state_of(status)).decode(errors="surrogateescape")
+        except (OSError, StaleError) as exc:
+            raise _failed(exc, item.path, self._url) from exc
         self._ignore_files[directory] = text
         # Only ancestors' files govern a directory, so this stays as small as the tree is deep.
         return attrs.evolve(rules, files={**dict(rules.files), directory: text}) if self._prunes else rules
@@ -281,9 +280,9 @@ def _read_link(path: str, url: str) -> bytes:
         raise _failed(exc, path, url) from exc
 
 
-def _read(path: str, url: str, state: str, size: int, reader: "ahead.ReadAhead", number: int) -> bytes:
+def _read(path: str, url: str, state: str, reader: "ahead.ReadAhead", number: int) -> bytes:
     try:
-        return reader.read(number) or read_listed(path, state, size)
+        return reader.read(number) or read_listed(path, state)
     except (OSError, StaleError) as exc:
         raise _failed(exc, path, url) from exc
 

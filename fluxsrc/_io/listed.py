@@ -26,29 +26,29 @@ def state_of(status: os.stat_result) -> str:
     return "stat:%x-%x-%x-%x" % (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)  # noqa: UP031
 
 
-def open_listed(path: str | bytes, state: str | None) -> int:
-    """A descriptor of a regular file.
-
-    Args:
-        path: Where it is; a link is not followed.
-        state: Its state as it was listed; None if any will do.
+def open_listed(path: str | bytes, state: str) -> int:
+    """A descriptor of a file in this state; a link is not followed.
 
     Raises:
         StaleError: It is in another state.
         OSError: It cannot be opened.
     """
     descriptor = os.open(path, _OPEN_FLAGS)
-    if state is not None and state_of(os.fstat(descriptor)) != state:
+    if state_of(os.fstat(descriptor)) != state:
         os.close(descriptor)
         raise StaleError
     return descriptor
 
 
-def read_listed(path: str | bytes, state: str | None, size: int) -> bytes:
-    """The whole content of a file of so many bytes; one byte more if it grew. Arguments and errors as of `open_listed`."""
-    descriptor = open_listed(path, state)
+def read_listed(path: str | bytes, state: str) -> bytes:
+    """The whole content of a file in this state; one byte more if it grew meanwhile. Errors as of `open_listed`."""
+    descriptor = os.open(path, _OPEN_FLAGS)
     try:
-        # One byte more than listed shows whether the file grew; a short read in the middle is allowed to happen.
+        status = os.fstat(descriptor)
+        if state_of(status) != state:
+            raise StaleError
+        size = status.st_size
+        # One byte more than there should be shows that it grew; a short read in the middle is allowed to happen.
         data = os.read(descriptor, size + 1)
         while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
             data += more
@@ -91,7 +91,7 @@ def _answer(root: bytes, request: bytes) -> bytes:
     contents: list[bytes] = []
     for path, state in zip(fields, fields, strict=True):
         try:
-            contents.append(read_listed(root + path, state.decode(), int(state.split(b"-")[1], 16)))
+            contents.append(read_listed(root + path, state.decode()))
             sizes.append(len(contents[-1]).to_bytes(NUMBER, sys.byteorder))
         except (OSError, StaleError):  # whoever asks reads it as well, and says what is wrong
             sizes.append(UNREAD.to_bytes(NUMBER, sys.byteorder))
