@@ -357,6 +357,7 @@ def sshd(root: Path) -> Iterator[tuple[int, Path, Path]]:
     (root / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {root}/host\nAuthorizedKeysFile {root}/authorized_keys\nPidFile none\n"
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nAcceptEnv GIT_PROTOCOL\nPermitRootLogin yes\n"
+        f"SetEnv HOME={root}\n"  # or each command would wait for whatever this account's ~/.bashrc does
     )
     Path("/run/sshd").mkdir(exist_ok=True)
     process = subprocess.Popen([shutil.which("sshd", path="/usr/sbin:/usr/bin"), "-D", "-f", root / "sshd_config"])
