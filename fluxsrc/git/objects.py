@@ -13,9 +13,9 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache, partial, wraps
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, Self
+from typing import BinaryIO, Concatenate, Final, NamedTuple, ParamSpec, Self, TypeVar
 
 from fluxsrc.errors import ContentError, LimitExceededError, SourceChangedError, SourceError
 from fluxsrc.git.packfile import Kind, ObjectFormat, Pack, delta_sizes
@@ -44,14 +44,38 @@ _SMALL: Final = 1024 * 1024
 """Bytes up to which an object is cached as a likely base, and not streamed."""
 _OVERHEAD: Final = 200
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 
 class MissingObjectError(SourceError):
     """An object that another one names is not there."""
 
 
+class _MovedError(MissingObjectError):
+    """A loose object that was there when it was looked for."""
+
+
 class _Packed(NamedTuple):
     pack: Pack
     offset: int
+
+
+_Read = Callable[Concatenate["ObjectDatabase", bytes, _P], _T]
+
+
+def _looking_again(read: _Read[_P, _T]) -> _Read[_P, _T]:
+    """Look once more for what was loose when it was found and gone when it was opened: `git gc` has packed it."""
+
+    @wraps(read)
+    def reading(self: "ObjectDatabase", oid: bytes, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return read(self, oid, *args, **kwargs)
+        except _MovedError:
+            self._last = None
+            return read(self, oid, *args, **kwargs)
+
+    return reading
 
 
 class ObjectDatabase:
@@ -163,6 +187,7 @@ class ObjectDatabase:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
+    @_looking_again
     def read(self, oid: bytes, *, limit: str = "max_file_bytes") -> tuple[Kind, bytes]:
         """The kind and the content of an object.
 
@@ -197,6 +222,7 @@ class ObjectDatabase:
             raise ContentError(f"object {oid.hex()} is a {actual.word.decode()}, where a {kind.word.decode()} belongs")
         return data
 
+    @_looking_again
     def kind(self, oid: bytes) -> Kind:
         """What an object is; deltas are followed, nothing is inflated.
 
@@ -222,6 +248,7 @@ class ObjectDatabase:
             raise ContentError(f"object {oid.hex()} is a {kind.word.decode()}, where a file belongs")
         return data
 
+    @_looking_again
     def size(self, oid: bytes) -> int:
         """Bytes of an object's content, without reading all of it where that can be avoided."""
         received = self._received.get(oid)
@@ -245,6 +272,7 @@ class ObjectDatabase:
             self._read_packed(place, "max_file_bytes", delta)
         return size
 
+    @_looking_again
     def open(self, oid: bytes) -> BinaryIO:
         """A stream over an object's content; a large one is inflated as it is read, and verified at its end."""
         if oid in self._received:
@@ -313,7 +341,7 @@ class ObjectDatabase:
         try:
             return open_loose(path, oid, self.object_format)
         except FileNotFoundError:
-            raise self._missing(oid) from None
+            raise _MovedError(f"object {oid.hex()} went away, twice, while it was read: try again") from None
 
     def _check_size(self, size: int, limit: str, oid: bytes | None = None) -> None:
         if size > getattr(self._limits, limit):

@@ -844,6 +844,19 @@ class TestAgreementWithGit:
         assert self.actual(GitSource(path)) == self.expected(path)
         assert self.actual(GitSource(path, commit=revision.digest.hex)) == self.expected(path)
 
+    def test_a_file_packed_between_two_looks_at_it_is_read_from_its_pack(self, tmp_path):
+        """Its size is asked for while it is a loose object, its content when `git gc` has packed and removed that."""
+        git("init", "-q", tmp_path)
+        (tmp_path / "a").write_bytes(b"line\n")
+        git("add", "-A", cwd=tmp_path)
+        git("commit", "-qm", "1", cwd=tmp_path)
+        with GitSource(tmp_path).fetch() as snapshot:
+            (entry,) = snapshot.entries()
+            assert entry.size == 5
+            git("gc", "-q", "--prune=now", cwd=tmp_path)
+            with entry.open() as file:
+                assert file.read() == b"line\n"
+
     def test_a_repack_while_it_is_read_goes_unnoticed(self, odd):
         expected = self.expected(odd)
         with GitSource(odd).fetch() as snapshot:
