@@ -298,7 +298,7 @@ def _failed(exc: OSError | StaleError, path: str, url: str) -> SourceError:
 
 def _translated(exc: OSError, url: str) -> SourceError:
     if isinstance(exc, FileNotFoundError | NotADirectoryError):
-        return PathNotFoundError(f"{exc.filename}: no such file or directory", url=url)
+        return PathNotFoundError(f"{exc.filename}: {str(exc.strerror).lower()}", url=url)
     if isinstance(exc, PermissionError):
         return PermissionDeniedError(f"{exc.filename}: permission denied", url=url)
     return SourceError(f"{exc.filename}: {exc.strerror}", url=url)

@@ -31,6 +31,7 @@ __all__ = ["LockFile", "Locked", "LockedSource", "PinnedSource", "produce_locked
 
 _VERSION: Final = 1
 _HINT: Final = "if that is meant, lock again"
+_MAKE: Final = "write it with fluxsrc lock, or for a single URL with fluxsrc pull --lock"
 
 
 @attrs.frozen(kw_only=True)
@@ -105,7 +106,7 @@ class LockFile:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise ConfigurationError(f"there is no lock file {path}", hint="make it with fluxsrc lock") from None
+            raise ConfigurationError(f"there is no lock file {path}", hint=_MAKE) from None
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigurationError(f"cannot read the lock file {path}: {why(exc)}") from exc
         return cls.parse(text)
@@ -143,7 +144,7 @@ class LockFile:
         """
         locked = self.sources.get(name)
         if locked is None:
-            raise ConfigurationError(f"{name} is not locked", hint="lock again")
+            raise ConfigurationError(f"{name} is not locked", hint=_MAKE)
         if locked.url != source.url:
             raise ConfigurationError(f"{name} is {source.url}; locked is {locked.url}", hint=_HINT)
         if locked.recipe != source.recipe.digest:

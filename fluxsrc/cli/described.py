@@ -33,13 +33,13 @@ class Described:
         """What tells these files from others."""
         return " ".join(sorted(file if file == "-" else str(Path(file).absolute()) for file in self._files))
 
-    def text(self) -> str:
-        """All of them, as one text of many documents.
+    def texts(self) -> tuple[str, ...]:
+        """What is in each.
 
         Raises:
             ConfigurationError: One cannot be read.
         """
-        return "\n---\n".join(self._read(file) for file in self._files)
+        return tuple(self._read(file) for file in self._files)
 
     def load(self) -> tuple[ManagedSource, ...]:
         """The sources in them.
@@ -47,7 +47,7 @@ class Described:
         Raises:
             ConfigurationError: There is none: most likely what should have written them failed, or is not done yet.
         """
-        found = load_manifests(self.text(), local=True)
+        found = load_manifests(self.texts(), local=True)
         if not found:
             raise ConfigurationError(f"there is no source in {', '.join(self._files)}")
         return found

@@ -39,6 +39,7 @@ _WORDS: Final = tuple(
             r"give credentials=, or Anonymous\(\) for",
             "log in as with the cloud's own tools, or say ?anonymous=true for",
         ),
+        (r"^oci://HOST\[:PORT\].*", r"\g<0>, or oci-layout:PATH[:NAME][@DIGEST]"),
         (r"=True\b", "=true"),
         (rf"(?<![?&\w])({_URL_OPTIONS})=(?:'([^']*)')?", r"?\1=\2"),
     )
@@ -53,8 +54,11 @@ def advice(error: FluxSrcError) -> str | None:
     if isinstance(error, RevisionNotFoundError) and where.startswith(("oci://", "oci-layout:")):
         return f"`fluxsrc list {where}` shows its tags"
     if isinstance(error, PathNotFoundError):
-        if where.startswith("file:") and not Path(unquote(urlsplit(where).path)).exists():
-            return "what is no URL is a directory; of a repository write git+https://…, of a registry oci://…"
+        directory = Path(unquote(urlsplit(where).path)) if where.startswith("file:") else None
+        if directory is not None and not directory.exists():
+            return "a path names a directory; for a Git repository write git+https://…, for a registry oci://…"
+        if directory is not None and not directory.is_dir():
+            return "a path names a directory, never a single file"
         return "`fluxsrc ls` shows what is there"
     return None
 

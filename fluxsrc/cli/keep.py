@@ -14,7 +14,7 @@ from fluxsrc.artifact import SourceKey
 from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document, time_text
 from fluxsrc.cli.failures import BUG
-from fluxsrc.cli.options import optional_store, seconds
+from fluxsrc.cli.options import STORE_VARIABLE, optional_store, seconds
 from fluxsrc.cli.pins import Pins, lock_options
 from fluxsrc.cli.render import echo, table
 from fluxsrc.cli.sections import command
@@ -88,7 +88,7 @@ def reconcile(
     With --locked a source that is not what the lock file says is a failure; with --frozen nobody is asked where sources point.
     """
     if store is None:
-        raise ConfigurationError("which store?", hint="give --store DIR")
+        raise ConfigurationError("which store?", hint=f"give --store DIR, or set {STORE_VARIABLE}")
     retention = None if keep is None else Retention(records=keep, ttl=ttl)
     live = sys.stdout.isatty() and not session.json
     with LocalStore(store) as target, session.cancelling() as cancel:
@@ -127,11 +127,11 @@ def _run(
     reconciler: Reconciler, described: Described, pins: Pins, saved: SavedStatuses, cancel: threading.Event
 ) -> None:
     """Until the signal; with a look at the files now and then."""
-    text = described.text(), pins.text()
+    text = described.texts(), pins.text()
     with reconciler:
         while not cancel.wait(_LOOK_AT_FILES):
             try:
-                fresh = described.text(), pins.text()
+                fresh = described.texts(), pins.text()
                 if fresh != text:
                     text = fresh
                     reconciler.apply(pins.of_all(described.load()))

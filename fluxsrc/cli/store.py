@@ -25,7 +25,14 @@ _NUMBERS = frozenset({4, 5})
 _log = logging.getLogger("fluxsrc.cli")
 
 
-@click.group(invoke_without_command=True)
+class _Group(click.Group):
+    """Its commands are shown in the order they have here: first what is looked at, then what changes."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Group, invoke_without_command=True)
 @common_options
 @click.pass_context
 def store(ctx: click.Context) -> None:

@@ -144,6 +144,9 @@ def candidates(
         for one in found
     ]
     echo(table(("digest", "tags", "when", "revision", "state"), rows))
+    if not found:
+        more = "" if store is not None else "; --store also knows what the tag was"
+        echo(f"nothing to go back to{more}", err=True)
 
 
 def _observed_row(each: Observed) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class _Metadata:
 
 
 def load_manifests(
-    manifests: str | bytes | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    manifests: str | bytes | Mapping[str, Any] | Sequence[str | Mapping[str, Any]],
     /,
     *,
     resolve: Resolver | None = None,
@@ -79,7 +79,7 @@ def load_manifests(
     ('git+https://github.com/stefanprodan/podinfo?semver=6.x', 300.0)
 
     Args:
-        manifests: YAML of any number of documents, or one object, or several, as Kubernetes' clients give them.
+        manifests: YAML of any number of documents, or an object as Kubernetes' clients give it, or several of these.
         resolve: Gives the objects that are referred to and not among the manifests. Nothing is looked up without it.
         local: Accept `file://` URLs in GitRepositories. Only for manifests that may read what the process may.
         host: Of an ExternalArtifact: `HOST[:PORT]` to ask in place of the one in its URL.

@@ -28,13 +28,12 @@ class Node:
     line: int | None = None
 
 
-def documents(given: str | bytes | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Iterator[Node]:
-    """Each document of a text or of what was parsed already; the items of a `List` one by one; empty ones not at all."""
+def documents(given: str | bytes | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]) -> Iterator[Node]:
+    """Each document of texts or of what was parsed already; the items of a `List` one by one; empty ones not at all."""
     if isinstance(given, str | bytes):
         found: Iterator[Node] = parse_yaml(given)
     else:
-        given = [given] if isinstance(given, Mapping) else given
-        found = (_of_plain(each, _Budget()) for each in given)
+        found = _several([given] if isinstance(given, Mapping) else given)
     for node in found:
         if node.value is None:
             continue
@@ -51,6 +50,14 @@ def documents(given: str | bytes | Mapping[str, Any] | Sequence[Mapping[str, Any
             yield node
 
 
+def _several(given: Sequence[str | Mapping[str, Any]]) -> Iterator[Node]:
+    for number, each in enumerate(given, 1):
+        if isinstance(each, str):  # each with lines of its own
+            yield from parse_yaml(each, what="the manifests" if len(given) == 1 else f"the manifests of text {number}")
+        else:
+            yield _of_plain(each, _Budget())
+
+
 class _Budget:
     """What a text may still cost."""
 
@@ -63,7 +70,7 @@ class _Budget:
             raise ConfigurationError(f"a document of more than {_MAX_NODES:,} values or {_MAX_DEPTH} levels")
 
 
-def parse_yaml(text: str | bytes) -> Iterator[Node]:
+def parse_yaml(text: str | bytes, *, what: str = "the manifests") -> Iterator[Node]:
     """The documents of a YAML text (JSON is YAML).
 
     Raises:
@@ -74,7 +81,7 @@ def parse_yaml(text: str | bytes) -> Iterator[Node]:
         import yaml  # noqa: PLC0415 - belongs to an extra
     except ImportError:
         raise MissingExtraError("reading YAML manifests", extra="manifests") from None
-    DEFAULT_LIMITS.check("max_manifest_bytes", len(text), what="the manifests")
+    DEFAULT_LIMITS.check("max_manifest_bytes", len(text), what=what)
     loader = yaml.SafeLoader(text)
     budget = _Budget()
     try:
@@ -86,9 +93,7 @@ def parse_yaml(text: str | bytes) -> Iterator[Node]:
         mark = getattr(exc, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         # A parser's message quotes its text, and that may be a Secret's.
-        raise ConfigurationError(
-            f"the manifests are no YAML{where}: {getattr(exc, 'problem', None) or 'bad text'}"
-        ) from None
+        raise ConfigurationError(f"{what} are no YAML{where}: {getattr(exc, 'problem', None) or 'bad text'}") from None
     finally:
         loader.dispose()
 

@@ -283,7 +283,8 @@ class LayoutRepository:
         try:
             descriptor = open_regular(path, what=what)
         except ArtifactNotFoundError as exc:
-            raise RevisionNotFoundError(f"{what} is not there", url=self.name) from exc
+            hint = "is the path right? The first push makes an image layout" if path.name == "index.json" else None
+            raise RevisionNotFoundError(f"{what} is not there", url=self.name, hint=hint) from exc
         try:
             yield descriptor
         finally:

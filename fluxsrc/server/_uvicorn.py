@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,8 +46,11 @@ def listening(host: str, port: int, *, certificate: Path | None = None, key: Pat
     """Take a port; 0 takes one that is free.
 
     Raises:
+        MissingExtraError: uvicorn is not installed: nobody would answer there.
         ConfigurationError: It is taken, the host is not this machine's, or certificate and key are not a pair.
     """
+    if find_spec("uvicorn") is None:
+        raise MissingExtraError("serving over HTTP", extra="server")
     if (certificate is None) != (key is None):
         raise ConfigurationError("a certificate and its key belong together", hint="give both, or none")
     if certificate is not None:
@@ -113,11 +117,9 @@ def serving(
 
 
 def _server(application: ASGIApplication, listener: Listener) -> Any:
-    try:
-        import uvicorn  # noqa: PLC0415 - belongs to an extra
-        from uvicorn.protocols.http.auto import AutoHTTPProtocol  # noqa: PLC0415
-    except ImportError:
-        raise MissingExtraError("serving over HTTP", extra="server") from None
+    import uvicorn  # noqa: PLC0415 - belongs to an extra
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol  # noqa: PLC0415
+
     config = uvicorn.Config(
         application,
         http=bounded(AutoHTTPProtocol),

@@ -96,6 +96,12 @@ def test_no_arguments_show_the_help(run):
     assert run("store").out == run("store", "--help").out
 
 
+def test_commands_of_a_store_are_shown_as_they_are_needed(run):
+    """First what looks, then what changes: the alphabet knows nothing of that."""
+    shown = run("store").out.partition("Commands:")[2].split("\n")
+    assert [line.split()[0] for line in shown if line.strip()] == ["list", "history", "verify", "gc", "export"]
+
+
 def test_the_help_lists_every_command_with_its_line(run):
     """The table is what is shown."""
     shown = run("--help").out

@@ -85,8 +85,13 @@ def run(capfd, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "advice"),
     [
-        (["ls", "ghcr.io/org/app:1.0"], "of a registry oci://"),
+        (["ls", "ghcr.io/org/app:1.0"], "for a registry oci://"),
+        (["ls", "src/app.yaml"], "never a single file"),
+        (["list", "src"], "or oci-layout:PATH"),
+        (["list", "oci-layout:src"], "is the path right?"),
         (["resolve", "oci-layout:images:2.0"], "images` shows its tags"),
+        (["pull", "src", "--store", "store", "--locked", "--lock-file", "no.lock"], "fluxsrc pull --lock"),
+        (["reconcile", "-f", "src/app.yaml"], "or set FLUXSRC_STORE"),
         (["cat", "src", "ap.yaml"], "`fluxsrc ls` shows what is there"),
         (["build", "src", "-o", "a.tgz", "--symlinks", "error"], "choose --symlinks skip, keep or dereference"),
         (["store", "history", "src", "--store", "store"], "`fluxsrc store list` shows them; did you mean src-"),

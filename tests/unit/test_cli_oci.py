@@ -144,6 +144,16 @@ def test_history_remembers_what_the_store_let_go(two, run, document):
     assert f"prod@{old}" in run("history", "oci-layout:images:prod", "--store", "store")[1]
 
 
+def test_no_candidates_are_said_and_what_may_know_some(run):
+    """A head of a table with nothing below it looks like a failure."""
+    Path("other").mkdir()
+    Path("other/app.yaml").write_text("kind: Deployment\n")
+    run("push", "other", "oci-layout:single:v1")
+    assert (
+        run("candidates", "oci-layout:single:v1")[2] == "nothing to go back to; --store also knows what the tag was\n"
+    )
+
+
 def test_candidates_tell_what_is_whole_and_promoting_one_is_the_way_back(two, run, document):
     """Also where the registry lost a part."""
     old, _ = two

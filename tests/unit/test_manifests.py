@@ -640,6 +640,15 @@ def test_what_is_not_understood_is_refused(document, says):
     assert says in str(caught.value)
 
 
+def test_each_of_several_texts_has_lines_of_its_own():
+    """An editor opens a file, and not all of them one after the other."""
+    good = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
+    with pytest.raises(ConfigurationError, match=r"apiVersion, line 2: is missing"):
+        load_manifests([good, "# a line\nkind: Foo\n"])
+    with pytest.raises(ConfigurationError, match=r"the manifests of text 2 are no YAML, line 1"):
+        load_manifests([good, "a: b: c\n"])
+
+
 def test_one_object_twice_is_an_error():
     """Which of them would count?"""
     with pytest.raises(ConfigurationError, match="described twice"):

@@ -283,6 +283,14 @@ def test_mistakes_are_said_at_once(capsys, tmp_path, monkeypatch, words, code, m
     assert message in errors
 
 
+def test_without_the_extra_nothing_is_announced(capsys, tmp_path, monkeypatch):
+    """Whoever waits for the line would wait for a server that never answers."""
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, out, errors = run(capsys, "serve", "--store", tmp_path, "--port", 0)
+    assert (code, out) == (2, "")
+    assert "fluxsrc[server]" in errors
+
+
 def test_a_token_without_tls_on_all_addresses_is_warned_of(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("fluxsrc.cli.serve.run", lambda *_: None)
     store, token = tmp_path / "store", tmp_path / "token"
