@@ -36,7 +36,7 @@ _WORTH: Final = 32 * 1024 * 1024
 """Bytes still to come for which more connections are worth their handshakes."""
 _FAST: Final = 150e6
 """Bytes per second from which our own work, and not the connection, is what takes time."""
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 @attrs.define(eq=False, repr=False)

@@ -68,10 +68,11 @@ class Session:
     ) -> Response:
         """One request, a second time if the registry wants us to log in first. Any status but 401 comes back.
 
-        Only URLs of the registry's own origin are sent credentials: uploads may lead elsewhere.
+        Only URLs of the registry's own origin are sent credentials: uploads may lead elsewhere. And only that origin is
+        asked who issues its tokens: where a redirect led to, somebody else could name a place to send them to.
         """
         scope = scope or self.scope(PULL)
-        ours = url.startswith(self.base) or Origin.of(url) == Origin.of(self.base)
+        ours = self._is_ours(url)
         authorization = self.authorizer.header(scope) if ours else None
         for attempt in (1, 2):
             sent: dict[str, str | Secret] = dict(headers or {})
@@ -82,11 +83,16 @@ class Session:
             )
             if response.status != 401 or not ours or attempt == 2:  # noqa: PLR2004 - unauthorized; the second try
                 return response
+            if not self._is_ours(response.location):
+                return response
             challenged = self.authorizer.answer(response, scope, authorization)
             if challenged is None:
                 return response
             authorization = challenged
         raise AssertionError("unreachable: the second attempt returns")
+
+    def _is_ours(self, url: str) -> bool:
+        return url.startswith(self.base) or Origin.of(url) == Origin.of(self.base)
 
     def get_json(self, url: str, what: str, *, phase: str, missing: Container[int] = ()) -> tuple[Any, Response]:
         """A GET of a JSON object that fits in memory.

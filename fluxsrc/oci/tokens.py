@@ -8,9 +8,15 @@ import time
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from fluxsrc._io.http import Response, Transport, retrying, status_error
+from fluxsrc._io.http import Response, Transport, status_error
 from fluxsrc.auth import IDENTITY_TOKEN_USER, BasicAuth, BearerToken, Credentials, Origin, Secret, redact_url
-from fluxsrc.errors import AuthenticationError, ConfigurationError, RemoteProtocolError, RevisionNotFoundError
+from fluxsrc.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    LimitExceededError,
+    RemoteProtocolError,
+    RevisionNotFoundError,
+)
 from fluxsrc.oci.challenge import Challenge, parse_challenges
 from fluxsrc.operation import Operation
 
@@ -145,11 +151,9 @@ class Authorizer:
         url = f"{realm}{'&' if urlsplit(realm).query else '?'}{query}"
         headers = {"Authorization": _basic(credentials)} if isinstance(credentials, BasicAuth) else {}
 
-        def ask() -> tuple[Secret, float]:
-            with self._http.request("GET", url, operation=self._operation, phase="log in", headers=headers) as response:
-                return self._read_token(response)
-
-        return retrying(ask, operation=self._operation, phase="log in")
+        # Not tried again here: whoever sent the request that was refused does, and would do so for each of our tries.
+        with self._http.request("GET", url, operation=self._operation, phase="log in", headers=headers) as response:
+            return self._read_token(response)
 
     def _exchange(self, realm: str, fields: list[tuple[str, str]], credentials: BasicAuth) -> tuple[Secret, float]:
         """OAuth 2: a refresh token, which Docker calls an identity token, for an access token."""
@@ -162,15 +166,11 @@ class Authorizer:
             ]
         ).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-
-        def ask() -> tuple[Secret, float]:
-            # A form with a refresh token follows no redirect.
-            with self._http.request(
-                "POST", realm, operation=self._operation, phase="log in", headers=headers, content=form, follow=False
-            ) as response:
-                return self._read_token(response)
-
-        return retrying(ask, operation=self._operation, phase="log in")
+        # A form with a refresh token follows no redirect.
+        with self._http.request(
+            "POST", realm, operation=self._operation, phase="log in", headers=headers, content=form, follow=False
+        ) as response:
+            return self._read_token(response)
 
     def _check_realm(self, realm: str) -> None:
         try:
@@ -193,12 +193,15 @@ class Authorizer:
             if isinstance(error, RevisionNotFoundError):  # what is missing is a token service, not what was asked for
                 raise RemoteProtocolError(error.message, url=response.url)
             raise error
-        data = response.read(_MAX_TOKEN_BYTES)
+        try:
+            data = response.read(_MAX_TOKEN_BYTES)
+        except LimitExceededError:
+            raise RemoteProtocolError(f"cannot {what}: the answer is too long for a token", url=response.url) from None
         try:
             value = json.loads(data)
             token = value.get("token") or value.get("access_token")
             seconds = float(value.get("expires_in") or _DEFAULT_SECONDS)
-        except (AttributeError, TypeError, ValueError, RecursionError):
+        except (AttributeError, TypeError, ValueError, OverflowError, RecursionError):
             token = None  # the text may hold a token: nothing of it is chained
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise RemoteProtocolError(f"cannot {what}: the answer has no token", url=response.url)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from urllib.parse import quote, urlsplit
 
-from fluxsrc._io.http import Attempts, retrying
+from fluxsrc._io.http import Attempts, Response, retrying
 from fluxsrc._lazy import later
-from fluxsrc.errors import TransportError
+from fluxsrc.errors import SourceError, TransportError
 from fluxsrc.oci.manifest import Descriptor
 from fluxsrc.oci.ranges import Pace, check_range, receive_ranges
 from fluxsrc.oci.repository import BlobSource, Sink, Verifier
@@ -31,8 +31,10 @@ _QUEUED: Final = 4
 _UPLOAD_CHUNK: Final = 64 * 1024 * 1024
 _COMMIT: Final = 600.0
 """Seconds a registry may be silent while it moves a large blob to its place, in an object store for example."""
-_UPLOADED: Final = re.compile(r"(?:bytes=)?0-(\d+)")
+_UPLOADED: Final = re.compile(r"(?:bytes=)?0-(\d{1,18})")
 _ACTIONS: Final = "pull,push"
+_LOST: Final = frozenset({404, 410, 416})
+"""An upload that the registry has forgotten, or of which it has more or less than we think: ask it, or begin anew."""
 
 
 def download(session: Session, blob: Descriptor, sink: Sink) -> None:
@@ -183,7 +185,7 @@ def _close(session: Session, blob: Descriptor, location: str, stream: BinaryIO |
         "PUT", url, phase="upload", scope=session.scope(_ACTIONS), headers=headers, content=body, idle=_COMMIT
     ) as response:
         if response.status not in (201, 204):
-            raise session.error(response, what)
+            raise _upload_error(session, response, what)
 
 
 def _chunks(session: Session, blob: Descriptor, stream: BinaryIO, location: str) -> str:
@@ -217,12 +219,18 @@ def _chunk(session: Session, blob: Descriptor, stream: BinaryIO, location: str, 
         content=lambda: _read(session, stream, offset, end, blob.size),
     ) as response:
         if response.status != 202:  # noqa: PLR2004 - accepted
-            raise session.error(response, what)
+            raise _upload_error(session, response, what)
         location, received = session.location(response, what), _offset(response.headers.get("range"), end)
     if received == end:
         return location, end
     # Part of the chunk, or a registry that counts from the chunk's beginning, as zot 1 does: it knows when asked again.
     return _ask(session, location, TransportError(f"cannot {what}: it took {received:,} bytes of {end:,}"))
+
+
+def _upload_error(session: Session, response: Response, what: str) -> SourceError:
+    """The error for an upload that was not taken; worth another try if only its session is lost, as old ones are swept."""
+    error = session.error(response, what)
+    return TransportError(error.message, url=error.url) if response.status in _LOST else error
 
 
 def _ask(session: Session, location: str, failed: TransportError) -> tuple[str, int]:

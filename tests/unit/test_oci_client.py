@@ -546,6 +546,36 @@ def test_credentials_do_not_follow_a_blob_to_another_host():
         assert elsewhere.count("/blobs/") == 1
 
 
+@pytest.mark.parametrize("what", ["/blobs/", "HEAD"])
+def test_where_a_redirect_leads_nobody_can_ask_for_the_registry_s_credentials(what):
+    """A host that stores blobs names a token service of its own; docker's clients ask it with the registry's password."""
+    with Registry(users={"robot": "hunter2"}) as registry, Registry() as elsewhere:
+        registry.put("app", "v1", layers=[(LAYER, layer({"a": b"1"}))])
+        registry.inject(what, times=None, status=307, headers={"Location": f"{elsewhere.url}/v2/app/blobs/x"})
+        challenge = f'Bearer realm="{elsewhere.url}/token",service="x"'
+        elsewhere.inject("/blobs/", times=None, status=401, headers={"WWW-Authenticate": challenge})
+        with pytest.raises(AuthenticationError):
+            files(source(registry, keychain=keychain(registry)))
+        assert elsewhere.count("/blobs/") == 1
+        assert elsewhere.count("/token") == 0
+
+
+def test_a_range_that_nobody_can_count_is_not_the_one_that_was_asked_for():
+    for header in ("bytes %s-5/6", "bytes 0-%s/6"):
+        response = SimpleNamespace(headers={"content-range": header % ("1" * 5000)}, url="https://x.example")
+        with pytest.raises(RemoteProtocolError):
+            ranges.check_range(response, 0, "read it")
+    assert transfer._offset("0-" + "1" * 5000, 7) == 7
+
+
+def test_a_token_that_is_good_for_longer_than_one_can_count_is_none():
+    with Registry(users={"robot": "hunter2"}, token=True) as registry:
+        registry.inject("/token", times=None, status=200, body=b'{"token":"t","expires_in":1%s}' % (b"0" * 400))
+        registry.put("app", "v1", layers=[(LAYER, layer({"a": b"1"}))])
+        with pytest.raises(RemoteProtocolError, match="no token"):
+            source(registry, keychain=keychain(registry)).resolve_revision()
+
+
 @pytest.mark.parametrize("realm", ["http://127.0.0.1:1/token", "nonsense", "ftp://x/", ""])
 def test_a_safe_registry_cannot_ask_for_credentials_in_the_clear(realm):
     with Registry(context=server_context()) as registry:
