@@ -106,7 +106,10 @@ class _GCS:
 
     def page(self, data: bytes) -> tuple[Sequence[BucketObject], str | None]:
         """A list of objects."""
-        document = json.loads(data)
+        try:
+            document = json.loads(data)
+        except RecursionError:
+            raise ValueError("JSON that is nested too deep") from None
         if not isinstance(document, dict):
             raise ValueError("no object of JSON")  # noqa: TRY004 - what the contract of `Dialect` asks for
         token = document.get("nextPageToken") or None
@@ -146,7 +149,7 @@ class _GCS:
 
     def error(self, failure: Failure, where: str) -> FluxSrcError | None:
         """By its status and the reason in the document."""
-        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError, RecursionError):
             reason = str(json.loads(failure.body)["error"]["errors"][0]["reason"])
             if reason == "userProjectMissing":
                 return PermissionDeniedError(
@@ -186,7 +189,9 @@ def _object(item: Any) -> BucketObject:
     if not (generation.isascii() and generation.isdigit()):
         raise ValueError("an object without a generation")
     etag = item.get("etag") or generation
-    return listed_object(str(item.get("name", "")), str(item.get("size", "")), str(etag), checksum, generation)
+    key = str(item.get("name", ""))
+    key.encode()  # half of a surrogate pair is no text: a ValueError
+    return listed_object(key, str(item.get("size", "")), str(etag), checksum, generation)
 
 
 if TYPE_CHECKING:

@@ -40,13 +40,18 @@ class AWSKeys:
 
 
 def canonical_path(key: str) -> str:
-    """A path as S3 signs it: every byte percent-encoded but letters, digits, `-`, `.`, `_`, `~` and `/`."""
-    return quote(key, safe="/-._~")
+    """A path as S3 signs it: every byte percent-encoded but letters, digits, `-`, `.`, `_`, `~` and `/`.
+
+    Surrogates stand for bytes that are no UTF-8, as a listing may have them: asking for such a key must not fail here.
+    """
+    return quote(key, safe="/-._~", errors="surrogateescape")
 
 
 def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
     """A query as it is signed: encoded, then sorted."""
-    encoded = sorted((quote(name, safe="-._~"), quote(value, safe="-._~")) for name, value in pairs)
+    encoded = sorted(
+        (quote(name, safe="-._~"), quote(value, safe="-._~", errors="surrogateescape")) for name, value in pairs
+    )
     return "&".join([f"{name}={value}" for name, value in encoded])
 
 

@@ -15,6 +15,10 @@ from xml.parsers import expat
 __all__ = ["Document", "Table", "parse", "parse_table"]
 
 _MAX_DEPTH: Final = 16
+_MAX_ELEMENTS: Final = 1 << 20
+"""In a document: a page is some thousands of records of some dozens of leaves, and each costs as much as a hundred bytes."""
+_MAX_OTHERS: Final = 64
+"""Leaves in a row that nobody wants, in a record that is read at a glance: what matches them remembers each."""
 _TEXT: Final = r"[ -%'-;=-~]*(?:&(?:#34|quot);[ -%'-;=-~]*)*"
 
 
@@ -99,7 +103,9 @@ def _plain(record: str, leaves: tuple[str, ...]) -> re.Pattern[str]:
     """A record that can be read at a glance: each of the leaves once, in this order, and others between them."""
     pattern = f"<{record}>"
     for number, leaf in enumerate((*leaves, "")):
-        pattern += rf"(?:<(?!(?:{'|'.join(leaves)})>)(?P<_{number}>[A-Za-z0-9]+)>{_TEXT}</(?P=_{number})>)*"
+        pattern += (
+            rf"(?:<(?!(?:{'|'.join(leaves)})>)(?P<_{number}>[A-Za-z0-9]+)>{_TEXT}</(?P=_{number})>){{0,{_MAX_OTHERS}}}"
+        )
         pattern += f"<{leaf}>(?P<{leaf}>{_TEXT})</{leaf}>" if leaf else f"</{record}>"
     return re.compile(pattern)
 
@@ -122,16 +128,20 @@ class _Reader:
         self._records = records
         self._into = self.head
         self._depth = 0
+        self._elements = 0
         self._leaf = False
         self._encoded = False
         self._text = ""
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
+        self._elements += 1
         if self._depth == 1:
             self.root = name
         elif self._depth > _MAX_DEPTH:
             raise ValueError("XML that is nested too deep")
+        elif self._elements > _MAX_ELEMENTS:
+            raise ValueError("XML of too many elements")
         if name in self._records:
             self._into = {}
             self.records.append(self._into)

@@ -34,6 +34,8 @@ _FRAMING: Final = frozenset(
 )
 """Headers that a server has no say in: they say how we talk, not to whom we are known."""
 _MAX_HEADERS: Final = 32
+_FOR_EVER: Final = 1e10
+"""Seconds: some numbers of JSON are too large to count with."""
 
 
 @attrs.frozen
@@ -171,7 +173,7 @@ def _object_error(pointer: LFSPointer, error: object, url: str) -> SourceError:
 def _expiry(action: Mapping[str, Any], now: float) -> float | None:
     seconds, moment = action.get("expires_in"), action.get("expires_at")
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0:
-        return now + seconds
+        return now + min(seconds, _FOR_EVER)
     if isinstance(moment, str):
         try:
             parsed = dt.datetime.fromisoformat(moment)

@@ -28,6 +28,7 @@ __all__ = ["Endpoint", "find_endpoint", "lfs_url"]
 
 _MAX_ANSWER: Final = 64 * 1024
 _DEFAULT_LIFETIME: Final = 300.0
+_MAX_LIFETIME: Final = 86400.0
 
 
 @attrs.frozen
@@ -153,5 +154,5 @@ def _authenticate(access: Access, key: SSHKey, own: str, operation: Operation) -
     if not isinstance(href, str) or not href.startswith("https://") or "@" in urlsplit(href).netloc:
         raise RemoteProtocolError(f"{address.url}: git-lfs-authenticate names no https URL", url=address.url)
     seconds = answer.get("expires_in")
-    lifetime = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else _DEFAULT_LIFETIME
+    lifetime = min(seconds, _MAX_LIFETIME) if isinstance(seconds, int | float) and seconds > 0 else _DEFAULT_LIFETIME
     return Endpoint(href.rstrip("/"), parse_headers(answer.get("header"), address.url), time.time() + lifetime)

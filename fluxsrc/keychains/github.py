@@ -221,7 +221,7 @@ class GitHubApp:
             return None
         try:
             answer = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):  # the library's error would quote the answer, which has the token
             raise RemoteProtocolError("GitHub's answer is not a JSON object", url=self.base_url)

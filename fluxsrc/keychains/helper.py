@@ -64,7 +64,7 @@ class GitCredentialHelper:
         if answer.get("quit", "0") not in ("0", "false") or not answer.get("password"):
             return None
         expiry = answer.get("password_expiry_utc", "")
-        if expiry.isdigit() and int(expiry) <= time.time():
+        if re.fullmatch(r"[0-9]{1,18}", expiry) and int(expiry) <= time.time():
             return None
         return BasicAuth(answer.get("username", ""), answer["password"])
 

@@ -219,7 +219,8 @@ class _S3(_Dialect):
         end = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{_token(more)}</NextContinuationToken>"
         text = "".join(rows) + (end if more is not None else "<IsTruncated>false</IsTruncated>")
         space = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-        return _Reply(200, f"<ListBucketResult {space}>{text}</ListBucketResult>".encode())
+        head = "<EncodingType>url</EncodingType>"  # which is how everybody asks
+        return _Reply(200, f"<ListBucketResult {space}>{head}{text}</ListBucketResult>".encode())
 
     @staticmethod
     def error(status: int, code: str) -> _Reply:

@@ -9,6 +9,7 @@ import traceback
 import zlib
 from base64 import b64encode
 from functools import cache
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -33,6 +34,7 @@ from fluxsrc.bucket import client as client_module
 from fluxsrc.bucket import s3 as s3_module
 from fluxsrc.bucket.fetch import PART
 from fluxsrc.bucket.index import index_digest
+from fluxsrc.bucket.protocol import BucketObject
 from fluxsrc.errors import (
     AuthenticationError,
     CertificateError,
@@ -543,6 +545,54 @@ def test_what_a_listing_answers_has_a_meaning(server, status, body, error):
     server.inject("list-type", status=status, body=body, times=None)
     with pytest.raises(error):
         BucketSource(s3(server)).resolve_revision()
+
+
+@pytest.mark.parametrize("document", ["[", '{"items":'])
+def test_json_that_is_nested_without_end_is_no_listing(server, document):
+    server.inject("/o\\?", status=200, body=document.encode() * 100_000, times=None)
+    with pytest.raises(RemoteProtocolError, match="nested too deep"):
+        BucketSource(GCSBucket(NAME, endpoint=server.url, credentials=Anonymous())).resolve_revision()
+
+
+def test_an_error_that_is_nested_without_end_is_an_error(server):
+    server.inject("/o\\?", status=403, body=b"[" * 60_000, times=None)
+    with pytest.raises(PermissionDeniedError):
+        BucketSource(GCSBucket(NAME, endpoint=server.url, credentials=Anonymous())).resolve_revision()
+
+
+@pytest.mark.parametrize("name", ["a\\ud800", "a\\udcff/.sourceignore"])
+def test_half_of_a_surrogate_pair_is_no_name_of_an_object(server, name):
+    body = b'{"items":[{"name":"%s","size":"1","generation":"1"}]}' % name.encode()
+    server.inject("/o\\?", status=200, body=body, times=None)
+    with pytest.raises(RemoteProtocolError, match="answers no listing"):
+        BucketSource(GCSBucket(NAME, endpoint=server.url, credentials=Anonymous())).resolve_revision()
+
+
+def test_a_key_that_is_no_utf_8_is_asked_for_as_it_was_listed(server):
+    """An ignore file in such a directory is read before anybody judges its name."""
+    record = b'<Contents><Key>a%FF/.sourceignore</Key><ETag>"e"</ETag><Size>1</Size></Contents>'
+    body = b"<ListBucketResult><EncodingType>url</EncodingType>%s</ListBucketResult>" % record
+    server.inject("list-type", status=200, body=body, times=None)
+    with pytest.raises(SourceChangedError):
+        BucketSource(s3(server)).resolve_revision()
+    assert server.asked("/a%FF/.sourceignore$")
+
+
+def test_keys_are_taken_as_they_are_from_a_service_that_does_not_say_that_it_encodes_them(server):
+    put(server, "a+b%41")
+    etag = server.buckets[NAME]["a+b%41"].etag
+    record = f'<Contents><Key>a+b%41</Key><ETag>"{etag}"</ETag><Size>{len("a+b%41")}</Size></Contents>'
+    server.inject("list-type", status=200, body=f"<ListBucketResult>{record}</ListBucketResult>".encode(), times=None)
+    with BucketSource(s3(server)).fetch() as snapshot:
+        assert [(entry.path, entry.read()) for entry in snapshot.entries()] == [("a+b%41", b"a+b%41")]
+
+
+@pytest.mark.parametrize("size", ["²", "9" * 5000])
+def test_a_part_of_an_object_whose_size_is_no_number_is_no_part(size):
+    response = SimpleNamespace(length=2, headers=Headers((("content-range", f"bytes 0-1/{size}"),)))
+    client = client_module.HTTPBucketClient(SimpleNamespace(url="s3://models", jumps=True), None, Operation())
+    with pytest.raises(SourceChangedError):
+        client._receive(response, BucketObject("a", 5, "e"), 0, 2)
 
 
 def test_the_deadline_holds_against_a_server_that_says_nothing():

@@ -577,7 +577,8 @@ def test_retry_after_is_a_number_or_a_date():
     assert retry_after("7", now=now) == 7
     assert retry_after("Thu, 01 Jan 2026 00:01:00 GMT", now=now) == 60
     assert retry_after("Thu, 01 Jan 2020 00:00:00 GMT", now=now) == 0
-    assert [retry_after(text, now=now) for text in (None, "", "soon", "-1", "\u0661")] == [None] * 5
+    uncountable = ("31 Jan 24:00:00 99999999999999999999", "Jan -9999 31 1:2 99999999999999999999 , -9999")
+    assert [retry_after(text, now=now) for text in (None, "", "soon", "-1", "\u0661", *uncountable)] == [None] * 7
 
 
 def test_what_may_pass_is_tried_again_and_what_will_not_is_not():

@@ -62,6 +62,12 @@ def test_a_password_that_is_still_good_is_taken(helper):
     assert keychain.credentials(HERE) == BasicAuth("me", "p=w")
 
 
+@pytest.mark.parametrize("expiry", ["²", "9" * 5000])
+def test_an_end_that_is_no_number_does_not_count(helper, expiry):
+    keychain = helper(f"echo username=me; echo password=pw; echo password_expiry_utc={expiry}")
+    assert keychain.credentials(HERE) == BasicAuth("me", "pw")
+
+
 @pytest.mark.parametrize("origin", ["ssh://git.example.com", "git://git.example.com"])
 def test_only_http_is_asked_about(helper, origin):
     assert helper("echo username=me; echo password=pw").credentials(Origin.of(origin)) is None

@@ -58,6 +58,7 @@ def test_an_answer_says_where_with_what_and_for_how_long():
         ({"expires_at": "2026-01-02T03:04:05"}, None),
         ({"expires_at": "soon"}, None),
         ({"expires_in": 0}, None),
+        ({"expires_in": 10**400}, 1000.0 + 1e10),
         ({"expires_in": 60, "expires_at": "2026-01-02T03:04:05Z"}, 1060.0),
     ],
 )

@@ -71,7 +71,7 @@ def retry_after(value: str | None, *, now: dt.datetime | None = None) -> float |
 
     try:
         when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year, or a zone, of twenty digits
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=dt.UTC)
