@@ -165,10 +165,15 @@ class CachedRepository:
         self._write(f"refused/{what}", "")
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing: neither objects, nor a note that says so."""
+        return not (self.held or self.has_partial or any(self._packs.iterdir()))
+
+    @property
     def shallow(self) -> frozenset[str]:
         """Commits that are there without their parents."""
         try:
-            return frozenset((self.directory / "shallow").read_text().split())
+            return frozenset((self.directory / "shallow").read_text(errors="replace").split())
         except FileNotFoundError:
             return frozenset()
 
@@ -178,10 +183,14 @@ class CachedRepository:
         self._write("shallow", "".join(f"{commit}\n" for commit in sorted(now)))
 
     def tidy(self) -> None:
-        """Sweep what a process that died left half, and start anew if so much has piled up that it is better to."""
+        """Sweep what a process that died left half, and start anew if so much has piled up that it is better to.
+
+        Or if `shallow` is damaged: servers hang up on what is no name, and that looks like any other interruption.
+        """
         for leftover in (*self._packs.glob("tmp_*"), *self.directory.glob("*.tmp")):
             leftover.unlink(missing_ok=True)
-        if len(list(self._packs.glob("*.idx"))) >= _MAX_PACKS:
+        piled_up = len(list(self._packs.glob("*.idx"))) >= _MAX_PACKS
+        if piled_up or not all(self.object_format.is_oid(commit) for commit in self.shallow):
             self.clear()
 
     def clear(self) -> None:

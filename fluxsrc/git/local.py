@@ -1,7 +1,6 @@
 """Repositories on this machine: where their parts are, and their references. Read-only, without running git."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +24,6 @@ from fluxsrc.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["LocalRepository", "local_errors", "peel", "read_tags"]
 
-_HEX: Final = re.compile(r"[0-9a-f]+")
 _MAX_LINK_FILE: Final = 4096
 """Bytes of a `.git` file, a symbolic reference and the like."""
 _MAX_SYMREFS: Final = 5
@@ -138,7 +136,7 @@ class LocalRepository:
                 ref = self._packed((target,), DEFAULT_LIMITS).get(target)
                 return None if ref is None else ref._replace(name=name, target=target)
             if not text.startswith("ref:"):
-                if not _is_oid(text, self.object_format):
+                if not self.object_format.is_oid(text):
                     return None  # litter, which git passes over too
                 return GitRef(name, text, target=target if target != name else None)
             target = text.removeprefix("ref:").strip()
@@ -168,7 +166,7 @@ class LocalRepository:
 
     def _packed_oid(self, raw: bytes, name: str) -> str:
         oid = raw.decode("ascii", "replace")
-        if not _is_oid(oid, self.object_format):
+        if not self.object_format.is_oid(oid):
             raise ContentError(f"damaged repository: packed-refs has {oid[:80]!a} for {name!a}", path=name)
         return oid
 
@@ -263,7 +261,3 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def _is_oid(text: str, object_format: ObjectFormat) -> bool:
-    return len(text) == object_format.hex_size and _HEX.fullmatch(text) is not None

@@ -8,6 +8,7 @@ import enum
 import hashlib
 import mmap
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "release",
 ]
 
+_HEX: Final = re.compile(r"[0-9a-f]+")
 _IDX_MAGIC: Final = b"\xfftOc\x00\x00\x00\x02"
 _FAN: Final = 256 * 4
 _PACK_HEADER: Final = 12
@@ -58,6 +60,10 @@ class ObjectFormat(enum.Enum):
     def hex_size(self) -> int:
         """Digits of an object name."""
         return 2 * self.raw_size
+
+    def is_oid(self, text: str) -> bool:
+        """Whether it is an object's full name, in hexadecimal."""
+        return len(text) == self.hex_size and _HEX.fullmatch(text) is not None
 
     def hasher(self, kind: "Kind", size: int) -> "hashlib._Hash":
         """A hash object for naming an object of this kind and size: feed it with the content."""

@@ -134,7 +134,7 @@ class RemoteRepository:
             # Whoever held the lock before may have fetched just this.
             if not repository.holds(wanted.revision.digest.hex, wanted.paths):
                 repository.tidy()
-                contents = self._fetch(repository, wanted, operation)
+                contents = self._fetch_or_heal(repository, wanted, operation)
             objects = self._open_all(repository, wanted)
             objects.expect(contents)
             return objects
@@ -155,6 +155,19 @@ class RemoteRepository:
         with repository.locked(operation, shared=False):  # a pack is cut short, empty or gone, as after a power cut
             repository.clear()
         return None
+
+    def _fetch_or_heal(self, repository: CachedRepository, wanted: _Wanted, operation: Operation) -> Contents:
+        """Fetch; anew, if what comes does not go with what is there: the server's fault, or damage nobody read so far."""
+        if repository.is_empty:
+            return self._fetch(repository, wanted, operation)
+        try:
+            return self._fetch(repository, wanted, operation)
+        except (ContentError, MissingObjectError) as exc:
+            # A limit, or a name that is unsafe, would be the same the second time.
+            if type(exc) not in (ContentError, DigestMismatchError, MissingObjectError):
+                raise
+        repository.clear()
+        return self._fetch(repository, wanted, operation)
 
     def _fetch(self, repository: CachedRepository, wanted: _Wanted, operation: Operation) -> Contents:
         """Fetch; return the contents of small objects that came, to spare reading them back."""

@@ -93,6 +93,27 @@ def test_a_damaged_copy_is_noticed_and_heals(repository, serve, cache):
     assert contents(source) == files
 
 
+@pytest.mark.parametrize("what", ["*.pack", "*.idx", "shallow"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"\xff" * len(data), None], ids=["cut", "ones", "gone"]
+)
+def test_damage_to_what_is_there_is_nothing_to_what_comes(repository, serve, cache, what, damage):
+    """What a new commit's objects are deltas of, or what the server is told is there, may be what is damaged."""
+    files = {f"{number}": os.urandom(2000) for number in range(4)}
+    repository.commit(files)
+    source = GitSource(serve().url("repository.git"), cache=cache)
+    contents(source)
+    (path,) = cache.directory.rglob(what)
+    if damage is None:
+        path.unlink()
+    else:
+        path.chmod(0o644)
+        path.write_bytes(damage(path.read_bytes()))
+    files = {name: data + b"more" for name, data in files.items()}
+    repository.commit(files)
+    assert contents(source) == files
+
+
 def test_an_artifact_survives_a_damaged_copy(repository, serve, cache):
     repository.commit(monorepo())
     source = GitSource(serve().url("repository.git"), cache=cache)
