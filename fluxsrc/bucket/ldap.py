@@ -11,7 +11,7 @@ import attrs
 
 from fluxsrc._io.http import HTTPClient, raise_for_status
 from fluxsrc._io.waiting import alone
-from fluxsrc.auth import Proxy, Secret, TLSConfig, redact_url
+from fluxsrc.auth import Origin, Proxy, Secret, TLSConfig, redact_url
 from fluxsrc.bucket.sigv4 import AWSKeys
 from fluxsrc.bucket.xml import parse
 from fluxsrc.errors import AuthenticationError, ConfigurationError, RemoteProtocolError
@@ -31,8 +31,11 @@ def _secret(value: str | Secret) -> Secret:
 
 
 def _is_endpoint(_: object, _attribute: object, url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    try:
+        known = Origin.of(url).scheme in ("http", "https") and urlsplit(url).username is None
+    except ConfigurationError:
+        known = False
+    if not known:
         raise ConfigurationError(f"no token service: {redact_url(url)}", hint="https://HOST[:PORT]")
 
 

@@ -12,7 +12,6 @@ import attrs
 from fluxsrc.auth import Origin, Secret
 from fluxsrc.errors import (
     AuthenticationError,
-    ConfigurationError,
     PathNotFoundError,
     PermissionDeniedError,
     RemoteProtocolError,
@@ -142,11 +141,11 @@ def _download(pointer: LFSPointer, item: Mapping[str, Any] | None, base: str, ur
     action = actions.get("download") if isinstance(actions, dict) else None
     if not isinstance(action, dict) or not isinstance(action.get("href"), str):
         raise missing(pointer, url)  # no action means: nothing to do, which of a download can only mean this
-    href = urljoin(base, action["href"]).partition("#")[0]
     try:
+        href = urljoin(base, action["href"]).partition("#")[0]
         origin = Origin.of(href)
-    except ConfigurationError:
-        origin = Origin("", "", None)
+    except ValueError:  # what is no URL: ConfigurationError is one
+        href, origin = "", Origin("", "", None)
     if origin.scheme not in ("http", "https") or "@" in urlsplit(href).netloc:
         raise RemoteProtocolError(f"{url}: the LFS server sends us to what is no http or https URL", url=url)
     if origin.scheme == "http" and urlsplit(base).scheme == "https":

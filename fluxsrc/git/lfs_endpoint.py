@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeGuard
 from urllib.parse import urlsplit
 
 import attrs
@@ -151,8 +151,16 @@ def _authenticate(access: Access, key: SSHKey, own: str, operation: Operation) -
         raise RemoteProtocolError(f"{address.url}: git-lfs-authenticate answers too much", url=address.url)
     answer = parse_object(data, address.url)
     href = answer.get("href") or own
-    if not isinstance(href, str) or not href.startswith("https://") or "@" in urlsplit(href).netloc:
+    if not _is_https(href):
         raise RemoteProtocolError(f"{address.url}: git-lfs-authenticate names no https URL", url=address.url)
     seconds = answer.get("expires_in")
     lifetime = min(seconds, _MAX_LIFETIME) if isinstance(seconds, int | float) and seconds > 0 else _DEFAULT_LIFETIME
     return Endpoint(href.rstrip("/"), parse_headers(answer.get("header"), address.url), time.time() + lifetime)
+
+
+def _is_https(href: object) -> TypeGuard[str]:
+    """Whether it is an https URL with nobody's name in it."""
+    try:
+        return isinstance(href, str) and Origin.of(href).scheme == "https" and "@" not in urlsplit(href).netloc
+    except ConfigurationError:
+        return False

@@ -13,11 +13,10 @@ import socket
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 from fluxsrc._io.http.bound import IDLE_TIMEOUT, Bound
 from fluxsrc._io.http.network import connect
-from fluxsrc._io.http.proxy import connect_through
+from fluxsrc._io.http.proxy import connect_through, wants_tls
 from fluxsrc.auth import Credentials, Proxy, SSHKey
 from fluxsrc.errors import ConfigurationError, PermissionDeniedError, TransportError
 from fluxsrc.git.address import GitAddress
@@ -243,6 +242,6 @@ def _start(
 def _connect(host: str, port: int, proxy: Proxy | None, bound: Bound) -> socket.socket:
     if proxy is None:
         return connect(host, port, bound).sock
-    if urlsplit(proxy.url).scheme == "https":
+    if wants_tls(proxy):
         raise ConfigurationError("SSH does not go through https proxies", hint="use an http or socks5 proxy")
     return connect_through(proxy, host, port, None, bound, tunnel=True).sock

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -103,7 +102,7 @@ class GitHubApp:
     def __attrs_post_init__(self) -> None:
         if (self.installation_id is None) == (self.owner is None):
             raise ConfigurationError("a GitHubApp has an installation_id or an owner: give exactly one of them")
-        if urlsplit(self.base_url).scheme != "https":
+        if Origin.of(self.base_url).scheme != "https":
             raise ConfigurationError("the base_url of a GitHubApp is an https URL: tokens travel over it")
 
     @classmethod

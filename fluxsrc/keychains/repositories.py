@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
-from fluxsrc.auth import BasicAuth, BearerToken, Keychain, redact_url
+from fluxsrc.auth import BasicAuth, BearerToken, Keychain, Origin, redact_url
 from fluxsrc.errors import AuthenticationError, ConfigurationError
 from fluxsrc.keychains._cloud import CloudLogin, Login, library
 from fluxsrc.operation import Operation
@@ -54,12 +54,15 @@ def _principal(token: str) -> str | None:
 
 
 def _is_repository(_: object, _attribute: object, url: str) -> None:
-    parts = urlsplit(url)
+    try:
+        origin = Origin.of(url)
+    except ConfigurationError:
+        origin = None
     if not (
-        parts.scheme == "https"
-        and _CODE_COMMIT.fullmatch(parts.hostname or "")
-        and parts.port in (None, 443)
-        and _REPOSITORY.fullmatch(parts.path)
+        origin is not None
+        and (origin.scheme, origin.port) == ("https", 443)
+        and _CODE_COMMIT.fullmatch(origin.host)
+        and _REPOSITORY.fullmatch(urlsplit(url).path)
     ):
         raise ConfigurationError(
             f"{redact_url(url)} is no repository in CodeCommit",

@@ -2,7 +2,6 @@
 
 import re
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from fluxsrc.auth import Anonymous, TLSConfig
 from fluxsrc.bucket import (
@@ -68,7 +67,7 @@ def _lender(spec: Fields, provider: str, context: Context) -> AWSDefaultChain | 
         if kind != wanted:
             hint = f"{wanted} is" if wanted else "leave sts out"
             sts.refuse("provider", f"{kind[:80]!r} is none for the bucket provider {provider}", hint=hint)
-        if urlsplit(endpoint).scheme not in ("http", "https"):
+        if sts.url("endpoint").scheme not in ("http", "https"):
             sts.refuse("endpoint", "must begin with https:// or http://")
         if kind == "aws":
             for field in ("secretRef", "certSecretRef"):
@@ -110,7 +109,7 @@ def _gcs(spec: Fields, secret: SecretData | None, access: dict[str, Any]) -> Buc
 def _azure(spec: Fields, secret: SecretData | None, access: dict[str, Any]) -> Bucket:
     spec.accept("region", "insecure")
     endpoint = spec.need("endpoint")
-    parts = urlsplit(endpoint)
+    parts = spec.url("endpoint")
     if not parts.hostname or parts.scheme not in ("http", "https"):
         spec.refuse("endpoint", "must be https://ACCOUNT.blob.core.windows.net")
     # An emulator's account is the first part of the path, the cloud's is the first part of the host.

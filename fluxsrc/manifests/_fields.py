@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
+from urllib.parse import SplitResult, urlsplit
 
 from fluxsrc.errors import ConfigurationError, MissingExtraError
 from fluxsrc.manifests._tree import Node, plain
@@ -82,6 +84,13 @@ class Fields:
         if value is None:
             self.refuse(name, "is missing" if name not in self else "is empty")
         return value
+
+    def url(self, name: str) -> SplitResult:
+        """A URL that must be there, taken apart; of what kind it may be is for whoever asks."""
+        value = self.need(name)
+        with suppress(ValueError):  # what is wrong with it may quote a password
+            return urlsplit(value)
+        return self.refuse(name, "is not a URL")
 
     def choice(self, name: str, *values: str) -> str:
         """One of some words; the first if the field is not there."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from fluxsrc.auth import Keychain, Origin, Proxy, TLSConfig
 from fluxsrc.git import GitSource
@@ -36,7 +35,7 @@ def git_repository(spec: Fields, context: Context) -> Source:
             "and Flux itself refuses it"
         )
         return oci_repository(spec, context)
-    scheme = urlsplit(url).scheme
+    scheme = spec.url("url").scheme
     if scheme == "file" and context.local:
         context.warnings.append(f"{spec.place('url')}: a file:// URL is for this machine only; Flux itself refuses it")
     elif scheme not in ("http", "https", "ssh"):
@@ -118,7 +117,7 @@ def _git_access(spec: Fields, context: Context, url: str, proxy: Proxy | None) -
 
 def _cloud_repositories(spec: Fields, provider: str, url: str, proxy: Proxy | None) -> Keychain:
     """The login of the machine, or of the pod, that this runs on."""
-    if urlsplit(url).scheme != "https":
+    if spec.url("url").scheme != "https":
         spec.refuse("url", f"must begin with https:// for the provider {provider}", hint="else give keys in a Secret")
     return AzureDevOps(proxy=proxy) if provider == "azure" else CodeCommit(url, proxy=proxy)
 
@@ -210,7 +209,7 @@ def external_artifact(artifact: Fields, context: Context, *, host: str | None = 
     with artifact:
         url = artifact.need("url")
         if host is not None:
-            url = urlsplit(url)._replace(netloc=host).geturl()
+            url = artifact.url("url")._replace(netloc=host).geturl()
         artifact.accept("lastUpdateTime", "size", "path")
         return HTTPArtifactSource(
             url,

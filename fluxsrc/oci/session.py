@@ -9,7 +9,7 @@ import attrs
 
 from fluxsrc._io.http import Content, Response, Transport, retrying, status_error
 from fluxsrc.auth import Origin, Secret
-from fluxsrc.errors import ConfigurationError, RemoteProtocolError, RevisionNotFoundError, SourceError
+from fluxsrc.errors import RemoteProtocolError, RevisionNotFoundError, SourceError
 from fluxsrc.limits import Limits
 from fluxsrc.oci.reference import Reference
 from fluxsrc.oci.tokens import Authorizer
@@ -132,10 +132,10 @@ class Session:
             RemoteProtocolError: It does not say, or would leave https.
         """
         location = response.headers.get("location")
-        url = urljoin(response.location, location) if location else ""
         try:
+            url = urljoin(response.location, location) if location else ""
             secure = Origin.of(url).scheme == "https"
-        except ConfigurationError:
+        except ValueError:  # what is no URL: ConfigurationError is one
             secure = None
         if secure is None or (self.base.startswith("https:") and not secure):
             raise RemoteProtocolError(f"cannot {what}: the registry does not say where to go on", url=response.url)

@@ -213,7 +213,9 @@ def test_lent_keys_sign_the_requests_for_a_bucket(directory):
         assert server.requests[-1].headers["x-amz-security-token"] == "t"
 
 
-@pytest.mark.parametrize("endpoint", ["minio.example.com", "ftp://minio", "https://ada:hunter2@minio"])
+@pytest.mark.parametrize(
+    "endpoint", ["minio.example.com", "ftp://minio", "https://ada:hunter2@minio", "https://[minio"]
+)
 def test_what_is_no_token_service_is_refused(endpoint):
     with pytest.raises(ConfigurationError, match="no token service") as caught:
         LDAPIdentity(endpoint=endpoint, username="ada", password=SECRET)

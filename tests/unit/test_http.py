@@ -546,6 +546,17 @@ def test_wrong_proxy_credentials_are_an_authentication_error(serve, scheme, hand
     assert "wr0ng" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://[proxy", "http://proxy:x", "ftp://proxy", "proxy", "http://u:hunter2@proxy"])
+@pytest.mark.parametrize("wanted", ["http://example.invalid/", "https://example.invalid/"])
+def test_what_is_no_proxy_is_a_configuration_error(url, wanted):
+    with (
+        HTTPClient(proxy=Proxy(url=url)) as client,
+        pytest.raises(ConfigurationError, match="not a proxy") as caught,
+    ):
+        get(wanted, client)
+    assert "hunter2" not in str(caught.value)
+
+
 # --- status and retry ------------------------------------------------------------------------------------------------
 
 

@@ -276,6 +276,7 @@ def test_a_key_that_is_no_rsa_key_is_a_configuration_error_that_quotes_nothing(k
         {"installation_id": "7/../8"},
         {"owner": "acme", "app_id": "1?x"},
         {"owner": "acme", "base_url": "http://ghe.example.com/api/v3"},
+        {"owner": "acme", "base_url": "https://[ghe.example.com/api/v3"},
     ],
 )
 def test_what_could_change_the_request_is_refused(options):

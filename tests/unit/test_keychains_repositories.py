@@ -166,6 +166,8 @@ def test_codecommit_without_keys_says_so(monkeypatch, tmp_path):
         "https://git-codecommit.eu-west-1.amazonaws.com.example/v1/repos/app",
         "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/app/x",
         "https://example.com/v1/repos/app",
+        "https://[git-codecommit.eu-west-1.amazonaws.com/v1/repos/app",
+        "https://git-codecommit.eu-west-1.amazonaws.com:x/v1/repos/app",
     ],
 )
 def test_what_is_no_repository_there_is_refused(url):

@@ -88,6 +88,7 @@ def test_a_relative_address_is_relative_to_the_question():
         (action(href="file:///etc/passwd"), RemoteProtocolError),
         (action(href="https://user:pw@cdn.example.com/x"), RemoteProtocolError),
         (action(href="https://cdn.example.com:port/x"), RemoteProtocolError),
+        (action(href="https://[cdn.example.com/x"), RemoteProtocolError),
         (action(header=["x"]), RemoteProtocolError),
         (action(header={"X": 7}), RemoteProtocolError),
         (action(header={"X": "a\r\nHost: b"}), RemoteProtocolError),

@@ -395,7 +395,10 @@ def test_an_ssh_key_is_enough_where_the_server_gives_out_tokens(https_server, op
         assert ssh.commands == ["git-lfs-authenticate 'team/it'\\''s.git' download"]
 
 
-@pytest.mark.parametrize("answer", ["", "nonsense", '{"href": "http://127.0.0.1:1/x"}', '{"header": {"Host": "x"}}'])
+@pytest.mark.parametrize(
+    "answer",
+    ["", "nonsense", '{"href": "http://127.0.0.1:1/x"}', '{"href": "https://[::1"}', '{"header": {"Host": "x"}}'],
+)
 def test_a_token_that_makes_no_sense_is_a_protocol_error(lfs, open_store, tmp_path, answer):
     with ssh_answering(tmp_path, answer) as ssh, pytest.raises(RemoteProtocolError):
         open_store(at=ssh.url("app.git"), keychain=ssh_keychain(ssh)).open(lfs.add(b"x"))

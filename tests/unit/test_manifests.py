@@ -611,6 +611,8 @@ spec:
         (git() | {"extra": 1}, "extra: there is no such field"),
         (git(url="git@example.com:x"), "ssh://git@host/path"),
         (git(url="file:///etc"), "must begin with"),
+        (git(url="https://[example.com/x"), "spec.url: is not a URL"),
+        (bucket(provider="azure", endpoint="https://[example.com"), "spec.endpoint: is not a URL"),
         (git(interval=None), "spec.interval: is missing"),
         (git(provider="github"), "spec.provider: github needs a secretRef"),
         (git(provider="azure", url="ssh://git@ssh.dev.azure.com/v3/o/p/r"), "spec.url: must begin with https://"),

@@ -325,12 +325,19 @@ def test_pages_without_end_come_to_one(registry, link):
         source(registry, "", semver="*").resolve_revision()
 
 
-def test_the_next_page_is_not_looked_for_on_another_host(registry):
+@pytest.mark.parametrize("where", ["http://127.0.0.1:1/v2/app/tags/list", "http://[::1"])
+def test_the_next_page_is_not_looked_for_on_another_host(registry, where):
     body = json.dumps({"tags": ["a"]}).encode()
-    link = '<http://127.0.0.1:1/v2/app/tags/list>; rel="next"'
+    link = f'<{where}>; rel="next"'
     registry.inject("tags/list", times=None, status=200, headers={"Link": link}, body=body)
     with pytest.raises(RemoteProtocolError, match="another host"):
         source(registry, "", semver="*").resolve_revision()
+
+
+def test_an_upload_does_not_go_on_at_what_is_no_address(registry):
+    registry.inject("POST", times=None, status=202, headers={"Location": "http://[::1"})
+    with pytest.raises(RemoteProtocolError, match="where to go on"):
+        push(MemorySource({"a": "1"}), f"oci://{registry.host}/app:v1", access=Access(insecure=True))
 
 
 def test_more_tags_than_allowed_are_refused(registry):

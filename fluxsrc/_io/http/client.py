@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -210,7 +209,7 @@ class HTTPClient(AbstractContextManager["HTTPClient"]):
             channel = connect(origin.host, port, bound)
         else:
             tunnel = secure or not proxies.forwards_plain_http(self.proxy)
-            context = self._tls() if urlsplit(self.proxy.url).scheme == "https" else None
+            context = self._tls() if proxies.wants_tls(self.proxy) else None
             channel = proxies.connect_through(self.proxy, origin.host, port, context, bound, tunnel=tunnel)
         if not secure:
             return channel

@@ -9,13 +9,13 @@ import h11
 
 from fluxsrc._io.http.bound import Bound
 from fluxsrc._io.http.network import Channel, connect, start_tls
-from fluxsrc.auth import Proxy, redact_url
+from fluxsrc.auth import Origin, Proxy, redact_url
 from fluxsrc.errors import AuthenticationError, ConfigurationError, RemoteProtocolError, TransportError
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["connect_through", "forwards_plain_http", "proxy_authorization"]
+__all__ = ["connect_through", "forwards_plain_http", "proxy_authorization", "wants_tls"]
 
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _VERSION: Final = 5
@@ -38,7 +38,12 @@ _REPLIES: Final = (
 
 def forwards_plain_http(proxy: Proxy) -> bool:
     """Whether http URLs go to this proxy as requests with an absolute target, rather than through a tunnel."""
-    return urlsplit(proxy.url).scheme in ("http", "https")
+    return _place(proxy).scheme in ("http", "https")
+
+
+def wants_tls(proxy: Proxy) -> bool:
+    """Whether one talks TLS with this proxy."""
+    return _place(proxy).scheme == "https"
 
 
 def proxy_authorization(proxy: Proxy) -> str | None:
@@ -69,18 +74,13 @@ def connect_through(
         TransportError: The proxy, or the server behind it, cannot be reached.
         RemoteProtocolError: The proxy answers nonsense.
     """
-    parts = urlsplit(proxy.url)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
-        raise ConfigurationError(
-            f"not a proxy: {redact_url(proxy.url)}",
-            hint="http://, https:// or socks5://HOST[:PORT], with user name and password in fields of their own",
-        )
-    channel = connect(parts.hostname, parts.port or _PORTS[parts.scheme], bound)
+    place = _place(proxy)
+    channel = connect(place.host, place.port or _PORTS[place.scheme], bound)
     try:
-        if parts.scheme == "https":
+        if place.scheme == "https":
             assert context is not None
-            channel = start_tls(channel, context, parts.hostname, bound)
-        if parts.scheme.startswith("socks"):
+            channel = start_tls(channel, context, place.host, bound)
+        if place.scheme.startswith("socks"):
             _socks5(channel, proxy, host, port, bound)
         elif tunnel:
             _http_connect(channel, proxy, host, port, bound)
@@ -88,6 +88,19 @@ def connect_through(
         channel.close()
         raise
     return channel
+
+
+def _place(proxy: Proxy) -> Origin:
+    try:
+        place = Origin.of(proxy.url)
+        if place.scheme in _PORTS and urlsplit(proxy.url).username is None:
+            return place
+    except ConfigurationError:
+        pass  # what is said below is true of it, too
+    raise ConfigurationError(
+        f"not a proxy: {redact_url(proxy.url)}",
+        hint="http://, https:// or socks5://HOST[:PORT], with user name and password in fields of their own",
+    )
 
 
 def _http_connect(channel: Channel, proxy: Proxy, host: str, port: int, bound: Bound) -> None:
