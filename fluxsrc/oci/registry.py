@@ -220,8 +220,8 @@ class RegistryRepository:
         target = next((link[1] or link[2] for link in links if _NEXT.search(link[3])), None)
         if target is None:
             return None
-        url: str = urljoin(response.location, target)
-        with suppress(ConfigurationError):
+        with suppress(ValueError):  # what is no URL: ConfigurationError is one
+            url: str = urljoin(response.location, target)
             if Origin.of(url) == Origin.of(self._session.base):
                 return url
         raise RemoteProtocolError(f"{self.name}: the next page of a list is on another host", url=response.url)
