@@ -82,7 +82,8 @@ def store_errors(doing: Doing, path: str | os.PathLike[str] | None = None, *, wh
         if exc.errno in _FULL:
             hint = "free some space or raise the quota; the store is as it was before"
         elif exc.errno in _FORBIDDEN:
-            hint = "check the owner and mode of the directory, and that it is mounted writable"
+            writable = "" if doing in ("list", "look at", "read") else ", and that it is mounted writable"
+            hint = f"check the owner and mode of the directory{writable}"
         raise _KINDS[doing](f"cannot {place}: {exc.strerror or exc}", path=where, hint=hint) from exc
 
 

@@ -1,10 +1,12 @@
 """`--auth`: which credentials a command may use. None is used that was not named."""
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from fluxsrc._units import why
 from fluxsrc.auth import BasicAuth, Keychain, Origin, Proxy, StaticKeychain
 from fluxsrc.errors import ConfigurationError
 from fluxsrc.keychains import (
@@ -44,9 +46,15 @@ def _git(_: Sequence[str], name: str) -> Keychain:
 
 
 def _docker(_: Sequence[str], file: str) -> Keychain:
-    if file and not Path(file).is_file():
-        raise ConfigurationError(f"{file} is not there", hint="the file of `docker login` was asked for by name")
-    return DockerConfig(path=file) if file else DockerConfig.from_env()
+    if not file:
+        return DockerConfig.from_env()
+    try:
+        os.stat(file)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot read {file}: {why(exc)}", hint="the file of `docker login` was asked for by name"
+        ) from exc
+    return DockerConfig(path=file)
 
 
 def _cloud(cls: Callable[[], Keychain]) -> Callable[[Sequence[str], str], Keychain]:

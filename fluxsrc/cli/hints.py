@@ -52,7 +52,8 @@ def advice(error: FluxSrcError) -> str | None:
         return spoken(error.hint)
     where = error.url or "" if isinstance(error, SourceError) else ""
     if isinstance(error, RevisionNotFoundError) and where.startswith(("oci://", "oci-layout:")):
-        return f"`fluxsrc list {where}` shows its tags"
+        name = re.split("[?#]", where)[0]  # what is taken of it does not belong into a reference
+        return f"`fluxsrc list {name}` shows its tags"
     if isinstance(error, PathNotFoundError):
         directory = Path(unquote(urlsplit(where).path)) if where.startswith("file:") else None
         if directory is not None and not directory.exists():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from fluxsrc import stores
+from fluxsrc._io.atomic import store_errors
 from fluxsrc._lazy import later
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.sections import connection_option, content_option
@@ -176,12 +177,14 @@ def local_store(directory: Path) -> "stores.LocalStore":
     Raises:
         ArtifactNotFoundError: It is not.
         ConfigurationError: Something else is there.
+        StoreError: Nobody may look.
     """
-    if not directory.is_dir():
-        # A store makes its directory by itself; asked about its content, a misspelt path must not pass for empty.
-        raise ArtifactNotFoundError(f"there is no store at {directory}", path=str(directory))
-    if not any((directory / name).exists() for name in ("oci-layout", "blobs")) and any(directory.iterdir()):
-        raise ConfigurationError(f"{directory} is no store: it has other files, and no oci-layout")
+    with store_errors("look at", directory):
+        if not directory.is_dir():
+            # A store makes its directory by itself; asked about its content, a misspelt path must not pass for empty.
+            raise ArtifactNotFoundError(f"there is no store at {directory}", path=str(directory))
+        if not any((directory / name).exists() for name in ("oci-layout", "blobs")) and any(directory.iterdir()):
+            raise ConfigurationError(f"{directory} is no store: it has other files, and no oci-layout")
     return stores.LocalStore(directory)
 
 

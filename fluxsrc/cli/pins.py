@@ -1,6 +1,7 @@
 """`--lock`, `--locked`, `--frozen`: the options that write a lock file, or hold a command's sources against it."""
 
 import functools
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -89,7 +90,7 @@ class Pins:
             StoreError: It cannot be written.
         """
         if self.write:
-            file = locking.LockFile.load(self.file) if self.file.exists() else locking.LockFile()
+            file = locking.LockFile.load(self.file) if os.path.lexists(self.file) else locking.LockFile()
             locking.LockFile({**file.sources, str(artifact.key): locking.Locked.of(source, artifact)}).save(self.file)
 
     def of_all(self, sources: "Iterable[ManagedSource]") -> "tuple[ManagedSource, ...]":

@@ -8,6 +8,7 @@ from typing import Final, Self
 
 import attrs
 
+from fluxsrc._io.regular import open_file, read_file
 from fluxsrc.errors import (
     ConfigurationError,
     ContentError,
@@ -26,6 +27,8 @@ __all__ = ["LocalRepository", "local_errors", "peel", "read_tags"]
 
 _MAX_LINK_FILE: Final = 4096
 """Bytes of a `.git` file, a symbolic reference and the like."""
+_MAX_FILE: Final = 1 << 30
+"""Bytes of `packed-refs`, which is some ten million references, and of a configuration."""
 _MAX_SYMREFS: Final = 5
 """Symbolic references followed, as in git."""
 _OF_WORK_TREES: Final = ("refs/bisect/", "refs/rewritten/", "refs/worktree/")
@@ -213,7 +216,7 @@ def local_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as exc:
-        raise PermissionDeniedError(f"not allowed to read the repository at {path}: {exc}") from exc
+        raise PermissionDeniedError(f"not allowed to read the repository at {path}: {exc.filename}") from exc
     except OSError as exc:
         raise SourceError(f"cannot read the repository at {path}: {exc}") from exc
 
@@ -251,13 +254,13 @@ def _ref_text(path: Path) -> str:
 
 
 def _line(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         # It ends at a NUL, as strings of git do: no path may have one.
         return file.read(_MAX_LINK_FILE).partition(b"\0")[0].decode(errors="surrogateescape").strip()
 
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, _MAX_FILE)
     except FileNotFoundError:
         return b""

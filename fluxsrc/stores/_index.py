@@ -100,7 +100,7 @@ class FlushAtExit:
 
 def _flush_quietly(layout: Layout) -> None:
     try:
-        if layout.root.exists():  # else a temporary directory that is gone by now
+        if os.path.exists(layout.root):  # else a temporary directory that is gone by now
             flush(layout)
     except StoreError as exc:
         logging.getLogger(_LOGGER).warning("index.json stays out of date until the next flush: %s", exc)
@@ -109,8 +109,9 @@ def _flush_quietly(layout: Layout) -> None:
 def flush(layout: Layout) -> None:
     """Bring `index.json` up to date; free if it is."""
     aside = _aside(layout)
-    if not layout.journal.exists() and not aside.exists():
-        return
+    with store_errors("look at", layout.root):
+        if not layout.journal.exists() and not aside.exists():
+            return
     with layout.index_locked():
         _set_aside(layout, aside)  # 1
         keys = _keys(layout.read(aside) or b"")
