@@ -203,18 +203,22 @@ class CachedRepository:
         self._make()
 
     def is_damaged(self) -> bool:
-        """Whether a pack is not what its checksum says; reads all of them."""
-        width = self.object_format.raw_size
-        for pack in self._packs.glob("*.pack"):
-            hasher = self.object_format.hash()
-            with pack.open("rb") as file:
-                left = os.fstat(file.fileno()).st_size - width
-                while left > 0 and (chunk := file.read(min(left, 1 << 20))):
-                    hasher.update(chunk)
-                    left -= len(chunk)
-                if file.read() != hasher.digest() or not pack.with_suffix(".idx").is_file():
-                    return True
+        """Whether a pack or an index is not what its checksum says; reads all of them."""
+        for path in (*self._packs.glob("*.pack"), *self._packs.glob("*.idx")):
+            if not self._is_whole(path) or not path.with_suffix(".idx").is_file():
+                return True
         return False
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a file ends in the checksum of what is before it."""
+        width = self.object_format.raw_size
+        hasher = self.object_format.hash()
+        with path.open("rb") as file:
+            left = os.fstat(file.fileno()).st_size - width
+            while left > 0 and (chunk := file.read(min(left, 1 << 20))):
+                hasher.update(chunk)
+                left -= len(chunk)
+            return file.read() == hasher.digest()
 
     def _write(self, name: str, text: str) -> None:
         write_atomic(self.directory / name, text.encode(), scratch=self.directory, durable=False)

@@ -93,6 +93,38 @@ def test_a_damaged_copy_is_noticed_and_heals(repository, serve, cache):
     assert contents(source) == files
 
 
+def test_an_index_that_points_elsewhere_is_noticed_and_heals(repository, serve, cache):
+    """The pack is whole: what is not, is where in it things are."""
+    files = monorepo()
+    repository.commit(files)
+    source = GitSource(serve().url("repository.git"), cache=cache)
+    contents(source)
+    (path,) = cache.directory.rglob("*.idx")
+    data = bytearray(path.read_bytes())
+    count = int.from_bytes(data[8 + 255 * 4 : 8 + 256 * 4], "big")
+    for row in range(count):
+        data[8 + 256 * 4 + count * 24 + row * 4 + 3] ^= 1  # the last byte of an offset
+    path.chmod(0o644)
+    path.write_bytes(data)
+    with pytest.raises(SourceChangedError, match="damaged"):
+        contents(source)
+    assert contents(source) == files
+
+
+def test_a_commit_that_a_damaged_index_hides_is_fetched(repository, serve, cache):
+    """The server leaves it out, since it is below one that is said to be there."""
+    old = repository.commit({"a": b"1"})
+    middle = repository.commit({"a": b"2"})
+    repository.commit({"a": b"3"})
+    repository.set_ref("refs/heads/old", old)
+    url = serve(version=0).url("repository.git")
+    contents(GitSource(url, cache=cache, commit=middle))  # no server of this version gives it out without its history
+    (path,) = cache.directory.rglob("*.idx")
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(bytes.fromhex(old), bytes.fromhex(old)[:-1] + b"\0"))
+    assert contents(GitSource(url, cache=cache, branch="old")) == {"a": b"1"}
+
+
 @pytest.mark.parametrize("what", ["*.pack", "*.idx", "shallow"])
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: b"\xff" * len(data), None], ids=["cut", "ones", "gone"]
