@@ -13,7 +13,7 @@ from fluxsrc._io.atomic import open_regular, store_errors
 from fluxsrc._io.hashing import digest_of
 from fluxsrc.artifact import Artifact
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ArtifactNotFoundError, StoreError
+from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, StoreError
 from fluxsrc.stores._index import load_index
 from fluxsrc.stores._layout import Layout
 from fluxsrc.stores._oci import LAYOUT, documents, is_layout, own_key
@@ -186,10 +186,15 @@ class _Check:
             return
         for entry in entries:
             key = own_key(entry)
-            if key is not None and str(entry.get("digest")) not in self.sound:
+            if key is None or str(entry.get("digest")) in self.sound:
+                continue
+            try:
                 digest = Digest.parse(str(entry.get("digest")))
-                if not self.layout.blob(digest).exists():
-                    self._report(ProblemKind.MISSING, self.layout.blob(digest), f"index.json lists it for {key}")
+            except ConfigurationError as exc:
+                self._report(ProblemKind.CORRUPT, self.layout.index_json, f"what it lists for {key}: {exc.message}")
+                continue
+            if not self.layout.blob(digest).exists():
+                self._report(ProblemKind.MISSING, self.layout.blob(digest), f"index.json lists it for {key}")
 
     def _orphaned(self) -> tuple[str, ...]:
         try:

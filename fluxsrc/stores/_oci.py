@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from fluxsrc.artifact import ANNOTATION_SOURCE_KEY, CONFIG_MEDIA_TYPE, Artifact, SourceKey
@@ -155,10 +156,6 @@ def descriptors(document: Any) -> Iterator[Mapping[str, Any]]:
     """Everything an OCI index or manifest points at directly."""
     if not isinstance(document, dict):
         return
-    parts: Iterable[Any] = (
-        document.get("config"),
-        document.get("subject"),
-        *(document.get("layers") or ()),
-        *(document.get("manifests") or ()),
-    )
+    lists = [found for name in ("layers", "manifests") if isinstance(found := document.get(name), list)]
+    parts: Iterable[Any] = chain((document.get("config"), document.get("subject")), *lists)
     yield from (part for part in parts if isinstance(part, dict) and isinstance(part.get("digest"), str))

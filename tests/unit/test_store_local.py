@@ -558,6 +558,35 @@ def test_entries_of_other_tools_stay_and_are_kept_alive(store):
     assert blob_path(store, artifact).exists()
 
 
+@pytest.mark.parametrize("digest", ["sha256:zz", "", 5, None])
+def test_verify_says_so_if_the_index_lists_what_is_no_digest(store, digest):
+    """It reports damage, wherever that is, and never fails of it."""
+    put_new(store)
+    store.flush()
+    index = store.path / "index.json"
+    value = json.loads(index.read_text())
+    value["manifests"][0]["digest"] = digest
+    index.write_text(json.dumps(value))
+    (problem,) = store.verify().problems
+    assert (problem.kind, problem.path) == (ProblemKind.CORRUPT, "index.json")
+
+
+def test_what_another_tool_lists_need_not_be_well_formed_to_be_kept(store):
+    """A manifest whose layers are no list has none: the collector neither fails of it nor takes it."""
+    put_new(store)
+    store.flush()
+    data = b'{"layers": 5, "manifests": {"a": 1}}'
+    digest = Digest.of(data)
+    (store.path / "blobs" / "sha256" / digest.hex).write_bytes(data)
+    index = store.path / "index.json"
+    value = json.loads(index.read_text())
+    media_type = "application/vnd.oci.image.manifest.v1+json"
+    value["manifests"].append({"mediaType": media_type, "digest": str(digest), "size": len(data)})
+    index.write_text(json.dumps(value))
+    assert store.gc(grace=-60).blobs == 0
+    assert store.verify().clean
+
+
 def test_gc_makes_lost_documents_again(store):
     """A power cut may empty what is not fsynced: a record is enough to write it anew."""
     artifact = put_new(store)
