@@ -1,6 +1,8 @@
 """Which layers of a manifest make a source's files, and how: extract one, apply all, take them as files, copy one."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from fluxsrc.digest import Digest
@@ -15,7 +17,7 @@ from fluxsrc.recipe import Choice
 from fluxsrc.tarball.codec import Stream
 from fluxsrc.tarball.tree import FileTree, Spool
 
-__all__ = ["LayerOperation", "build_tree", "content_of", "is_archive", "not_an_archive", "select_layers"]
+__all__ = ["LayerOperation", "build_tree", "content_of", "is_archive", "naming", "not_an_archive", "select_layers"]
 
 _TITLE: Final = "org.opencontainers.image.title"
 _UNPACK: Final = "io.deis.oras.content.unpack"
@@ -74,7 +76,7 @@ def build_tree(
     tree = FileTree(limits, operation)
     try:
         for layer in layers:
-            with reading(repository, layer) as stream:
+            with naming(layer, where=repository.name), reading(repository, layer) as stream:
                 _add(tree, layer, stream, how, where=repository.name)
     except BaseException:
         tree.close()
@@ -115,6 +117,17 @@ def is_archive(layer: Descriptor, stream: BlobStream) -> bool:
     if layer.media_type == _ORAS_DEFAULT and _TITLE in layer.annotations:
         return False  # `oras push HOST/REPOSITORY:TAG app.yaml` claims that of every file
     return ".tar" in layer.media_type or "+gzip" in layer.media_type
+
+
+@contextmanager
+def naming(layer: Descriptor, *, where: str) -> Iterator[None]:
+    """Errors about what is in a layer say whose layer it is: there may be two sources, as for a diff."""
+    try:
+        yield
+    except ContentError as exc:
+        if not exc.message.startswith(where):
+            exc.message = f"{where}: the layer {layer.digest}: {exc.message}"
+        raise
 
 
 def not_an_archive(layer: Descriptor, *, where: str) -> ContentError:

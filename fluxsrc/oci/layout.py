@@ -25,7 +25,13 @@ from fluxsrc._io.atomic import (
 from fluxsrc._io.locks import LayoutLocks, locked_scratch
 from fluxsrc.artifact import ANNOTATION_SOURCE_KEY
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError, RemoteProtocolError, RevisionNotFoundError
+from fluxsrc.errors import (
+    ArtifactNotFoundError,
+    ConfigurationError,
+    RemoteProtocolError,
+    RevisionNotFoundError,
+    StoreReadError,
+)
 from fluxsrc.limits import Limits
 from fluxsrc.oci.manifest import INDEX_MEDIA_TYPE, Descriptor, Index, parse_document
 from fluxsrc.oci.reference import is_tag
@@ -71,9 +77,11 @@ class LayoutRepository:
                 found = [item for item in listed if _REF_NAME not in item.annotations]
             if not found:
                 names = sorted({item.annotations.get(_REF_NAME, "") for item in listed} - {""})
+                there = names or [f"@{item.digest}" for item in listed]  # crane gives no names
                 raise RevisionNotFoundError(
-                    f"{self.name} has no {reference!r}, only {', '.join(names[:10]) or 'nothing with a name'}",
+                    f"{self.name} has no {reference!r}, only {', '.join(there[:10]) or 'nothing at all'}",
                     url=self.name,
+                    hint=None if names or not there else f"name one by its digest: {self.name}{there[0]}",
                 )
             return found[-1]
         known = next((item for item in listed if item.digest == digest), None)
@@ -258,19 +266,29 @@ class LayoutRepository:
             write_atomic(path, json.dumps(index).encode(), scratch=self._scratch, durable=True)
 
     def _index(self) -> dict[str, Any]:
-        data = self._read(Path(self._root) / "index.json", f"{self.name}: index.json")
-        parsed = parse_document(data, where=self.name, media_type=INDEX_MEDIA_TYPE)
-        if not isinstance(parsed, Index):
-            raise RemoteProtocolError(f"{self.name}: index.json is none", url=self.name)
+        data, _ = self._read_index()
         value: dict[str, Any] = json.loads(data)
         return value
 
     def _listed(self) -> tuple[Descriptor, ...]:
-        data = self._read(Path(self._root) / "index.json", f"{self.name}: index.json")
+        _, parsed = self._read_index()
+        return parsed.manifests
+
+    def _read_index(self) -> tuple[bytes, Index]:
+        try:
+            data = self._read(Path(self._root) / "index.json", f"{self.name}: index.json")
+        except (RevisionNotFoundError, StoreReadError) as exc:
+            if os.path.lexists(os.path.join(self._root, "index.json")):
+                raise
+            raise RevisionNotFoundError(
+                f"{self.name} is no image layout: it has no index.json",
+                url=self.name,
+                hint="is the path right? The first push makes a layout, a directory; an archive of one has to be unpacked",
+            ) from exc
         parsed = parse_document(data, where=self.name, media_type=INDEX_MEDIA_TYPE)
         if not isinstance(parsed, Index):
             raise RemoteProtocolError(f"{self.name}: index.json is none", url=self.name)
-        return parsed.manifests
+        return data, parsed
 
     def _read(self, path: Path, what: str) -> bytes:
         with self._opened(path, what) as descriptor, store_errors("read", path):
@@ -283,8 +301,7 @@ class LayoutRepository:
         try:
             descriptor = open_regular(path, what=what)
         except ArtifactNotFoundError as exc:
-            hint = "is the path right? The first push makes an image layout" if path.name == "index.json" else None
-            raise RevisionNotFoundError(f"{what} is not there", url=self.name, hint=hint) from exc
+            raise RevisionNotFoundError(f"{what} is not there", url=self.name) from exc
         try:
             yield descriptor
         finally:

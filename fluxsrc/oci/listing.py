@@ -12,7 +12,14 @@ import attrs
 
 from fluxsrc.artifact import ANNOTATION_CREATED, ANNOTATION_REVISION, ANNOTATION_SOURCE, Artifact, SourceKey
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ContentError, LimitExceededError, RemoteProtocolError, RevisionNotFoundError, StoreError
+from fluxsrc.errors import (
+    ContentError,
+    DigestMismatchError,
+    LimitExceededError,
+    RemoteProtocolError,
+    RevisionNotFoundError,
+    StoreError,
+)
 from fluxsrc.limits import Limits
 from fluxsrc.oci.access import Access, open_repository
 from fluxsrc.oci.indexes import below
@@ -37,7 +44,7 @@ class TagInfo:
 
     Attributes:
         tag: The tag.
-        digest: What it points at; None if details were not asked for, as is all below.
+        digest: What it points at; None if details were not asked for or cannot be trusted, as is all below.
         media_type: Of the manifest.
         size: Bytes of all its layers.
         source: Where the content came from, by its annotation.
@@ -119,6 +126,8 @@ def _details(repository: Repository, tag: str) -> TagInfo | None:
         document = repository.document(tag)
     except RevisionNotFoundError:
         return None
+    except ContentError:  # not what its digest says, or too large
+        return TagInfo(tag=tag)
     descriptor = document.descriptor
     try:
         parsed = parse_document(document.data, where=repository.name, media_type=descriptor.media_type or None)
@@ -263,22 +272,29 @@ def candidates(
         operation: The deadline, cancel switch and progress callback.
 
     Raises:
+        RevisionNotFoundError: There is no such repository, and the store knows of none, either.
         SourceError: The registry cannot be reached.
     """
     operation, access = operation or Operation(), access or Access()
     target = parse_reference(reference)
     known: dict[Digest, Candidate] = {}
     listed: list[TagInfo] = []
-    with suppress(RevisionNotFoundError):
+    unknown: RevisionNotFoundError | None = None
+    try:
         listed = list_tags(target.name, semver=semver, pattern=pattern, access=access, operation=operation)
+    except RevisionNotFoundError as exc:
+        unknown = exc  # so is a repository that lost all its tags, and what they were a store may know
     for info in listed:
-        assert info.digest is not None
+        if info.digest is None:
+            continue
         before = known.get(info.digest)
         tags = (*(before.tags if before else ()), info.tag)
         known[info.digest] = Candidate(digest=info.digest, tags=tags, revision=info.revision, created=info.created)
     if store is not None and key is not None:
         for seen in reversed(history(store, key)):  # of what was seen more than once the last time counts
             _add_observed(known, seen, store)
+    if unknown is not None and not known:
+        raise unknown
     with open_repository(target, access, operation) as repository:
         with suppress(RevisionNotFoundError):
             if target.tag is not None:
@@ -312,18 +328,18 @@ def _missing(repository: Repository, limits: Limits, digest: Digest) -> tuple[Di
     def read(digest: Digest) -> Document | None:
         try:
             return repository.document(str(digest))
-        except RevisionNotFoundError:
+        except (RevisionNotFoundError, DigestMismatchError):
             gone.append(digest)
             return None
 
-    document = read(digest)
-    if document is not None:
-        try:
+    try:
+        document = read(digest)
+        if document is not None:
             for _, parsed in below(document, lambda child: read(child.digest), limits=limits, where=repository.name):
                 if isinstance(parsed, Manifest):
                     gone += [part.digest for part in parsed.parts() if not repository.has(part)]
-        except (LimitExceededError, RemoteProtocolError):
-            return None
+    except (LimitExceededError, RemoteProtocolError):
+        return None
     return tuple(dict.fromkeys(gone))
 
 

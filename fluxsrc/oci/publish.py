@@ -195,39 +195,50 @@ class _Copier:
         self._limits = limits
 
     def graph(self, document: Document) -> None:
-        """A manifest or index, its parts first; the document itself goes under its digest."""
-        if self._target.has(document.descriptor):
-            return  # a registry takes no manifest whose parts it lacks
+        """A manifest or index, its parts first; the document itself goes under its digest.
+
+        Where the document is already, its parts are looked for all the same: a retention policy may have eaten some.
+        """
 
         def read(child: Descriptor) -> Document | None:
-            return None if self._target.has(child) else self._read(child)
+            found = self._found(str(child.digest))
+            if found is None and not self._target.has(child):
+                raise RevisionNotFoundError(f"{self._origin.name}@{child.digest} is not there", url=self._origin.name)
+            return found
 
         for each, parsed in below(document, read, limits=self._limits, where=self._origin.name):
             if isinstance(parsed, Manifest):
                 with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fluxsrc-copy") as pool:
                     self.uploaded += sum(pool.map(self._blob, parsed.parts()))
-            self._target.push_document(each)
+            if not self._target.has(each.descriptor):
+                self._target.push_document(each)
 
     def all_referrers(self, document: Document) -> None:
         """What refers to a manifest; of an index also what refers to any part of it."""
-        for each, _ in below(document, self._read, limits=self._limits, where=self._origin.name):
+        for each, _ in below(
+            document, lambda child: self._found(str(child.digest)), limits=self._limits, where=self._origin.name
+        ):
             self.referrers_of(each.descriptor.digest)
 
-    def _read(self, child: Descriptor) -> Document:
-        return self._origin.document(str(child.digest))
+    def _found(self, reference: str) -> Document | None:
+        with contextlib.suppress(RevisionNotFoundError):
+            return self._origin.document(reference)
+        return None
 
     def referrers_of(self, digest: Digest, depth: int = 0) -> None:
         """What refers to a digest, and what refers to that; and cosign's tags."""
         if depth > _MAX_DEPTH:
             return
         for referrer in self._origin.referrers(digest):
-            if referrer.digest not in self.copied_referrers:
-                self.graph(self._origin.document(str(referrer.digest)))
+            if referrer.digest in self.copied_referrers:
+                continue
+            # What is listed by hand under a tag may be deleted since: then there is no such referrer.
+            if (document := self._found(str(referrer.digest))) is not None:
+                self.graph(document)
                 self.copied_referrers.append(referrer.digest)
                 self.referrers_of(referrer.digest, depth + 1)
         for name in signature_tags(digest):
-            with contextlib.suppress(RevisionNotFoundError):
-                document = self._origin.document(name)
+            if (document := self._found(name)) is not None:
                 self.graph(document)
                 self._target.push_document(document, tag=name)
                 self.copied_referrers.append(document.descriptor.digest)

@@ -260,8 +260,12 @@ def _media_type(response: Response, data: bytes, where: str) -> str:
     """What a registry calls a document; what the document calls itself, where it says "JSON" or nothing, as caches do."""
     stated = _content_type(response)
     if not stated.startswith(_MANIFEST_TYPES):
-        with suppress(RemoteProtocolError):  # of no kind that we know: what was stated may tell somebody something
+        try:
             return parse_document(data, where=where).media_type
+        except RemoteProtocolError:
+            if not data.lstrip().startswith(b"{"):
+                raise  # no document at all: the page of somebody on the way who wants us to log in, for example
+            # Of no kind that we know: what was stated may tell somebody something.
     return stated
 
 

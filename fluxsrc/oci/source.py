@@ -18,7 +18,15 @@ from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Skipped
 from fluxsrc.errors import ConfigurationError, PathNotFoundError, RevisionNotFoundError, SourceChangedError
 from fluxsrc.oci.access import Access, open_repository
-from fluxsrc.oci.layers import LayerOperation, build_tree, content_of, is_archive, not_an_archive, select_layers
+from fluxsrc.oci.layers import (
+    LayerOperation,
+    build_tree,
+    content_of,
+    is_archive,
+    naming,
+    not_an_archive,
+    select_layers,
+)
 from fluxsrc.oci.manifest import Descriptor, Index, Manifest, Platform, parse_document
 from fluxsrc.oci.reference import LayoutReference, Reference, is_tag, parse_digest, parse_reference
 from fluxsrc.oci.repository import Document, Repository
@@ -304,7 +312,7 @@ class _OCISnapshot(ShownSnapshot):
     def unpack(self, destination: Path) -> None:
         """The selected layer as a directory."""
         (layer,) = self._layers
-        with reading(self._repository, layer) as stream:
+        with naming(layer, where=self._repository.name), reading(self._repository, layer) as stream:
             if not is_archive(layer, stream):
                 raise not_an_archive(layer, where=self._source.url)
             # Into a directory that only `unpack` knows of, until the stream has come to its end and is known to be good.
