@@ -27,8 +27,9 @@ __all__ = ["LocalRepository", "local_errors", "peel", "read_tags"]
 
 _MAX_LINK_FILE: Final = 4096
 """Bytes of a `.git` file, a symbolic reference and the like."""
-_MAX_FILE: Final = 1 << 30
-"""Bytes of `packed-refs`, which is some ten million references, and of a configuration."""
+_MAX_CONFIG: Final = 16 << 20
+_MAX_PACKED_REFS: Final = 256 << 20
+"""Bytes: some four million references."""
 _MAX_SYMREFS: Final = 5
 """Symbolic references followed, as in git."""
 _OF_WORK_TREES: Final = ("refs/bisect/", "refs/rewritten/", "refs/worktree/")
@@ -64,7 +65,7 @@ class LocalRepository:
         common = git_dir
         if (git_dir / "commondir").is_file():
             common = git_dir / _line(git_dir / "commondir")
-        config = parse_config(_bytes(common / "config"))
+        config = parse_config(_bytes(common / "config", _MAX_CONFIG))
         extensions = config.get(("extensions", ""), {})
         if extensions.get("refstorage", "files") != "files":
             raise ConfigurationError(
@@ -150,7 +151,7 @@ class LocalRepository:
 
     def _packed(self, prefixes: tuple[str, ...], limits: Limits) -> dict[str, GitRef]:
         wanted = tuple(prefix.encode(errors="surrogateescape") for prefix in prefixes if prefix != "HEAD")
-        data = _bytes(self.common_dir / "packed-refs") if wanted else b""
+        data = _bytes(self.common_dir / "packed-refs", _MAX_PACKED_REFS) if wanted else b""
         found: dict[str, GitRef] = {}
         last: str | None = None
         for line in data.splitlines():
@@ -259,8 +260,8 @@ def _line(path: Path) -> str:
         return file.read(_MAX_LINK_FILE).partition(b"\0")[0].decode(errors="surrogateescape").strip()
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, at_most: int) -> bytes:
     try:
-        return read_file(path, _MAX_FILE)
+        return read_file(path, at_most)
     except FileNotFoundError:
         return b""

@@ -17,6 +17,7 @@ from functools import cache, partial, wraps
 from pathlib import Path
 from typing import BinaryIO, Concatenate, Final, NamedTuple, ParamSpec, Self, TypeVar
 
+from fluxsrc._io.regular import read_file
 from fluxsrc.errors import ContentError, LimitExceededError, SourceChangedError, SourceError
 from fluxsrc.git.packfile import Kind, ObjectFormat, Pack, delta_sizes
 from fluxsrc.git.streams import ObjectStream, mismatch, open_loose, open_packed
@@ -36,6 +37,7 @@ _MAX_CHAIN: Final = 4096
 """Deltas between an object and its base; git's own maximum is 4095. More is a cycle."""
 _MAX_ALTERNATES: Final = 5
 """Levels of alternates, as in git."""
+_MAX_ALTERNATES_FILE: Final = 1 << 20
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\[abfnrtv"\\]|\\[0-3][0-7]{2})*"')
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3}|.)")
 _ESCAPES: Final = {bytes((code,)): bytes((char,)) for code, char in zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True)}
@@ -350,16 +352,16 @@ class ObjectDatabase:
 
 def object_directories(objects: Path) -> list[Path]:
     """An `objects` directory and those its `info/alternates` name, in the order git looks through them."""
-    found: list[Path] = []
+    found: dict[Path, None] = {}
     level = [objects]
     for _ in range(_MAX_ALTERNATES + 1):
         following: list[Path] = []
         for directory in level:
             if directory in found:
                 continue
-            found.append(directory)
+            found[directory] = None
             with suppress(FileNotFoundError, NotADirectoryError):
-                lines = (directory / "info" / "alternates").read_bytes().splitlines()
+                lines = read_file(directory / "info" / "alternates", _MAX_ALTERNATES_FILE).splitlines()
                 base = os.path.realpath(directory)
                 following += [
                     Path(os.path.normpath(os.path.join(base, os.fsdecode(_unquoted(line).partition(b"\0")[0]))))
@@ -367,7 +369,7 @@ def object_directories(objects: Path) -> list[Path]:
                     if line and not line.startswith(b"#")
                 ]
         level = following
-    return found
+    return list(found)
 
 
 def _unquoted(line: bytes) -> bytes:

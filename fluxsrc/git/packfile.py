@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+from fluxsrc._io.regular import open_file
 from fluxsrc.errors import ContentError
 
 __all__ = [
@@ -387,10 +388,7 @@ class Pack:
 
 
 def _map(path: Path) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_size == 0:
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size == 0:
             raise ContentError(f"damaged pack: {path.name} is empty")
-        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    finally:
-        os.close(descriptor)
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

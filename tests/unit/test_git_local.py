@@ -26,6 +26,7 @@ from fluxsrc.errors import (
 )
 from fluxsrc.git import GitSource
 from fluxsrc.git import snapshot as snapshot_module
+from fluxsrc.git.objects import object_directories
 from fluxsrc.git.packfile import Kind
 from fluxsrc.limits import Limits
 from fluxsrc.memory import MemoryFile
@@ -201,6 +202,57 @@ class TestReferences:
         repository.set_ref("refs/heads/a", "ref: refs/../../../etc/passwd")
         with pytest.raises(ContentError, match="stands for"):
             GitSource(repository.path, branch="a").resolve_revision()
+
+
+class TestWhatIsNoFile:
+    """Whoever made the repository can have put there what no reader comes back from."""
+
+    PLACES: ClassVar = ["config", "packed-refs", "objects/info/alternates"]
+
+    def replaced(self, repository, name):
+        repository.commit({"a": b"1"})
+        path = Path(repository.path, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        return path
+
+    def refused(self, repository):
+        with pytest.raises(SourceError, match="cannot read the repository"):
+            GitSource(repository.path, branch="main").produce_artifact(MemoryStore())
+
+    @pytest.mark.parametrize("name", [*PLACES, "refs/heads/main", "objects/pack/pack-1.idx"])
+    def test_a_pipe_is_not_waited_for(self, repository, name):
+        os.mkfifo(self.replaced(repository, name))
+        self.refused(repository)
+
+    @pytest.mark.parametrize("name", PLACES)
+    def test_a_device_is_not_read_to_its_end(self, repository, name):
+        self.replaced(repository, name).symlink_to("/dev/zero")
+        self.refused(repository)
+
+    @pytest.mark.parametrize("name", PLACES)
+    def test_a_file_that_is_one_large_hole_is_not_read(self, repository, name):
+        path = self.replaced(repository, name)
+        path.touch()
+        os.truncate(path, 1 << 31)
+        self.refused(repository)
+
+    def test_many_alternates_are_looked_through_once_each(self, repository, monkeypatch):
+        """Also those that are not there: comparing each with all before it would take minutes."""
+        lines = "".join(f"/nowhere/{number}\n" for number in range(3000))
+        self.replaced(repository, "objects/info/alternates").write_text(lines * 2)
+        compared = 0
+        equal = Path.__eq__
+
+        def count(self, other):
+            nonlocal compared
+            compared += 1
+            return equal(self, other)
+
+        monkeypatch.setattr(Path, "__eq__", count)
+        found = object_directories(Path(repository.path, "objects"))
+        assert len(found) == 3001
+        assert compared < 30_000
 
 
 class TestArguments:
