@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from fluxsrc.artifact import SourceKey
+from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.events import Event, FetchFailed, NewArtifact, Reconciled, Recovered, RefMoved
 from fluxsrc.managed import ManagedSource
 from fluxsrc.reconcile.work import Outcome
@@ -40,10 +40,11 @@ class Ledger:
     def apply(self, sources: Iterable[ManagedSource]) -> list[SourceKey]:
         """These sources, and no others. Returns those that are no more, for `removed`."""
         with self._changed:
-            before, self._statuses = self._statuses, {}
+            before, after = self._statuses, dict[SourceKey, SourceStatus]()
             for managed in sorted(sources, key=lambda managed: managed.key):
                 status = before.get(managed.key) or SourceStatus(key=managed.key)
-                self._statuses[managed.key] = attrs.evolve(status, suspended=managed.suspend)
+                after[managed.key] = attrs.evolve(status, suspended=managed.suspend)
+            self._statuses = after  # whole: some read it without the lock, and what is not in it is new to them
             self._changed.notify_all()
             return [key for key in before if key not in self._statuses]
 
@@ -65,10 +66,10 @@ class Ledger:
         with self._changed:
             return self._changed.wait_for(lambda: condition(dict(self._statuses)), timeout)
 
-    def has_artifact(self, key: SourceKey) -> bool:
-        """Whether it is known what a source has. May be asked by anybody, as `is_news`."""
+    def artifact(self, key: SourceKey) -> Artifact | None:
+        """What a source has, if that is known. May be asked by anybody, as `is_news`."""
         status = self._statuses.get(key)
-        return status is not None and status.artifact is not None
+        return None if status is None else status.artifact
 
     def is_news(self, managed: ManagedSource) -> bool:
         """Whether anybody is to be told that a look begins."""
@@ -89,17 +90,20 @@ class Ledger:
             if waiting != status:
                 self._set(waiting)
 
-    def ended(self, managed: ManagedSource, outcome: Outcome, retry_in: float | None) -> None:
+    def ended(
+        self, managed: ManagedSource, outcome: Outcome, retry_in: float | None, *, before: Artifact | None = None
+    ) -> None:
         """A look came to its end.
 
         Args:
             managed: At which source.
             outcome: How it ended.
             retry_in: Seconds until the next attempt, after a failure.
+            before: What was known of it when the look began; it may have been taken away and given anew since.
         """
         status = self._status(managed)
         key, artifact, failure = outcome.key, outcome.artifact, outcome.failure
-        previous = outcome.previous if status.artifact is None else status.artifact
+        previous = status.artifact or before or outcome.previous
         # A store that remembers gives the same object each time.
         unchanged = artifact is not None and (artifact is previous or artifact == previous)
         now = self._now()
@@ -151,8 +155,11 @@ class Ledger:
 
     def _set(self, status: SourceStatus) -> None:
         with self._changed:
-            if status.key not in self._statuses:
+            current = self._statuses.get(status.key)
+            if current is None:
                 return
+            if status.suspended != current.suspended:  # since this one was made out of what was known
+                status = attrs.evolve(status, suspended=current.suspended)
             self._statuses[status.key] = status
             self._changed.notify_all()
         self._call(self._on_status, status)

@@ -45,23 +45,27 @@ class Pool:
         try:
             executor = self._current()
             future = executor.submit(look, managed, store, first=first)  # without a cancel switch: it does not travel
-        except (BrokenExecutor, RuntimeError) as exc:
+        except Exception as exc:  # noqa: BLE001 - a foreign executor's own errors: shut down, unreachable, out of processes
             future = Future()
-            future.set_exception(BrokenExecutor(str(exc)))
+            future.set_exception(BrokenExecutor(str(exc)) if isinstance(exc, RuntimeError) else exc)
         future.add_done_callback(lambda _: done(lambda: self._outcome(managed, future, executor, began)))
 
     def _outcome(
         self, managed: ManagedSource, future: "Future[Outcome]", executor: Executor | None, began: float
     ) -> Outcome:
         try:
-            return future.result(timeout=0)
-        except BrokenExecutor as exc:
-            self._replace(executor)
-            why = f"the worker died: {exc}"
+            error = future.exception(
+                timeout=0
+            )  # a value: what ended a worker, `SystemExit` even, must not end who asks
         except CancelledError:
             why = "the executor dropped the work"
-        except Exception as exc:  # noqa: BLE001 - a foreign executor's own errors: unpicklable, lost, shut down
-            why = f"the executor failed: {type(exc).__name__}: {exc}"
+        else:
+            if error is None:
+                return future.result()
+            why = f"the executor failed: {type(error).__name__}: {error}"  # unpicklable, lost, shut down
+            if isinstance(error, BrokenExecutor):
+                self._replace(executor)
+                why = f"the worker died: {error}"
         failure = Failure.worker(why[:500])
         return Outcome(key=managed.key, failure=failure, seconds=time.monotonic() - began)
 

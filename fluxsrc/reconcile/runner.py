@@ -24,7 +24,7 @@ from typing import Final, Self
 
 import attrs
 
-from fluxsrc.artifact import SourceKey
+from fluxsrc.artifact import Artifact, SourceKey
 from fluxsrc.errors import ConfigurationError, FluxSrcError
 from fluxsrc.events import Event, Failure, GarbageCollected
 from fluxsrc.managed import ManagedSource
@@ -54,6 +54,8 @@ class _Run:
     """A look under way."""
 
     managed: ManagedSource
+    before: Artifact | None
+    """What it had when the look began, if that was known."""
     end: float
     """When it is given up."""
     cancel: threading.Event
@@ -282,8 +284,7 @@ class Reconciler:
             return
         if self._pool is not None:
             while (run := self._take()) is not None:
-                first = not self._ledger.has_artifact(run.managed.key)
-                self._pool.submit(run.managed, self._store, partial(self._come_back, run), first=first)
+                self._pool.submit(run.managed, self._store, partial(self._come_back, run), first=run.before is None)
             return
         try:
             self._crew.call()
@@ -300,7 +301,8 @@ class Reconciler:
             now = self._clock()
             for managed in self._schedule.start(now, at_most=1):
                 limit = timeout_of(managed)
-                run = _Run(managed, math.inf if limit is None else now + limit + self._policy.grace, self._cancel)
+                end = math.inf if limit is None else now + limit + self._policy.grace
+                run = _Run(managed, self._ledger.artifact(managed.key), end, self._cancel)
                 self._runs[managed.key] = run
                 if self._ledger.is_news(managed):
                     self._inbox.put(partial(self._ledger.begun, managed))
@@ -315,7 +317,7 @@ class Reconciler:
         """In a thread of the crew."""
         managed = run.managed
         try:
-            outcome = look(managed, self._store, run.cancel, first=not self._ledger.has_artifact(managed.key))
+            outcome = look(managed, self._store, run.cancel, first=run.before is None)
         except BaseException as exc:  # noqa: BLE001 - `look` has every `Exception`; whatever this is, the crew goes on
             outcome = Outcome(key=managed.key, failure=Failure.worker(f"{type(exc).__name__}: {exc}"))
         self._come_back(run, lambda: outcome)
@@ -340,7 +342,7 @@ class Reconciler:
                 retry_in = self._schedule.failed(key, outcome.failure, now, self._dice())
         stopped = outcome.failure is not None and outcome.failure.reason == "Cancelled" and run.cancel.is_set()
         if not gone and not stopped:
-            self._ledger.ended(managed, outcome, retry_in)
+            self._ledger.ended(managed, outcome, retry_in, before=run.before)
 
     def _give_up_lost(self) -> None:
         """Free the slots of those that are far beyond their own timeout: a lost one must not delay the others."""
@@ -350,7 +352,8 @@ class Reconciler:
             for run in lost:
                 self._schedule.leave_slot(run.managed.key)
                 run.lost = True
-        for run in lost:
+            wanted = [run for run in lost if self._schedule.known(run.managed.key) is not None]
+        for run in wanted:
             failure = Failure.worker(f"it did not come back, {self._policy.grace:g} s after its own timeout")
             self._ledger.ended(run.managed, Outcome(key=run.managed.key, failure=failure), None)
 
@@ -372,7 +375,11 @@ class Reconciler:
                 future.set_exception(exc)
             self._inbox.put(self._collected)
 
-        threading.Thread(target=work, name="fluxsrc-gc", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="fluxsrc-gc", daemon=True).start()
+        except RuntimeError as exc:  # next time perhaps
+            self._collecting = None
+            _log.warning("collecting garbage has to wait, no thread can be had: %s", exc)
 
     def _collected(self) -> None:
         future, self._collecting = self._collecting, None

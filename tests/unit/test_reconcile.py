@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import datetime as dt
 import gc
 import logging
 import multiprocessing
@@ -25,14 +26,17 @@ from fluxsrc.errors import (
     TransportError,
     VerificationError,
 )
-from fluxsrc.events import FetchFailed, GarbageCollected, NewArtifact, Reconciled, Recovered, RefMoved, Stage
+from fluxsrc.events import Failure, FetchFailed, GarbageCollected, NewArtifact, Reconciled, Recovered, RefMoved, Stage
 from fluxsrc.managed import ManagedSource
 from fluxsrc.memory import MemorySource
 from fluxsrc.operation import Operation
-from fluxsrc.reconcile import Policy, Reconciler, Retention
+from fluxsrc.reconcile import Outcome, Policy, Reconciler, Retention
+from fluxsrc.reconcile.ledger import Ledger
+from fluxsrc.status import SourceStatus
 from fluxsrc.stores import LocalStore, MemoryStore
 from helpers.waiting import wait_until
 
+NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 FORK = multiprocessing.get_context("fork")  # a spawned process could not import what this module defines
 FAST = Policy(min_delay=0.01, slow_delay=0.02, max_delay=0.05, grace=5.0)
 
@@ -592,6 +596,66 @@ def test_where_no_thread_can_be_had_each_source_says_so(monkeypatch):
     ] * 2
 
 
+def test_where_no_thread_can_be_had_to_collect_garbage_the_sources_go_on(monkeypatch, tmp_path, caplog):
+    """The next time there may be one."""
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "fluxsrc-gc":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    store, retention = LocalStore(tmp_path / "store", durable=False), Retention(every=0.01)
+    with Reconciler(store, [managed("a", files("a"))], retention=retention) as reconciler:
+        wait_until(lambda: caplog.text.count("collecting garbage has to wait") > 1)
+        reconciler.apply([managed("b", files("b"))])
+        assert reconciler.wait(lambda now: list(now) == [key("b")] and all_ready(now), timeout=60)
+
+
+def test_nothing_is_told_of_a_source_that_was_taken_away_while_it_hung():
+    """Neither when it is given up, nor when it comes back."""
+    told, hung, free = [], threading.Event(), threading.Event()
+
+    def hang(_):
+        hung.set()
+        free.wait(60)
+
+    hanging = managed("a", Scripted(hang, timeout=0.01))
+    policy = attrs.evolve(FAST, grace=0.01)
+    reconciler = Reconciler(MemoryStore(), [hanging], policy=policy, on_event=told.append, on_removed=told.append)
+    with reconciler:
+        assert hung.wait(60)
+        reconciler.apply([managed("b", files("b"))])
+        run = reconciler._runs[key("a")]
+        wait_until(lambda: run.lost)
+        free.set()
+        wait_until(lambda: key("a") not in reconciler._runs)
+    assert told[0] == key("a")
+    assert {event.key for event in told[1:]} == {key("b")}
+
+
+def test_what_is_taken_away_and_given_anew_within_a_look_has_no_new_artifact():
+    """Nobody needs to be told again of what it has; what it had before that look is still known."""
+    began, free, told = threading.Event(), threading.Event(), []
+
+    def slow(_):
+        began.set()
+        free.wait(60)
+
+    sources = [managed("a", Scripted(Script(None, slow)))]
+    with Reconciler(MemoryStore(), sources, policy=FAST, on_event=told.append) as reconciler:
+        assert reconciler.wait(all_ready, timeout=60)
+        reconciler.request(key("a"))
+        assert began.wait(60)
+        reconciler.apply([])
+        reconciler.apply(sources)
+        free.set()
+        assert reconciler.wait(all_ready, timeout=60)
+        wait_until(lambda: len(of_kind(told, Reconciled)) > 1)
+    assert len(of_kind(told, NewArtifact)) == 1
+
+
 def test_it_does_not_run_twice_at_a_time():
     """One thread owns the schedule."""
     with Reconciler(MemoryStore()) as reconciler:
@@ -657,6 +721,42 @@ def test_an_executor_that_takes_no_work_is_a_lost_worker():
     assert status.message.startswith("worker failed (WorkerLost): the worker died: cannot schedule new futures")
 
 
+class Refuses(concurrent.futures.Executor):
+    """As one whose scheduler is out of reach."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        raise ConnectionRefusedError("no scheduler")
+
+
+def refuse_to_make():
+    raise OSError("no process can be had")
+
+
+@pytest.mark.parametrize(
+    ("executor", "why"),
+    [
+        (Refuses(), "the executor failed: ConnectionRefusedError: no scheduler"),
+        (refuse_to_make, "the executor failed: OSError: no process can be had"),
+    ],
+)
+def test_an_executor_that_fails_in_its_own_way_is_a_lost_worker(executor, why):
+    """And asked again, as whatever passes by itself."""
+    failures = []
+    source = managed("a", files("a"))
+    with Reconciler(MemoryStore(), [source], executor=executor, policy=FAST, on_event=failures.append) as reconciler:
+        wait_until(lambda: len(of_kind(failures, FetchFailed)) > 1)
+    assert {status.message for status in reconciler.statuses.values()} == {f"worker failed (WorkerLost): {why}"}
+
+
+def test_whatever_ends_a_look_in_an_executor_the_others_go_on():
+    """Executors hand on what would end a thread."""
+    sources = [managed("leaving", Scripted(Script(lambda _: sys.exit(3)))), managed("a", files("a"))]
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        statuses = Reconciler(MemoryStore(), sources, executor=executor).run_once()
+    assert statuses[key("a")].ready
+    assert statuses[key("leaving")].message == "worker failed (WorkerLost): the executor failed: SystemExit: 3"
+
+
 @attrs.frozen
 class DieOnce:
     """Ends the process that it is called in, as the kernel's out-of-memory killer does; once, by a mark in a file."""
@@ -696,3 +796,42 @@ def test_memory_of_many_looks_stays_flat():
         reconciler.run_once()
     gc.collect()
     assert len(gc.get_objects()) - before < 300
+
+
+# --- the ledger, between its threads ---
+
+
+def ledger(now=lambda: NOW):
+    """One that knows what `a` has."""
+    artifact = files("a").produce_artifact(MemoryStore(), name="a")
+    known = SourceStatus(key=key("a")).succeeded(artifact, 1, NOW)
+    return Ledger(now, None, None, known=[known])
+
+
+def test_who_looks_while_sources_are_applied_finds_all_that_was_known():
+    """Some look without the lock: what is not there would be a source that nobody knows, and its status would begin anew."""
+    found, kept = [], ledger()
+
+    def sources():
+        found.append(kept.artifact(key("a")))
+        yield managed("a", files("a"))
+        found.append(kept.artifact(key("a")))
+
+    kept.apply(sources())
+    assert all(found)
+    assert len(found) == 2
+
+
+def test_who_is_suspended_while_a_look_ends_stays_so():
+    """The status of a look that ends is made out of what was known before."""
+    source = managed("a", files("a"))
+
+    def now():
+        kept.apply([attrs.evolve(source, suspend=True)])
+        return NOW
+
+    kept = ledger(now)
+    kept.ended(source, Outcome(key=source.key, failure=Failure.worker("gone")), None)
+    status = kept.statuses[key("a")]
+    assert status.failures
+    assert status.suspended
