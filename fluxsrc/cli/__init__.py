@@ -13,6 +13,8 @@ from fluxsrc.errors import MissingExtraError
 __all__ = ["main"]
 
 _NEEDED: Final = ("click", "rich")
+_STOPPED: Final = 130
+"""The exit code after Ctrl-C."""
 _NEW_OBJECTS: Final = 20_000
 """New objects between two looks for garbage. With Python's own 700 it looks some 80 times while modules are loaded, which are
 none: a tenth of the time a short command takes."""
@@ -28,9 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = MissingExtraError("the command line", extra="cli")
         print(f"error: {missing.message}\n  hint: {missing.hint}", file=sys.stderr)
         return 2
-    with _collecting_seldom():
-        # Loaded here and not above: without the extra there must still be a `main` that says what is missing.
-        exit_code: int = import_module("fluxsrc.cli.app").run(sys.argv[1:] if arguments is None else list(arguments))
+    try:
+        with _collecting_seldom():
+            # Loaded here and not above: without the extra there must still be a `main` that says what is missing.
+            run = import_module("fluxsrc.cli.app").run
+            exit_code: int = run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:  # while all that was loaded; from then on `run` looks after signals
+        print("stopped by SIGINT", file=sys.stderr)
+        return _STOPPED
     return exit_code
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fluxsrc import cli
 from fluxsrc.cli import interrupts
 from fluxsrc.cli.failures import describe
 from fluxsrc.cli.interrupts import Interrupted, Interrupts
@@ -171,6 +172,17 @@ def test_the_handlers_of_the_process_come_back():
     with Session().signals_handled():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_ctrl_c_while_the_program_is_loaded_shows_no_traceback(monkeypatch, capsys):
+    """That takes as long as some commands do, and nobody looks after signals yet."""
+
+    def interrupted(_name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "import_module", interrupted)
+    assert cli.main(["demo"]) == 130
+    assert capsys.readouterr() == ("", "stopped by SIGINT\n")
 
 
 def test_other_threads_can_run_commands_too():
