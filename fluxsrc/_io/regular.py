@@ -38,4 +38,4 @@ def read_file(path: Path, at_most: int) -> bytes:
     with open_file(path) as file:
         if os.fstat(file.fileno()).st_size > at_most:
             raise OSError(errno.EFBIG, f"more than {at_most:,} bytes", str(path))
-        return file.read(at_most)
+        return file.read()  # unbuffered: one read of so many bytes could bring fewer
