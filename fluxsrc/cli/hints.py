@@ -1,11 +1,12 @@
 """What to do about an error, in the words of the command line: the library says `timeout=`, and here that is `--timeout`."""
 
+import math
 import re
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from fluxsrc.errors import FluxSrcError, PathNotFoundError, RevisionNotFoundError, SourceError
+from fluxsrc.errors import FluxSrcError, PathNotFoundError, RateLimitedError, RevisionNotFoundError, SourceError
 
 __all__ = ["advice", "spoken"]
 
@@ -50,6 +51,8 @@ def advice(error: FluxSrcError) -> str | None:
     """What the library advises; or else which command shows what is there, in place of what is not."""
     if error.hint is not None:
         return spoken(error.hint)
+    if isinstance(error, RateLimitedError) and error.retry_after:
+        return f"it asks for patience: try again in {math.ceil(error.retry_after):,} s"
     where = error.url or "" if isinstance(error, SourceError) else ""
     if isinstance(error, RevisionNotFoundError) and where.startswith(("oci://", "oci-layout:")):
         name = re.split("[?#]", where)[0]  # what is taken of it does not belong into a reference

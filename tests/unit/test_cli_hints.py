@@ -9,7 +9,9 @@ import pytest
 import fluxsrc
 from fluxsrc.cli import main
 from fluxsrc.cli.app import COMMANDS
+from fluxsrc.cli.failures import describe
 from fluxsrc.cli.hints import spoken
+from fluxsrc.errors import RateLimitedError
 
 PACKAGE = Path(fluxsrc.__file__).parent
 NOT_HERE = {
@@ -177,3 +179,10 @@ def test_a_directory_of_something_else_is_no_empty_store(run):
     assert (code, err) == (2, "error: src is no store: it has other files, and no oci-layout\n")
     Path("empty").mkdir()
     assert run("store", "verify", "--store", "empty")[0] == 0
+
+
+def test_who_is_asked_for_patience_is_told_for_how_long():
+    """A program reads it from the JSON; a person gets it in words."""
+    error = RateLimitedError("cannot list the tags of app: status 429", retry_after=119.2)
+    assert describe(error, as_json=False).splitlines()[1:] == ["  hint: it asks for patience: try again in 120 s"]
+    assert "hint" not in describe(RateLimitedError("cannot resolve app: status 429"), as_json=False)
