@@ -27,6 +27,7 @@ from fluxsrc.errors import (
     SourceError,
 )
 from fluxsrc.git.cached_repository import CachedRepository
+from fluxsrc.git.objects import MissingObjectError
 from fluxsrc.git.pack import Received, receive_pack
 from fluxsrc.git.partial import find_missing, trees_filter
 from fluxsrc.git.protocol import FetchRequest, UnavailableError
@@ -151,7 +152,7 @@ class Fetcher:
                 self._receive(session, wishes[1])
                 self.repository.record_refusal(_COMBINED)
         if not self._is_here(commit):
-            raise UnavailableError(f"{self.url} answered without the commit {commit}", url=self.url)
+            raise self._left_out(commit)
         return session
 
     def _fetch_by_name(self, session: UploadPack, commit: str) -> Received:
@@ -160,7 +161,7 @@ class Fetcher:
             raise UnavailableError(f"{self.url} gives out only what it lists", url=self.url)
         received = self._receive(session, self._request([commit], depth=1))
         if not self._is_here(commit):
-            raise UnavailableError(f"{self.url} answered without the commit {commit}", url=self.url)
+            raise self._left_out(commit)
         return received
 
     def _fetch_by_ref(self, revision: Revision, selector: Selector, refused: SourceError) -> Received:
@@ -178,6 +179,8 @@ class Fetcher:
                 received = self._receive(session, self._request(tips, depth=depth))
             if self._is_here(commit):
                 return received
+            if commit in tips:
+                raise self._left_out(commit)
             shallow = self.repository.shallow
             if shallow == before:  # nothing is missing any more: this is all there is
                 break
@@ -213,6 +216,14 @@ class Fetcher:
             )
         self.repository.update_shallow(shallow=fetched.shallow, unshallow=fetched.unshallow)
         return received
+
+    def _left_out(self, commit: str) -> SourceError:
+        """The error for a commit that did not come, though it was asked for."""
+        said = f"{self.url} answered without the commit {commit}"
+        if not self.repository.held:
+            return UnavailableError(said, url=self.url)
+        # It is below a commit that is said to be there, and so it would be, were all of the copy as it was.
+        return MissingObjectError(f"{said}, which the cached copy should have")
 
     def _is_here(self, commit: str) -> bool:
         with self.repository.open_objects(self.access.limits) as objects:

@@ -22,7 +22,7 @@ from fluxsrc.git.fetcher import Fetcher
 from fluxsrc.git.local import read_tags
 from fluxsrc.git.objects import MissingObjectError, ObjectDatabase
 from fluxsrc.git.packfile import Kind, ObjectFormat
-from fluxsrc.git.protocol import Advertisement, UnavailableError
+from fluxsrc.git.protocol import Advertisement
 from fluxsrc.git.refs import Selector
 from fluxsrc.git.transport import Access, converse
 from fluxsrc.git.upload_pack import UploadPack
@@ -162,11 +162,9 @@ class RemoteRepository:
             return self._fetch(repository, wanted, operation)
         try:
             return self._fetch(repository, wanted, operation)
-        except (ContentError, MissingObjectError, SourceChangedError, UnavailableError) as exc:
-            # A limit, or a name that is unsafe, would be the same the second time. What is said not to be there may be
-            # left out by a server that was told of it, and hidden here by a damaged index.
-            left_out = type(exc) in (SourceChangedError, UnavailableError) and repository.is_damaged()
-            if not left_out and type(exc) not in (ContentError, DigestMismatchError, MissingObjectError):
+        except (ContentError, MissingObjectError) as exc:
+            # A limit, or a name that is unsafe, would be the same the second time.
+            if type(exc) not in (ContentError, DigestMismatchError, MissingObjectError):
                 raise
         repository.clear()
         return self._fetch(repository, wanted, operation)

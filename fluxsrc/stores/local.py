@@ -375,8 +375,9 @@ class LocalStore:
         """Sweep blobs that no history, pin, lease or entry of `index.json` refers to, and what crashed writers left.
 
         Args:
-            grace: Seconds since a file was last wanted during which it is spared. Writers are safe at any value; it is
-                for consumers that hold no lease, and should exceed how far clocks may jump.
+            grace: Seconds since a file was last wanted during which it is spared. Writers are safe at 0 already; it is
+                for consumers that hold no lease, and should exceed how far clocks may jump. Below 0 only while nobody
+                writes: it takes what is put meanwhile.
             dry_run: Only count.
 
         Raises:

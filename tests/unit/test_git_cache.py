@@ -125,6 +125,21 @@ def test_a_commit_that_a_damaged_index_hides_is_fetched(repository, serve, cache
     assert contents(GitSource(url, cache=cache, branch="old")) == {"a": b"1"}
 
 
+@pytest.mark.parametrize("sparse", [(), ("a",)])
+def test_a_forced_push_back_is_fetched_though_the_list_of_shallow_commits_is_gone(repository, serve, cache, sparse):
+    """Without the list, the server takes what is below the commit that is there for being there, and leaves it out."""
+    for number in range(3):
+        repository.commit({"a": f"{number}"}, branch="old" if number == 0 else "main")
+        if number == 0:
+            repository.set_ref("refs/heads/main", (repository.path / "refs" / "heads" / "old").read_text().strip())
+    server = serve(config={"uploadpack.allowFilter": "true"})
+    contents(GitSource(server.url("repository.git"), cache=cache))
+    (path,) = cache.directory.rglob("shallow")
+    path.unlink()
+    old = GitSource(server.url("repository.git"), cache=cache, branch="old", sparse=sparse)
+    assert contents(old) == {"a": b"0"}
+
+
 @pytest.mark.parametrize("what", ["*.pack", "*.idx", "shallow"])
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: b"\xff" * len(data), None], ids=["cut", "ones", "gone"]
