@@ -7,23 +7,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from fluxsrc import stores
 from fluxsrc._io.atomic import store_errors
-from fluxsrc._lazy import later
+from fluxsrc._io.temporary import temporary_directory
 from fluxsrc.cli.paths import Place
 from fluxsrc.cli.sections import connection_option, content_option
 from fluxsrc.errors import ArtifactNotFoundError, ConfigurationError
 from fluxsrc.operation import DEFAULT_TIMEOUT
 from fluxsrc.recipe import Compression, Dialect, SymlinkPolicy
-
-if TYPE_CHECKING:
-    import tempfile
-else:
-    tempfile = later("tempfile")
 
 __all__ = [
     "STORE_VARIABLE",
@@ -201,5 +196,5 @@ def a_store(directory: Path | None) -> "Iterator[stores.LocalStore]":
             yield store
         return
     # Not beside the output: that may lie inside the directory which is the source, and would then be packed with it.
-    with tempfile.TemporaryDirectory(prefix="fluxsrc-") as temporary:
-        yield stores.LocalStore(Path(temporary) / "store", durable=False)
+    with temporary_directory() as temporary:
+        yield stores.LocalStore(temporary / "store", durable=False)

@@ -158,7 +158,9 @@ def unpack_tree(
 
 def _replace(store: "stores.LocalStore", artifact: Artifact, output: Path, operation: Operation | None) -> None:
     real = output.resolve()
-    precious = (Path.cwd().resolve(), Path.home().resolve())
+    precious = [Path.cwd().resolve()]
+    with contextlib.suppress(RuntimeError):  # not every user of a cluster has a home
+        precious.append(Path.home().resolve())
     if output.is_symlink() or any(path.is_relative_to(real) for path in precious) or (real / ".git").exists():
         raise ConfigurationError(
             f"{output} is not replaced: it is a link, a Git work tree, or holds the working or home directory",

@@ -14,6 +14,7 @@ import attrs
 
 from fluxsrc._io.atomic import make_directories, store_errors, write_atomic
 from fluxsrc._io.locks import is_locked_by, try_lock
+from fluxsrc._io.temporary import temporary_directory
 from fluxsrc._lazy import later
 from fluxsrc.errors import ContentError, SourceChangedError, SourceError, StoreError
 from fluxsrc.git.objects import ObjectDatabase
@@ -23,9 +24,8 @@ from fluxsrc.operation import Operation
 
 if TYPE_CHECKING:
     import shutil
-    import tempfile
 else:
-    shutil, tempfile = later("shutil"), later("tempfile")
+    shutil = later("shutil")
 
 __all__ = ["CacheDeletedError", "CachedRepository"]
 
@@ -54,8 +54,8 @@ class CachedRepository:
     @contextmanager
     def temporary(cls, object_format: ObjectFormat) -> Iterator[Self]:
         """A repository that is gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="fluxsrc-git-", ignore_cleanup_errors=True) as directory:
-            yield cls(Path(directory) / "repository", object_format)
+        with temporary_directory("git") as directory:
+            yield cls(directory / "repository", object_format)
 
     def _make(self) -> None:
         if (self.directory / "HEAD").is_file() and self._packs.is_dir():

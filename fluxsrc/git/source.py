@@ -12,6 +12,7 @@ from urllib.parse import quote
 import attrs
 
 from fluxsrc import signatures
+from fluxsrc._io.temporary import temporary_directory
 from fluxsrc._lazy import later
 from fluxsrc.auth import Keychain, Proxy, TLSConfig, redact_url
 from fluxsrc.entry import given_path
@@ -33,12 +34,10 @@ from fluxsrc.store import Ingest
 from fluxsrc.verify import Facts, split_policy
 
 if TYPE_CHECKING:
-    import tempfile
-
     from fluxsrc import mounted
     from fluxsrc.git import lfs_store, remote, submodules, transport
 else:  # to import all of it takes longer than a local repository's revision, or a remote one's poll
-    mounted, tempfile = later("fluxsrc.mounted"), later("tempfile")
+    mounted = later("fluxsrc.mounted")
     lfs_store, remote, submodules, transport = (
         later(f"fluxsrc.git.{name}") for name in ("lfs_store", "remote", "submodules", "transport")
     )
@@ -291,9 +290,7 @@ class GitSource(SourceOptions):
         elsewhere = [self._local().lfs_objects] if self.address.is_local else []
         directory = None if self.address.is_local else self._remote().lfs_directory(revision, operation)
         if directory is None:
-            directory = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="fluxsrc-lfs-", ignore_cleanup_errors=True))
-            )
+            directory = stack.enter_context(temporary_directory("lfs"))
         store = lfs_store.LFSStore(
             self._access(), directory, operation, config=config, url=self.lfs_url, elsewhere=elsewhere
         )

@@ -53,9 +53,20 @@ class DockerConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "DockerConfig":
-        """The user's own: `$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`. It need not be there."""
+        """The user's own: `$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`. It need not be there.
+
+        Raises:
+            ConfigurationError: The variable is not set, and the user has no home directory.
+        """
         environ = os.environ if environ is None else environ
-        directory = environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
+        directory = environ.get("DOCKER_CONFIG")
+        if not directory:
+            try:
+                directory = str(Path.home() / ".docker")
+            except RuntimeError as exc:
+                raise ConfigurationError(
+                    "neither DOCKER_CONFIG nor HOME is set, and this user has no home directory: where is Docker's config.json?"
+                ) from exc
         return cls(path=str(Path(directory) / "config.json"))
 
     @classmethod

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, cast
 
+from fluxsrc._io.temporary import temporary_file
 from fluxsrc._lazy import later
 from fluxsrc.entry import Entry, Mode, Skipped, check_path
 from fluxsrc.errors import ContentError, StoreError, UnsafeEntryError
@@ -42,7 +43,7 @@ class Spool:
         count = len(data)
         try:
             if self._file is None and self.size + count > _IN_MEMORY:
-                self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="fluxsrc-", buffering=0))
+                self._file = temporary_file()
                 self._append(self._memory)
                 self._memory = bytearray()
             if self._file is None:

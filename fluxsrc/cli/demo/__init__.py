@@ -2,13 +2,13 @@
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from fluxsrc._io.atomic import store_errors
+from fluxsrc._io.temporary import temporary_directory
 from fluxsrc.cli.demo.scene import lay_out
 from fluxsrc.cli.demo.show import document, show
 from fluxsrc.cli.demo.tour import tour
@@ -57,8 +57,8 @@ def demo(session: Session, output: Path | None) -> None:
 def _place(output: Path | None) -> Iterator[Path]:
     """Where it happens. What fails leaves nothing behind."""
     if output is None:
-        with tempfile.TemporaryDirectory(prefix="fluxsrc-") as temporary:
-            yield Path(temporary)
+        with temporary_directory() as temporary:
+            yield temporary
         return
     try:
         output.mkdir(parents=True, exist_ok=True)
