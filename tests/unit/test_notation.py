@@ -757,7 +757,7 @@ def test_notations_own_directory_is_read(tmp_path):
     directory = tmp_path / "truststore" / "x509" / "ca" / "acme"
     directory.mkdir(parents=True)
     (tmp_path / "trustpolicy.json").write_text(json.dumps(trust_policy()))
-    with pytest.raises(ConfigurationError, match="no certificates"):
+    with pytest.raises(ConfigurationError, match=f"{directory} has no certificates"):
         NotationSignature.from_directory(tmp_path)
     (directory / "root.der").write_bytes(CA.root)
     (directory / "other.pem").write_bytes(OTHER_CA.certificate.public_bytes(Encoding.PEM))

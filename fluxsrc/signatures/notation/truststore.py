@@ -81,6 +81,10 @@ class TrustStore:
                 files = sorted(each for each in directory.iterdir() if each.suffix.lower() in _SUFFIXES)
             except OSError as exc:
                 raise ConfigurationError(f"cannot read the trust store {directory}: {exc.strerror}") from None
+            if not files:
+                raise ConfigurationError(
+                    f"the trust store {directory} has no certificates", hint=f"{', '.join(sorted(_SUFFIXES))} are read"
+                )
             stores.append(cls.from_files(kind.value, name, *files))
         return stores
 
