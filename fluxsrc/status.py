@@ -35,6 +35,8 @@ _ORDER: Final = (
     "ArtifactInStorage",
     "SourceVerified",
 )
+_MAX_MESSAGE: Final = 32768
+"""Letters of a condition's message; an API server refuses a status with more."""
 _STATUSES: Final = {"True": True, "False": False, "Unknown": None}
 _FAILURES: Final = ("Stalled", "StorageOperationFailed", "FetchFailed", "IncludeUnavailable", "ArtifactOutdated")
 
@@ -49,7 +51,7 @@ class Condition:
         reason: One CamelCase word.
         message: A sentence for people; of a failure the first word says which stage failed.
         since: When `status` became what it is.
-        observed_generation: The generation it is about.
+        observed_generation: The generation it is about; -1 if that is not known.
     """
 
     type: str
@@ -66,14 +68,16 @@ class Condition:
 
     def document(self) -> dict[str, Any]:
         """As Kubernetes has it."""
-        return {
+        found: dict[str, Any] = {
             "type": self.type,
             "status": self.word,
             "reason": self.reason,
-            "message": self.message,
+            "message": self.message[:_MAX_MESSAGE],
             "lastTransitionTime": _time(self.since),
-            "observedGeneration": self.observed_generation,
         }
+        if self.observed_generation >= 0:  # of a condition that somebody else wrote it may not be known
+            found["observedGeneration"] = self.observed_generation
+        return found
 
 
 def _by_type(value: Mapping[str, Condition]) -> Mapping[str, Condition]:

@@ -72,6 +72,8 @@ class Context:
     def common(self, spec: Fields) -> dict[str, Any]:
         """What all kinds have: `timeout`, `ignore`."""
         timeout = spec.duration("timeout")
+        if "h" in (spec.text("timeout") or ""):
+            self.warnings.append(f"{spec.place('timeout')}: has hours, which Flux's API refuses there; write minutes")
         return {
             **self.options,
             "timeout": TIMEOUT if timeout is None else timeout,

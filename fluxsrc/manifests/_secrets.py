@@ -16,6 +16,7 @@ from fluxsrc.signatures.publickeys import parse_public_keys
 __all__ = ["ObjectReference", "Resolver", "SecretData", "Secrets"]
 
 _MAX_PROXY: Final = 2048
+_APP_IDS: Final = frozenset({"githubAppID", "githubAppClientID"})
 _DOCKER_CONFIG: Final = ".dockerconfigjson"
 
 
@@ -156,14 +157,16 @@ class SecretData:
     @property
     def is_github_app(self) -> bool:
         """Whether it holds a GitHub App's data."""
-        return "githubAppID" in self._values
+        return not _APP_IDS.isdisjoint(self._values)
 
     def github_app(self, proxy: Proxy | None) -> GitHubApp:
-        """`githubAppID`, `githubAppPrivateKey`, `githubAppInstallation{ID,Owner}`, `githubAppBaseURL`."""
+        """`githubAppID` or `githubAppClientID`, `githubAppPrivateKey`, `githubAppInstallation{ID,Owner}`, `githubAppBaseURL`."""
+        if all(self.get(name) for name in _APP_IDS):
+            raise ConfigurationError(f"{self.reference} has both 'githubAppID' and 'githubAppClientID': give one")
         base_url = self.get("githubAppBaseURL")
         options: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
         return GitHubApp(
-            app_id=self.need("githubAppID"),
+            app_id=self.need("githubAppID", "githubAppClientID"),
             private_key=self.need("githubAppPrivateKey"),
             installation_id=self.get("githubAppInstallationID"),
             owner=self.get("githubAppInstallationOwner"),

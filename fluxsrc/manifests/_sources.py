@@ -186,7 +186,11 @@ def _oci_keychain(spec: Fields, context: Context, proxy: Proxy | None) -> Keycha
     pull = None if account is None else context.secrets.pull_secrets(context.namespace, account)
     if pull is not None:
         found.append(pull)
-    if not found and provider != "generic":
+    if not found and provider == "generic" and account is not None:
+        context.warnings.append(
+            f"{spec.place('serviceAccountName')}: nobody logs in: it has no imagePullSecrets, and its tokens are the cluster's to lend"
+        )
+    elif not found and provider != "generic":
         if account is not None:
             context.warnings.append(
                 f"{spec.place('serviceAccountName')}: this machine's own identity logs in, and not the ServiceAccount's"

@@ -5,11 +5,20 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fluxsrc.auth import Anonymous
+from fluxsrc.auth import Anonymous, TLSConfig
 from fluxsrc.bucket import AWSDefaultChain, AzureBucket, BucketSource, GCSBucket, LDAPIdentity, S3Bucket
 from fluxsrc.errors import ConfigurationError, MissingExtraError
 from fluxsrc.git import GitSource
 from fluxsrc.http_artifact import HTTPArtifactSource
+from fluxsrc.keychains import (
+    AzureDevOps,
+    AzureRegistry,
+    ChainKeychain,
+    CodeCommit,
+    ElasticContainerRegistry,
+    GitHubApp,
+    GoogleRegistry,
+)
 from fluxsrc.managed import ManagedSource
 from fluxsrc.oci import LayerOperation, OCISource, Reference
 from fluxsrc.recipe import Dialect
@@ -18,6 +27,14 @@ from fluxsrc.source import Source
 __all__ = ["to_manifest", "to_yaml"]
 
 _API: Final = "source.toolkit.fluxcd.io/v1"
+_PROVIDERS: Final[Mapping[type[Any], str]] = {
+    GitHubApp: "github",
+    AzureDevOps: "azure",
+    CodeCommit: "aws",
+    ElasticContainerRegistry: "aws",
+    AzureRegistry: "azure",
+    GoogleRegistry: "gcp",
+}
 _LINE_ENDS: Final = frozenset("\r\x85\u2028\u2029")
 
 
@@ -70,10 +87,11 @@ def to_manifest(
     if kind == "ExternalArtifact":
         return {**document, **rest}
     _check_recipe(source)
+    _check_way(source, secret)
     spec: dict[str, Any] = {"interval": _duration(interval)}
     if source.timeout is not None and source.timeout != 60:  # type: ignore[attr-defined]  # noqa: PLR2004 - SourceOptions; Flux's default
-        spec["timeout"] = _duration(source.timeout)  # type: ignore[attr-defined]  # as above
-    spec |= rest
+        spec["timeout"] = _duration(source.timeout, hours=False)  # type: ignore[attr-defined]  # as above
+    spec |= rest | _login(source)
     if source.recipe.ignore is not None:
         spec["ignore"] = source.recipe.ignore
     if secret is not None:
@@ -196,6 +214,27 @@ _WRITERS: Final[Mapping[type[Any], Any]] = {
 }
 
 
+def _login(source: Source) -> dict[str, Any]:
+    """The `provider` by which a machine or an app logs in."""
+    keychain = getattr(source, "keychain", None)
+    keychains = keychain.keychains if isinstance(keychain, ChainKeychain) else (keychain,)
+    found = next((_PROVIDERS[type(each)] for each in keychains if type(each) in _PROVIDERS), None)
+    return {} if found is None else {"provider": found}
+
+
+def _check_way(source: Source, secret: str | None) -> None:
+    """What only another Secret can say of the way to the source would be lost without a word."""
+    way = getattr(source, "bucket", source)
+    if getattr(way, "proxy", None) is not None:
+        raise ConfigurationError(
+            f"{source.url}: a proxy's address belongs into a Secret", hint="write spec.proxySecretRef by hand"
+        )
+    in_secret = isinstance(source, GitSource) and secret is not None  # with the credentials; else in one of their own
+    if getattr(way, "tls", TLSConfig()) != TLSConfig() and not in_secret:
+        hint = "give secret=" if isinstance(source, GitSource) else "write spec.certSecretRef by hand"
+        raise ConfigurationError(f"{source.url}: certificates belong into a Secret", hint=hint)
+
+
 def _check_recipe(source: Source) -> None:
     recipe = source.recipe
     if recipe.dialect is not Dialect.FLUX:
@@ -206,10 +245,11 @@ def _check_recipe(source: Source) -> None:
         raise ConfigurationError(f"{source.url}: Flux has no sub-trees of sources", hint="leave the path out")
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float, *, hours: bool = True) -> str:
+    """As Flux's API takes it: intervals may have hours, timeouts may not."""
     if seconds != int(seconds):
         return f"{Decimal(str(seconds)) * 1000:f}".rstrip("0").rstrip(".") + "ms"
     minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [f"{value}{unit}" for value, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if value]
+    full, minutes = divmod(minutes, 60) if hours else (0, minutes)
+    parts = [f"{value}{unit}" for value, unit in ((full, "h"), (minutes, "m"), (rest, "s")) if value]
     return "".join(parts)

@@ -263,6 +263,23 @@ def test_a_github_app():
         load(git(provider="github"))
 
 
+def test_a_timeout_with_hours_is_told_of():
+    """Flux's API takes them in an interval only."""
+    managed = load(git(timeout="1h", interval="2h"))
+    assert (managed.source.timeout, managed.interval) == (3600, 7200)
+    [warning] = managed.warnings
+    assert "spec.timeout" in warning
+
+
+def test_a_github_app_may_be_named_by_its_client_id():
+    """By one of both names; with both, nobody could say which is meant."""
+    facts = {"githubAppClientID": "Iv23abc", "githubAppInstallationID": "2", "githubAppPrivateKey": "PEM"}
+    document = git(url="https://github.com/a/b", provider="github", secretRef={"name": "s"})
+    assert load(document, secret(**facts)).source.keychain.app_id == "Iv23abc"
+    with pytest.raises(ConfigurationError, match="give one"):
+        load(document, secret(githubAppID="1", **facts))
+
+
 DOCKER = '{"auths": {"ghcr.io": {"username": "ada", "password": "pw"}}}'
 
 
@@ -284,6 +301,9 @@ def test_a_service_account_without_registries_leaves_the_login_to_the_machine_an
     managed = load(oci(provider="gcp", serviceAccountName="sa"), secret("sa", "ServiceAccount"))
     assert isinstance(managed.source.keychain.keychains[0], GoogleRegistry)
     assert "spec.serviceAccountName: this machine's own identity logs in" in managed.warnings[0]
+    managed = load(oci(serviceAccountName="sa"), secret("sa", "ServiceAccount"))
+    assert managed.source.keychain is None
+    assert "spec.serviceAccountName: nobody logs in" in managed.warnings[0]
 
 
 PROXY = secret("p", address="http://proxy.example:3128")
@@ -723,6 +743,8 @@ ROUND_TRIPS = [
     oci(ref={"tag": "v1"}),
     oci(ref={"semver": "1.x", "semverFilter": ".*-rc"}, insecure=True),
     oci(ref={"digest": "sha256:" + "a" * 64}, layerSelector={"mediaType": "x/y", "operation": "copy"}),
+    git(url="https://dev.azure.com/a/b/_git/c", ref={"branch": "main"}, provider="azure", timeout="90m"),
+    oci(ref={"tag": "v1"}, provider="gcp"),
     bucket(prefix="prod/", provider="generic", insecure=True),
     bucket(provider="aws", endpoint="s3.amazonaws.com", region="eu-west-1"),
     bucket(provider="gcp", endpoint="storage.googleapis.com"),
@@ -746,6 +768,13 @@ def test_a_manifest_survives_the_way_to_a_source_and_back(document):
         (GitSource("https://e.com/x", branch="main"), "dialect"),
         (GitSource("https://e.com/x", dialect="flux"), "HEAD"),
         (GitSource("https://e.com/x", dialect="flux", branch="a", path="b"), "sub-trees"),
+        (GitSource("https://e.com/x", dialect="flux", branch="a", proxy=Proxy(url="http://p:1")), "a proxy"),
+        (GitSource("https://e.com/x", dialect="flux", branch="a", tls=TLSConfig(ca="PEM")), "certificates"),
+        (OCISource("oci://e.com/x", dialect="flux", tls=TLSConfig(ca="PEM")), "certificates"),
+        (
+            BucketSource(S3Bucket("bucket", proxy=Proxy(url="http://p:1")), dialect="flux", strip_prefix=False),
+            "a proxy",
+        ),
         (OCISource("oci-layout:/srv/x", dialect="flux"), "this machine"),
         (OCISource("oci://e.com/x", layer_operation="image", dialect="flux"), "one layer"),
         (BucketSource(LocalBucket("/srv"), dialect="flux"), "no provider"),

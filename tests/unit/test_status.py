@@ -203,3 +203,10 @@ def test_what_is_no_condition_is_left_out():
         GIT, {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-02T03:04:05"}]}
     ).conditions.values()
     assert (found.since, found.reason, found.observed_generation) == (T0, "", -1)
+    assert "observedGeneration" not in found.document()
+
+
+def test_a_condition_is_one_that_an_api_server_takes():
+    """It refuses a message of more than 32,768 letters, and with it the whole status."""
+    status = SourceStatus(key=GIT).failed(Failure.worker("x" * 40_000), 1, at(0))
+    assert {len(each["message"]) for each in status.document()["conditions"]} == {32_768}
