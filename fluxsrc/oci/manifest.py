@@ -224,7 +224,9 @@ class Index:
             ConfigurationError: There are several, and nothing says which.
         """
         real = [m for m in self.manifests if m.platform is None or m.platform.os != "unknown"]
-        names = ", ".join(str(m.platform or f"none ({m.digest.short})") for m in real) or "nothing"
+        if not real:
+            raise RevisionNotFoundError(f"{where} is an index of nothing", url=where)
+        names = ", ".join(str(m.platform or f"none ({m.digest.short})") for m in real)
         if platform is None:
             if len({m.digest for m in real}) == 1:
                 return real[0]

@@ -160,6 +160,13 @@ def test_what_is_wrong_in_a_layer_says_in_whose(registry):
     assert caught.value.message.startswith(f"oci://{registry.host}/app: the layer {layer}: ")
 
 
+@pytest.mark.parametrize("platform", [None, "linux/amd64"])
+def test_from_an_index_of_nothing_nobody_is_told_to_choose(registry, platform):
+    registry.put_index("app", "v1", {})
+    with pytest.raises(RevisionNotFoundError, match=r"is an index of nothing$"):
+        OCISource(f"oci://{registry.host}/app:v1", insecure=True, platform=platform).produce_artifact(MemoryStore())
+
+
 # --- image layouts ---------------------------------------------------------------------------------------------------
 
 
