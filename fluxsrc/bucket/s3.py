@@ -47,6 +47,7 @@ _ELSEWHERE: Final = frozenset({301, 307, 400})
 _WRONG_REGION: Final = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRedirect"})
 _BAD_KEYS: Final = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
+    | {"InvalidTokenId"}  # MinIO's word for it
 )
 _WANT_CHECKSUM: Final = {"x-amz-checksum-mode": "ENABLED"}
 

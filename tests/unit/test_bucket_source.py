@@ -535,6 +535,7 @@ def test_what_cannot_be_checked_is_said(server, monkeypatch, caplog):
         (404, b"<Error><Code>NoSuchBucket</Code></Error>", RevisionNotFoundError),
         (403, b"<Error><Code>AccessDenied</Code></Error>", PermissionDeniedError),
         (403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", AuthenticationError),
+        (403, b"<Error><Code>InvalidTokenId</Code></Error>", AuthenticationError),
         (200, b"not XML", RemoteProtocolError),
         (200, b"<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>", RemoteProtocolError),
         (200, b"<!DOCTYPE a [<!ENTITY b 'c'>]><ListBucketResult/>", RemoteProtocolError),
