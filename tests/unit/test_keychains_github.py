@@ -257,7 +257,9 @@ def test_the_deadline_of_who_asks_holds_for_getting_a_token(github):
         answer.set()
 
 
-@pytest.mark.parametrize("key", ["", "hunter2", pem(ec.generate_private_key(ec.SECP256R1()))])
+@pytest.mark.parametrize(
+    "key", ["", "hunter2", pem(ec.generate_private_key(ec.SECP256R1()))], ids=["none", "text", "ec"]
+)
 def test_a_key_that_is_no_rsa_key_is_a_configuration_error_that_quotes_nothing(key):
     with pytest.raises(ConfigurationError, match="cannot be read") as caught:
         app_token("42", Secret(key), now=0)

@@ -656,8 +656,9 @@ def pem(kind, data=b"data"):
         (pem("PRIVATE KEY"), "PRIVATE KEY"),
         (pem("PUBLIC KEY"), "not a public key that can be computed with"),
         (pem("PUBLIC KEY")[:-20], "not a public key in PEM"),
-        (OURS.public.pem + "-----BEGIN PUBLIC KEY-----\n", "damaged"),
-        (pem("PUBLIC KEY", OURS.public.der + b"\0"), "not a public key"),
+        # Named, as they are others in each process that collects them.
+        pytest.param(OURS.public.pem + "-----BEGIN PUBLIC KEY-----\n", "damaged", id="two, one damaged"),
+        pytest.param(pem("PUBLIC KEY", OURS.public.der + b"\0"), "not a public key", id="one byte more"),
     ],
 )
 def test_what_is_no_public_key_is_refused(text, said):
