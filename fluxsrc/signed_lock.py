@@ -17,7 +17,7 @@ import attrs
 from fluxsrc._units import why
 from fluxsrc.auth import Secret
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ConfigurationError, VerificationError
+from fluxsrc.errors import ConfigurationError, MissingExtraError, VerificationError
 from fluxsrc.limits import DEFAULT_LIMITS
 from fluxsrc.lock import Locked, LockFile
 from fluxsrc.signatures.allowed_signers import AllowedSigners, identity_names
@@ -259,7 +259,12 @@ def _read_keys(path: Path) -> Iterable[Keys]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"cannot read the keys in {path}: {why(exc)}") from exc
-    return parse_keys(text)
+    try:
+        return parse_keys(text)
+    except MissingExtraError:
+        raise
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{path}: {exc.message}", hint=exc.hint) from exc
 
 
 def _read(path: Path, what: str, *, at_most: int) -> bytes:

@@ -11,7 +11,7 @@ import attrs
 
 from fluxsrc._units import why
 from fluxsrc.digest import Digest
-from fluxsrc.errors import ConfigurationError, VerificationError
+from fluxsrc.errors import ConfigurationError, MissingExtraError, VerificationError
 from fluxsrc.signatures import openpgp, sshsig
 from fluxsrc.signatures.allowed_signers import AllowedSigners, identity_names
 from fluxsrc.signatures.gitobject import SignedObject, git_oid, split_commit, split_tag, tag_target
@@ -247,7 +247,12 @@ def _read_keys(path: Path) -> Keys:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"cannot read the keys in {path}: {why(exc)}") from exc
-    return OpenPGPKeys.parse(text) if "-----BEGIN PGP" in text else AllowedSigners.parse(text)
+    try:
+        return OpenPGPKeys.parse(text) if "-----BEGIN PGP" in text else AllowedSigners.parse(text)
+    except MissingExtraError:
+        raise
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{path}: {exc.message}", hint=exc.hint) from exc
 
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
@@ -161,7 +161,7 @@ class TrustedRoot:
         try:
             return Model.from_json(self.content)
         except ValueError as exc:
-            raise ConfigurationError(f"not a Sigstore trusted root: {str(exc)[:300]}") from exc
+            raise ConfigurationError(f"not a Sigstore trusted root: {_reason(exc)}") from exc
 
     def narrowed(self, signed: Iterable[dt.datetime], issued: Iterable[dt.datetime]) -> "SigstoreTrustedRoot":
         """What of it was in use at some times, for the library to verify with.
@@ -188,6 +188,14 @@ class TrustedRoot:
                 }
             )
         )
+
+
+def _reason(error: ValueError) -> str:
+    """The first thing that is wrong; the whole text of pydantic, which raises it, quotes the data and has links."""
+    listed: Callable[[], list[Any]] = getattr(error, "errors", list)
+    for first in listed():
+        return ": ".join(filter(None, (".".join(map(str, first["loc"])), str(first["msg"]))))[:300]
+    return str(error)[:300]
 
 
 def _in_use(moments: Iterable[dt.datetime]) -> "Callable[[TimeRange | None], bool]":

@@ -139,6 +139,11 @@ def test_signed_commits_are_asked_for_in_the_same_words(run, tmp_path):
         ),
         (("resolve", "oci-layout:images:v1", "--verify-key", "ours.key"), "PRIVATE KEY"),
         (("resolve", "oci-layout:images:v1", "--verify-key", "absent.pub"), "absent.pub"),
+        (("resolve", "git+file://.", "--verify-key", "src/app.yaml"), "src/app.yaml: allowed signers, line 1"),
+        (
+            ("resolve", "src", "--verify-lock", "fluxsrc.lock", "--verify-key", "src/app.yaml"),
+            "src/app.yaml: allowed signers, line 1",
+        ),
         (("resolve", "oci-layout:images:v1", "--verify-key", "ours.pub", "--verify-annotation", "a"), "NAME=VALUE"),
         (("push", "src", "oci-layout:images:v1", "--layout", "cosign"), "sign with which key"),
         (("push", "src", "oci-layout:images:v1", "--sign", "ours.pub"), "not a private key"),
