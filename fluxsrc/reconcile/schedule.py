@@ -177,6 +177,7 @@ class Schedule:
 
     def begin_round(self, now: float) -> None:
         """Each source is due now, and begins once until `end_round`, whatever becomes of it; suspended ones do not."""
+        self.end_round()  # whoever came during an earlier one has a place in the queue
         self._round = {key for key, state in self._states.items() if not (state.removed or state.managed.suspend)}
         for key, state in self._states.items():
             if key in self._round:
@@ -319,8 +320,8 @@ class Schedule:
             state.again = True
         elif state.managed.suspend:
             state.due = None
-        else:
-            self._at(key, state, now)
+        elif state.due is None or state.due > now:
+            self._at(key, state, now)  # else it keeps its place: asked for often enough, it would never have its turn
 
     def _at(self, key: SourceKey, state: _State, due: float) -> None:
         state.due, state.ticket = due, next(self._tickets)

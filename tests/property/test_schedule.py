@@ -340,3 +340,15 @@ def test_policies_that_make_no_sense_are_refused():
             Policy(**options)
     with pytest.raises(ConfigurationError):
         attrs.evolve(managed("a"), interval=0)
+
+
+def test_who_is_asked_for_again_and_again_keeps_its_place():
+    """The longest due goes first, and a request makes nobody's turn later."""
+    schedule = Schedule(Policy(concurrency=1, overtime=0))
+    schedule.apply([managed(name, interval=1) for name in "abc"], 0.0)
+    begun = []
+    for now in range(1, 7):
+        begun += schedule.start(now)
+        schedule.request(key("c"), now)
+        schedule.succeeded(begun[-1].key, now, 0.5)
+    assert "".join(source.name for source in begun) == "abcabc"
