@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from fluxsrc._units import plural
 from fluxsrc.artifact import SourceKey
 from fluxsrc.cli.described import Described, takes_manifests
 from fluxsrc.cli.documents import artifact_document, time_text
@@ -192,9 +193,9 @@ def _line(event: Event) -> str | None:
             again = "" if event.retry_in is None else f" (again in {event.retry_in:.0f} s)"
             return f"{event.key}: {event.failure.line}{again}"
         case Recovered():
-            return f"{event.key}: recovered after {event.failures} failures"
+            return f"{event.key}: recovered after {plural(event.failures, 'failure')}"
         case GarbageCollected() if event.blobs:
-            return f"collected {event.blobs} blobs, {event.bytes:,} bytes"
+            return f"collected {plural(event.blobs, 'blob')}, {event.bytes:,} bytes"
         case Reconciled() if event.unchanged:
             return f"{event.key}: unchanged"
     return None

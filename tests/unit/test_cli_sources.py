@@ -98,6 +98,15 @@ def test_the_exit_code_says_who_can_fix_it(desk):
     assert desk.run("reconcile", "-f", "sources.yaml")[0] == 2
 
 
+def test_its_end_is_told_of_a_failure(desk):
+    """Of one failure, and not of 1 failures."""
+    desk.describe(branch="missing")
+    assert desk.run(*ONCE)[0] == 3
+    desk.describe()
+    out = desk.run(*ONCE)[1]
+    assert out.splitlines()[-1] == "gitrepository/team/app: recovered after 1 failure"
+
+
 def test_it_runs_until_it_is_told_to_stop_and_follows_the_file(desk):
     """A new commit, a new source; then SIGTERM, exit code 143, nothing left behind."""
     words = [sys.executable, "-m", "fluxsrc", "reconcile", "-f", "sources.yaml", "--store", "store", "--json"]
