@@ -180,6 +180,8 @@ class _Walk:
 
     def _directory(self, directory: str, prefix: str, rules: IgnoreRules) -> None:
         self._operation.check("list", url=self._url)
+        # No file below could be one, and a tree of nothing but directories must end before our own stack does.
+        self._source.limits.check("max_path_depth", prefix.count("/"), what="a directory", path=prefix[:200])
         try:
             with os.scandir(directory) as scan:
                 found = [(f"{item.name}/" if item.is_dir(follow_symlinks=False) else item.name, item) for item in scan]

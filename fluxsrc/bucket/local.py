@@ -26,6 +26,8 @@ __all__ = ["Etags", "LocalBucket"]
 
 _PAGE: Final = 1000
 _CHUNK: Final = 1 << 20
+_MAX_DEPTH: Final = 512
+"""Directories in each other: a key of 1,024 bytes has no more."""
 _FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -104,6 +106,10 @@ class _Client:
                 return Content(data)
 
     def _walk(self, directory: str, above: str, prefix: str, after: str) -> Iterator[tuple[str, str]]:
+        if above.count("/") > _MAX_DEPTH:
+            raise UnsafeEntryError(
+                f"{above[:200]}…: more than {_MAX_DEPTH} directories in each other", path=above[:200]
+            )
         with self._translated(above):
             names = sorted(
                 (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name, entry.path)

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from fluxsrc.bucket import BucketSource, LocalBucket
 from fluxsrc.directory import DirectorySource
 from fluxsrc.errors import LimitExceededError, PathNotFoundError, SourceChangedError, UnsafeEntryError
 from fluxsrc.limits import Limits
@@ -47,6 +48,19 @@ def test_git_metadata_is_never_listed(tmp_path):
     (tmp_path / "sub" / ".git").write_text("gitdir: elsewhere")
     (tmp_path / "kept").write_text("x")
     assert paths(DirectorySource(tmp_path)) == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [(DirectorySource, LimitExceededError), (lambda root: BucketSource(LocalBucket(root)), UnsafeEntryError)],
+)
+def test_directories_in_each_other_end_before_our_stack_does(tmp_path, make, error):
+    deep = tmp_path
+    for _ in range(15):
+        deep = deep / ("a/" * 100)
+        deep.mkdir(parents=True)
+    with pytest.raises(error):
+        make(tmp_path).resolve_revision()
 
 
 def test_in_the_flux_dialect_a_nested_rule_switches_the_defaults_off(tmp_path):
