@@ -6,12 +6,12 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 import zlib
 
 import pytest
-from backports import zstd
 
 from fluxsrc.digest import Digest
 from fluxsrc.entry import Entry, Mode
@@ -28,6 +28,11 @@ from fluxsrc.limits import Limits
 from fluxsrc.operation import Operation
 from fluxsrc.recipe import Compression
 from fluxsrc.tarball import MemberType, members, pack, unpack
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 END = bytes(1024)
 
