@@ -56,7 +56,7 @@ def test_git_metadata_is_never_listed(tmp_path):
 )
 def test_directories_in_each_other_end_before_our_stack_does(tmp_path, make, error):
     deep = tmp_path
-    for _ in range(15):
+    for _ in range(6):
         deep = deep / ("a/" * 100)
         deep.mkdir(parents=True)
     with pytest.raises(error):
