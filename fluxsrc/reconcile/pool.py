@@ -54,9 +54,8 @@ class Pool:
         self, managed: ManagedSource, future: "Future[Outcome]", executor: Executor | None, began: float
     ) -> Outcome:
         try:
-            error = future.exception(
-                timeout=0
-            )  # a value: what ended a worker, `SystemExit` even, must not end who asks
+            # As a value: what ended a worker, even `SystemExit`, must not end who asks.
+            error = future.exception(timeout=0)
         except CancelledError:
             why = "the executor dropped the work"
         else:
