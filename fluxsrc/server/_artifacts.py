@@ -42,8 +42,7 @@ def artifact_at(path: str, store: Store) -> Representation:
 
 
 def _find(store: Store, key: SourceKey, file: str, path: str) -> Artifact | None:
-    # Asked again, because what was current may be replaced and swept while a store looks it up.
-    current = store.lookup(key) or store.lookup(key)
+    current = store.lookup(key)
     if current is None or file in _LATEST or artifact_path(current) == path:
         return current
     return next((artifact for artifact in store.history(key) if artifact_path(artifact) == path), None)

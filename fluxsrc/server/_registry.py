@@ -123,9 +123,7 @@ class Registry:
         """The current artifact, which is nearly always the one that is meant; then all of the history, which costs more."""
         if current and (artifact := self._store.lookup(key)) is not None:
             yield (artifact,)
-        # Asked again, because all of it may be replaced and swept while it is read.
-        history = self._store.history(key) or self._store.history(key)
-        if history:
+        if history := self._store.history(key):
             yield history
 
     def _attached(self, artifacts: Sequence[Artifact]) -> Attached:

@@ -78,7 +78,12 @@ class Lookups:
         known = self._known.get(key)
         if known is None or not known.is_current():
             known = self._read(layout, key)
-        return known.artifact if known is not None and is_blob(known.blob, known.artifact.size) else None
+        while known is not None and not is_blob(known.blob, known.artifact.size):
+            # Gone, or replaced and swept since its record was read: then there is another one.
+            last, known = known, self._read(layout, key)
+            if known is None or known.artifact == last.artifact:
+                return None
+        return None if known is None else known.artifact
 
     def _read(self, layout: Layout, key: SourceKey) -> _Known | None:
         self._forget(key)

@@ -104,9 +104,13 @@ class LocalStore:
 
     def history(self, key: SourceKey, /) -> Sequence[Artifact]:
         """The source's artifacts whose blobs are there, newest first."""
-        layout = self._layout
-        record = _index.read_record(layout, key)
-        return tuple(artifact for artifact in record.artifacts if holds(layout, artifact.digest, artifact.size))
+        layout, artifacts = self._layout, _index.read_record(self._layout, key).artifacts
+        while not (held := tuple(each for each in artifacts if holds(layout, each.digest, each.size))):
+            # Gone, or all of it replaced and swept since the record was read: then there are others.
+            last, artifacts = artifacts, _index.read_record(layout, key).artifacts
+            if artifacts == last:
+                break
+        return held
 
     def observations(self, key: SourceKey, /) -> Sequence[Observation]:
         """Where the source was seen over time, newest first, however long ago those artifacts retired; 200 at most."""

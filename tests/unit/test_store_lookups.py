@@ -10,7 +10,7 @@ import pytest
 from fluxsrc.artifact import SourceKey
 from fluxsrc.entry import Skipped
 from fluxsrc.errors import StoreError
-from fluxsrc.stores import LocalStore, _lookups
+from fluxsrc.stores import LocalStore, _lookups, local
 from fluxsrc.stores._records import Record
 from fluxsrc.testing.store_contract import put_new
 
@@ -99,6 +99,27 @@ def test_no_more_is_remembered_than_there_is_room_for(disk, read, monkeypatch):
     for _ in range(3):
         assert [disk.lookup(put.key) for put in puts] == puts
     assert len(disk._lookups) == 3
+
+
+@pytest.mark.parametrize("ask", [LocalStore.lookup, lambda store, key: next(iter(store.history(key)), None)])
+def test_what_is_swept_while_it_is_looked_for_has_a_successor(disk, monkeypatch, ask):
+    """However often that happens between reading the record and looking for the blob."""
+    puts = [put_new(disk, "0", key=key("a"))]
+
+    def hurried(original):
+        def look(*arguments):
+            if len(puts) < 5:
+                puts.append(put_new(disk, str(len(puts)), key=key("a")))
+                disk.retain(records=1, ttl=0)
+                disk.gc(grace=0)
+            return original(*arguments)
+
+        return look
+
+    monkeypatch.setattr(_lookups, "is_blob", hurried(_lookups.is_blob))
+    monkeypatch.setattr(local, "holds", hurried(local.holds))
+    assert ask(disk, key("a")) == puts[-1]
+    assert len(puts) == 5
 
 
 def test_an_artifact_with_a_long_story_is_not_remembered(disk, read):
